@@ -1,0 +1,3 @@
+from chainer_jo.cli import main
+
+main()

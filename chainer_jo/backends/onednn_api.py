@@ -1,0 +1,163 @@
+"""The part of oneDNN's C interface that is used here, declared for ctypes.
+
+Names and values are those of ``dnnl_types.h`` and ``dnnl.h`` of oneDNN 3.2, without ``dnnl_``.
+"""
+
+import ctypes
+import importlib.metadata
+from ctypes import POINTER, c_char_p, c_float, c_int, c_int64, c_size_t, c_uint, c_void_p
+
+WHEEL = 'onednn-cpu-gomp'
+VERSION = (3, 2)
+
+STATUS = {
+    1: 'out of memory',
+    2: 'invalid arguments',
+    3: 'unimplemented',
+    4: 'last implementation reached',
+    5: 'runtime error',
+    6: 'not required',
+}
+
+CPU = 1
+IN_ORDER = 1
+F32 = 3
+TAG_ANY, TAG_A, TAG_ABCD, TAG_ACDB = 1, 2, 5, 22
+FORWARD_TRAINING, FORWARD_INFERENCE, BACKWARD = 64, 96, 128
+CONVOLUTION_DIRECT = 1
+POOLING_AVERAGE = 0x2FF
+BINARY_ADD = 0x1FFF0
+USE_GLOBAL_STATS, USE_SCALE, USE_SHIFT, FUSE_NORM_RELU = 1, 2, 4, 8
+QUERY_EXEC_ARG_MD = 255
+
+ARGUMENTS = {
+    'src': 1,
+    'src_1': 2,
+    'dst': 17,
+    'weights': 33,
+    'mean': 49,
+    'variance': 50,
+    'scale': 51,
+    'shift': 52,
+    'workspace': 64,
+    'diff_src': 129,
+    'diff_dst': 145,
+    'diff_weights': 161,
+    'diff_scale': 255,
+    'diff_shift': 256,
+    'residual': 32768 | 2,  # second source of the first post-op
+}
+
+Dims = c_int64 * 12
+
+
+class ExecArg(ctypes.Structure):
+    """``dnnl_exec_arg_t``: the role of an argument and its memory object."""
+
+    _fields_ = (('arg', c_int), ('memory', c_void_p))
+
+
+class Version(ctypes.Structure):
+    """``dnnl_version_t``."""
+
+    _fields_ = (
+        ('major', c_int),
+        ('minor', c_int),
+        ('patch', c_int),
+        ('hash', c_char_p),
+        ('cpu_runtime', c_uint),
+        ('gpu_runtime', c_uint),
+    )
+
+
+_OUT = POINTER(c_void_p)
+_OBJECT = c_void_p
+_DIMS = POINTER(c_int64)
+
+# Each function here returns a status.
+_SIGNATURES = {
+    'engine_create': (_OUT, c_int, c_size_t),
+    'stream_create': (_OUT, _OBJECT, c_uint),
+    'stream_wait': (_OBJECT,),
+    'memory_desc_create_with_tag': (_OUT, c_int, _DIMS, c_int, c_int),
+    'memory_desc_destroy': (_OBJECT,),
+    'memory_create': (_OUT, _OBJECT, _OBJECT, c_void_p),
+    'memory_set_data_handle': (_OBJECT, c_void_p),
+    'memory_destroy': (_OBJECT,),
+    'post_ops_create': (_OUT,),
+    'post_ops_append_binary': (_OBJECT, c_int, _OBJECT),
+    'post_ops_destroy': (_OBJECT,),
+    'primitive_attr_create': (_OUT,),
+    'primitive_attr_set_post_ops': (_OBJECT, _OBJECT),
+    'primitive_attr_destroy': (_OBJECT,),
+    'convolution_forward_primitive_desc_create': (
+        (_OUT, _OBJECT, c_int, c_int, _OBJECT, _OBJECT, _OBJECT, _OBJECT)
+        + (_DIMS, _DIMS, _DIMS, _DIMS, _OBJECT)
+    ),
+    'convolution_backward_data_primitive_desc_create': (
+        (_OUT, _OBJECT, c_int, _OBJECT, _OBJECT, _OBJECT)
+        + (_DIMS, _DIMS, _DIMS, _DIMS, _OBJECT, _OBJECT)
+    ),
+    'convolution_backward_weights_primitive_desc_create': (
+        (_OUT, _OBJECT, c_int, _OBJECT, _OBJECT, _OBJECT, _OBJECT)
+        + (_DIMS, _DIMS, _DIMS, _DIMS, _OBJECT, _OBJECT)
+    ),
+    'batch_normalization_forward_primitive_desc_create': (
+        (_OUT, _OBJECT, c_int, _OBJECT, _OBJECT, c_float, c_uint, _OBJECT)
+    ),
+    'batch_normalization_backward_primitive_desc_create': (
+        (_OUT, _OBJECT, c_int, _OBJECT, _OBJECT, _OBJECT, c_float, c_uint, _OBJECT, _OBJECT)
+    ),
+    'pooling_forward_primitive_desc_create': (
+        (_OUT, _OBJECT, c_int, c_int, _OBJECT, _OBJECT)
+        + (_DIMS, _DIMS, _DIMS, _DIMS, _DIMS, _OBJECT)
+    ),
+    'pooling_backward_primitive_desc_create': (
+        (_OUT, _OBJECT, c_int, _OBJECT, _OBJECT)
+        + (_DIMS, _DIMS, _DIMS, _DIMS, _DIMS, _OBJECT, _OBJECT)
+    ),
+    'binary_primitive_desc_create': (
+        _OUT, _OBJECT, c_int, _OBJECT, _OBJECT, _OBJECT, _OBJECT,
+    ),
+    'reorder_primitive_desc_create': (_OUT, _OBJECT, _OBJECT, _OBJECT, _OBJECT, _OBJECT),
+    'primitive_desc_destroy': (_OBJECT,),
+    'primitive_create': (_OUT, _OBJECT),
+    'primitive_execute': (_OBJECT, _OBJECT, c_int, POINTER(ExecArg)),
+    'primitive_destroy': (_OBJECT,),
+}  # fmt: skip
+
+
+def load():
+    """Returns oneDNN's library with every function used here declared.
+
+    Raises:
+        OSError: The wheel is not installed, cannot be loaded, or is another version; the message
+            is a reason in one line.
+    """
+    library = ctypes.CDLL(_path())
+    for name, arguments in _SIGNATURES.items():
+        function = getattr(library, f'dnnl_{name}')
+        function.argtypes, function.restype = arguments, c_int
+    library.dnnl_primitive_desc_query_md.argtypes = (_OBJECT, c_int, c_int)
+    library.dnnl_primitive_desc_query_md.restype = c_void_p
+    library.dnnl_memory_desc_get_size.argtypes = (_OBJECT,)
+    library.dnnl_memory_desc_get_size.restype = c_size_t
+    library.dnnl_version.argtypes = ()
+    library.dnnl_version.restype = POINTER(Version)
+    library.omp_get_max_threads.argtypes = ()
+    library.omp_get_max_threads.restype = c_int
+    version = library.dnnl_version().contents
+    if (version.major, version.minor) != VERSION:
+        raise OSError(f'oneDNN is {version.major}.{version.minor}, not {VERSION[0]}.{VERSION[1]}')
+    return library
+
+
+def _path():
+    try:
+        files = importlib.metadata.files(WHEEL) or ()
+    except importlib.metadata.PackageNotFoundError:
+        raise OSError(f'the package {WHEEL} is not installed') from None
+    for file in files:
+        if file.name == 'libdnnl.so.3':
+            return str(file.locate())
+    raise OSError(f'the package {WHEEL} holds no libdnnl.so.3')

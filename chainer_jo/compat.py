@@ -1,0 +1,70 @@
+"""Lets Chainer 7.8.1 (2022) run on today's NumPy and Python.
+
+A few of its modules name things that are gone: ``numpy.distutils``, ``np.sctypes``, ``numpy.float``
+and setuptools' ``pkg_resources``. They are compiled from their own source with those lines
+rewritten, as if edited in place: line numbers hold, Chainer's files stay as they are, and nothing
+is added to the ``numpy`` namespace for other libraries to trip over.
+"""
+
+import importlib.machinery
+import os
+import sys
+
+_NO_PKG_RESOURCES = {'import pkg_resources\n': 'pkg_resources = None\n'}
+
+# module -> {its text: the text that runs today}
+_REWRITES = {
+    # It only prints warnings about the versions of 2022.
+    'chainer._environment_check': {
+        'import numpy.distutils.system_info\n': '\n',
+        'import pkg_resources\n': '\n',
+        '    _check_python_350()\n': '    return\n',
+    },
+    'chainer.functions.array.as_strided': {
+        "np.sctypes['int']": '(np.int8, np.int16, np.int32, np.int64)',
+        "np.sctypes['float']": '(np.float16, np.float32, np.float64)',
+    },
+    'chainer.functions.array.resize_images': {'dtype=numpy.float)': 'dtype=numpy.float64)'},
+    # Only decorators of Chainer's own tests use it, but gradient_check imports the module.
+    'chainer.testing.doctest_helper': _NO_PKG_RESOURCES,
+    'chainer.testing.helper': _NO_PKG_RESOURCES,
+}
+
+
+class _RewritingLoader(importlib.machinery.SourceFileLoader):
+    """Loads a module from its rewritten source and never from cached bytecode."""
+
+    def get_source(self, fullname):
+        source = super().get_source(fullname)
+        for old, new in _REWRITES[fullname].items():
+            source = source.replace(old, new)
+        return source
+
+    def get_code(self, fullname):
+        return self.source_to_code(self.get_source(fullname), self.get_filename(fullname))
+
+
+class _RewritingFinder:
+    """Finds the modules of ``_REWRITES`` where Python would, and no others."""
+
+    @staticmethod
+    def find_spec(fullname, path=None, target=None):
+        if fullname not in _REWRITES:
+            return None
+        spec = importlib.machinery.PathFinder.find_spec(fullname, path, target)
+        if spec is not None:
+            spec.loader = _RewritingLoader(fullname, spec.origin)
+        return spec
+
+
+def install():
+    """Prepares this process for ``import chainer``.
+
+    Imports neither Chainer nor NumPy. Calling it again changes nothing, nor does calling it after
+    Chainer was imported: a Chainer that could be imported without it needs no help.
+    """
+    if 'chainer' in sys.modules or _RewritingFinder in sys.meta_path:
+        return
+    # Chainer's cuDNN was CuPy's, for cuDNN 8; without it the first GPU array draws a warning.
+    os.environ.setdefault('CHAINER_CUDNN', '0')
+    sys.meta_path.insert(0, _RewritingFinder)

@@ -1,0 +1,38 @@
+"""Data sets as arrays, their noisy labels, and every random choice of a training run.
+
+Nothing here imports Chainer: arrays in, arrays out.
+"""
+
+import difflib
+import importlib
+
+from chainer_jo.datasets.dataset import Dataset
+from chainer_jo.errors import ConfigError
+
+__all__ = ['NAMES', 'Dataset', 'load']
+
+NAMES = ('cifar10', 'fashion_mnist')
+
+
+def load(name, data=None):
+    """Loads a data set by name.
+
+    Args:
+        name (str): One of :data:`NAMES`.
+        data (str or os.PathLike or None): A file or folder that the user named; see
+            :func:`chainer_jo.datasets.cifar10.load`. ``fashion_mnist`` is part of the package and
+            takes none.
+
+    Returns:
+        Dataset: Its arrays.
+
+    Raises:
+        ConfigError: There is no data set of that name, or it takes no ``data``.
+        DataError: The data are missing, damaged, or not the published ones.
+    """
+    if name not in NAMES:
+        near = difflib.get_close_matches(str(name), NAMES, n=1) or NAMES
+        raise ConfigError(
+            'no such data set', seen=f'{name!r}', fix='write ' + ' or '.join(map(repr, near))
+        )
+    return importlib.import_module(f'{__name__}.{name}').load(data)

@@ -1,0 +1,106 @@
+"""Batches of images: gathered by index, centred, cropped, flipped and mixed as whole arrays.
+
+The random choices are drawn beforehand for a whole epoch (:func:`crops`, :func:`flips`,
+:func:`mixing`), and the functions that use them take NumPy and CuPy arrays alike.
+"""
+
+import sys
+
+import numpy as np
+
+
+def pixel_mean(images, index):
+    """Returns the mean image of a training split, to subtract from every image.
+
+    Args:
+        images (array): ``(N, C, H, W)``, ``uint8``.
+        index (array): The images of the split, ``(n,)``, integers.
+
+    Returns:
+        array: ``(C, H, W)``, ``float32`` in ``[0, 1]``, summed in ``float64``.
+
+    Source: "mean subtraction" of Sec. 4.2 of the paper, per pixel as in Tanaka's public code.
+    """
+    return (images[index].mean(axis=0, dtype=np.float64) / 255).astype(np.float32)
+
+
+def evaluation_batch(images, mean, index):
+    """Returns images as the net is evaluated on them: scaled to ``[0, 1]`` and centred.
+
+    Args:
+        images (array): ``(N, C, H, W)``, ``uint8``.
+        mean (array): ``(C, H, W)``, ``float32``; see :func:`pixel_mean`.
+        index (array or slice): Which images, ``B`` of them.
+
+    Returns:
+        array: ``(B, C, H, W)``, ``float32``.
+    """
+    x = images[index].astype(np.float32)
+    x *= 1 / 255
+    x -= mean
+    return x
+
+
+def augment(images, mean, index, offsets, flips, pad):
+    """Returns a training batch: centred, padded with 0, cropped back to size, and flipped.
+
+    The padding comes after the mean is subtracted, so the border has the mean colour.
+
+    Args:
+        images (array): ``(N, C, H, W)``, ``uint8``.
+        mean (array): ``(C, H, W)``, ``float32``.
+        index (array): ``(B,)``, integers in ``[0, N)``.
+        offsets (array): Row and column of the crop's corner in the padded image, ``(B, 2)``,
+            integers in ``[0, 2 * pad]``.
+        flips (array): Which images to mirror, left to right, after the crop; ``(B,)``, ``bool``.
+        pad (int): Width of the border on each side.
+
+    Returns:
+        array: ``(B, C, H, W)``, ``float32``.
+
+    Source: Sec. 4.2 of the paper; order of the operations as in Tanaka's public code.
+    """
+    xp = _array_module(images)
+    x = evaluation_batch(images, mean, index)
+    B, C, H, W = x.shape
+    padded = xp.zeros((B, C, H + 2 * pad, W + 2 * pad), np.float32)
+    padded[:, :, pad : pad + H, pad : pad + W] = x
+    windows = xp.lib.stride_tricks.sliding_window_view(padded, (H, W), axis=(2, 3))
+    x = windows[xp.arange(B), :, offsets[:, 0], offsets[:, 1]]
+    return xp.where(flips[:, None, None, None], x[..., ::-1], x)
+
+
+def crops(rng, shape, pad):
+    """Draws crop corners, uniform in ``[0, 2 * pad]``: ``(*shape, 2)``, ``int32``."""
+    return rng.integers(2 * pad + 1, size=(*shape, 2), dtype=np.int32)
+
+
+def flips(rng, shape):
+    """Draws which images to mirror, half of them on average: ``shape``, ``bool``."""
+    return rng.random(shape) < 0.5
+
+
+def mixing(rng, steps, batch, a, per='batch'):
+    """Draws the weights and the partners of mix-up for ``steps`` batches.
+
+    Args:
+        rng (numpy.random.Generator): Draws all weights, then all partners.
+        steps (int): Number of batches, ``S``.
+        batch (int): Examples in each, ``B``.
+        a (float): The weights follow Beta(a, a); above 0. It is the row "lambda" of Table 1.
+        per (str): ``'batch'``: one weight for a batch; ``'sample'``: one for each example.
+
+    Returns:
+        tuple of numpy.ndarray: ``lam``, ``(S,)`` or ``(S, B)``, ``float32`` in ``[0, 1]``, and
+        ``partner``, ``(S, B)``, ``int32``, each row a permutation of ``range(B)``.
+    """
+    size = {'batch': steps, 'sample': (steps, batch)}[per]
+    lam = rng.beta(a, a, size).astype(np.float32)
+    rows = np.tile(np.arange(batch, dtype=np.int32), (steps, 1))
+    return lam, rng.permuted(rows, axis=1)
+
+
+def _array_module(x):
+    # Whoever holds a CuPy array has imported CuPy, so this never imports it.
+    cupy = sys.modules.get('cupy')
+    return cupy.get_array_module(x) if cupy else np

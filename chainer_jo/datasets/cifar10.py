@@ -1,0 +1,321 @@
+"""CIFAR-10 from its official archives, or from a variant that the user names.
+
+Archives are read member by member and never unpacked, and the pickles of the python version are
+read by an unpickler that can make arrays and nothing else.
+"""
+
+import codecs
+import contextlib
+import hashlib
+import io
+import os
+import pickle
+import sys
+import tarfile
+import zlib
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+
+from chainer_jo.datasets.dataset import Dataset
+from chainer_jo.errors import DataError
+
+VARIABLE = 'CHAINER_JO_DATA'
+URL = 'https://www.cs.toronto.edu/~kriz/cifar-10-binary.tar.gz'
+CLASSES = (
+    'airplane',
+    'automobile',
+    'bird',
+    'cat',
+    'deer',
+    'dog',
+    'frog',
+    'horse',
+    'ship',
+    'truck',
+)
+BATCH = 10_000
+PIXELS = 3 * 32 * 32
+
+
+def load(data=None, *, url=URL):
+    """Loads CIFAR-10: 50,000 images to train and validate, 10,000 to test, 32 x 32, colour.
+
+    What the user names may be a variant of the published data; its label says so. What is found
+    without being named must be the published data.
+
+    Args:
+        data (str or os.PathLike or None): An archive (python or binary version), the folder it
+            unpacks to, or a folder that holds one of the two; an unpacked folder goes first. If
+            ``None``, the place that the environment variable ``CHAINER_JO_DATA`` names, else the
+            archive in the user's cache, which is downloaded once.
+        url (str): Where to download the binary version.
+
+    Returns:
+        Dataset: Its variant is ``'official'`` or ``'variant <8 hex digits>'``.
+
+    Raises:
+        DataError: Nothing there, a file that is damaged or cannot be downloaded, or a variant
+            that the user did not name.
+    """
+    place = data if data is not None else os.environ.get(VARIABLE) or None
+    if place is None:
+        place, difference = download(url), None
+    else:
+        place = _find(Path(place).expanduser())
+        difference = _difference(place)
+    if difference and data is None:
+        raise DataError(
+            f'{place} is not the published CIFAR-10',
+            seen=difference,
+            fix=f'if it is the one you mean, name it: --data {place}',
+        )
+    batches = _read(place)
+    arrays = [np.concatenate(part) for part in zip(*batches[:5], strict=True)] + list(batches[5])
+    return Dataset.of_arrays('cifar10', None if difference else 'official', arrays, CLASSES)
+
+
+def at_hand(data=None):
+    """Returns whether :func:`load` needs no download; ``data`` as there."""
+    import pooch
+
+    cached = Path(pooch.os_cache('chainer_jo')) / BINARY.archive
+    return bool(data or os.environ.get(VARIABLE) or cached.exists())
+
+
+def download(url=URL, digest=None):
+    """Downloads the binary version to the user's cache, unless it is there already.
+
+    Args:
+        url (str): Where it is.
+        digest (str or None): What it must be, as ``'md5:...'``; the published MD5 if ``None``.
+
+    Returns:
+        pathlib.Path: The archive, whole and with that digest.
+
+    Raises:
+        DataError: It cannot be downloaded, or another file was sent. Nothing of it is kept.
+    """
+    import pooch
+    import rich.console
+    import rich.progress
+
+    console = rich.console.Console(stderr=True)
+    try:
+        with rich.progress.Progress(console=console, disable=not sys.stderr.isatty()) as progress:
+            return Path(
+                pooch.retrieve(
+                    url,
+                    known_hash=digest or BINARY.digest,
+                    fname=BINARY.archive,
+                    path=pooch.os_cache('chainer_jo'),
+                    downloader=pooch.HTTPDownloader(progressbar=_Bar(progress)),
+                )
+            )
+    except (OSError, ValueError) as error:
+        raise DataError(
+            f'cannot download CIFAR-10 from {url}',
+            seen=' '.join(str(error).split()),
+            fix=f'bring {BINARY.archive} here by other means, then --data FOLDER',
+        ) from error
+
+
+class _Bar:
+    """The progress bar as pooch drives it."""
+
+    total = None
+
+    def __init__(self, progress):
+        self._progress, self._task = progress, progress.add_task(BINARY.archive, total=None)
+
+    def update(self, n):
+        self._progress.update(self._task, total=self.total, advance=n)
+
+    def reset(self):
+        self._progress.reset(self._task)
+
+    def close(self):
+        self._progress.stop()
+
+
+class _ArrayUnpickler(pickle.Unpickler):
+    """Reads arrays, numbers, text and containers; a pickle that names anything else is refused."""
+
+    _reconstruct = np.ndarray(0).__reduce__()[0]
+    _allowed = {
+        ('numpy.core.multiarray', '_reconstruct'): _reconstruct,
+        ('numpy._core.multiarray', '_reconstruct'): _reconstruct,
+        ('numpy', 'ndarray'): np.ndarray,
+        ('numpy', 'dtype'): np.dtype,
+        # How Python 3 writes bytes in a format that Python 2 can read.
+        ('_codecs', 'encode'): lambda text, _: codecs.latin_1_encode(text)[0],
+    }
+
+    def find_class(self, module, name):
+        if (module, name) not in self._allowed:
+            raise pickle.UnpicklingError(f'the pickle asks for {module}.{name}')
+        return self._allowed[module, name]
+
+
+def _from_pickle(content):
+    # 'bytes' because Python 2 wrote the official files, and their pixels are text to Python 3.
+    batch = _ArrayUnpickler(io.BytesIO(content), encoding='bytes').load()
+    batch = {key.decode() if isinstance(key, bytes) else key: batch[key] for key in batch}
+    return batch['data'], np.array(batch['labels'])
+
+
+def _from_records(content):
+    records = np.frombuffer(content, np.uint8).reshape(BATCH, 1 + PIXELS)
+    return records[:, 1:], records[:, 0]
+
+
+@dataclass(frozen=True)
+class _Version:
+    archive: str
+    digest: str
+    folder: str
+    batches: dict[str, str]
+    sizes: range
+    decode: Callable
+
+
+PYTHON = _Version(
+    archive='cifar-10-python.tar.gz',
+    digest='md5:c58f30108f718f92721af3b95e74349a',
+    folder='cifar-10-batches-py',
+    batches={
+        'data_batch_1': 'md5:c99cafc152244af753f735de768cd75f',
+        'data_batch_2': 'md5:d4bba439e000b95fd0a9bffe97cbabec',
+        'data_batch_3': 'md5:54ebc095f3ab1f0389bbae665268c751',
+        'data_batch_4': 'md5:634d18415352ddfa80567beed471001a',
+        'data_batch_5': 'md5:482c414d41f54cd18b22e5b47cb7c3cb',
+        'test_batch': 'md5:40351d587109b95175f43aff81a1287e',
+    },
+    sizes=range(BATCH * PIXELS, 2 * BATCH * PIXELS),
+    decode=_from_pickle,
+)
+BINARY = _Version(
+    archive='cifar-10-binary.tar.gz',
+    digest='md5:c32a1d4ab5d03f1284b67883e8d87530',
+    folder='cifar-10-batches-bin',
+    # Toronto publishes no digests of these; the SHA-1 are those that Apache MXNet checks.
+    batches={
+        'data_batch_1.bin': 'sha1:aadd24acce27caa71bf4b10992e9e7b2d74c2540',
+        'data_batch_2.bin': 'sha1:c0ba65cce70568cd57b4e03e9ac8d2a5367c1795',
+        'data_batch_3.bin': 'sha1:1dd00a74ab1d17a6e7d73e185b69dbf31242f295',
+        'data_batch_4.bin': 'sha1:aab85764eb3584312d3c7f65fd2fd016e36a258e',
+        'data_batch_5.bin': 'sha1:26e2849e66a845b7f1e4614ae70f4889ae604628',
+        'test_batch.bin': 'sha1:67eb016db431130d61cd03c7ad570b013799c88c',
+    },
+    sizes=range(BATCH * (1 + PIXELS), BATCH * (1 + PIXELS) + 1),
+    decode=_from_records,
+)
+VERSIONS = (BINARY, PYTHON)
+
+
+def _find(path):
+    """Returns the folder of batches or the archive at or in ``path``."""
+    if path.is_file():
+        return path
+    for version in VERSIONS:
+        for folder in (path, path / version.folder):
+            if any((folder / name).is_file() for name in version.batches):
+                return folder
+    for version in VERSIONS:
+        if (path / version.archive).is_file():
+            return path / version.archive
+    names = sorted(entry.name for entry in path.iterdir()) if path.is_dir() else None
+    raise DataError(
+        f'no CIFAR-10 in {path}',
+        seen='no such file or folder' if names is None else ', '.join(names[:8]) or 'empty',
+        fix=f'put {" or ".join(version.archive for version in VERSIONS)} there',
+    )
+
+
+def _difference(place):
+    """Returns what tells ``place`` from the published data, or ``None``."""
+    with _complaints(place):
+        if place.is_file():
+            seen = _digest(place, 'md5')
+            expected = [version.digest for version in VERSIONS]
+            return None if seen in expected else f'{seen}, expected {" or ".join(expected)}'
+        for name, expected in _version_of(place).batches.items():
+            seen = _digest(place / name, expected.split(':')[0])
+            if seen != expected:
+                return f'{name} is {seen}, expected {expected}'
+
+
+def _digest(path, algorithm):
+    with open(path, 'rb') as file:
+        return f'{algorithm}:{hashlib.file_digest(file, algorithm).hexdigest()}'
+
+
+def _version_of(folder):
+    return BINARY if any((folder / name).is_file() for name in BINARY.batches) else PYTHON
+
+
+def _read(place):
+    """Returns pixels and labels of the six batches, the test batch last."""
+    contents = _folder_contents(place) if place.is_dir() else _archive_contents(place)
+    with _complaints(place):
+        found = {name: _decode(version, name, content) for version, name, content in contents}
+        missing = [[n for n in version.batches if n not in found] for version in VERSIONS]
+        if all(missing):
+            raise ValueError(f'no {" and no ".join(min(missing, key=len))} in it')
+    version = VERSIONS[missing.index([])]
+    return [found[name] for name in version.batches]
+
+
+def _folder_contents(folder):
+    version = _version_of(folder)
+    for name in version.batches:
+        path = folder / name
+        _check_size(version, name, path.stat().st_size)
+        yield version, name, path.read_bytes()
+
+
+def _archive_contents(path):
+    wanted = {f'{v.folder}/{name}': (v, name) for v in VERSIONS for name in v.batches}
+    # As a stream, because every step back in a gzip file starts it again.
+    with tarfile.open(path, 'r|*', bufsize=2**20) as archive:
+        for member in archive:
+            if member.name not in wanted:
+                continue
+            version, name = wanted[member.name]
+            if not member.isreg():
+                raise ValueError(f'{member.name} is not a regular file')
+            _check_size(version, name, member.size)
+            yield version, name, archive.extractfile(member).read()
+
+
+def _check_size(version, name, size):
+    if size not in version.sizes:
+        raise ValueError(f'{name} has {size:,} bytes, expected at least {version.sizes[0]:,}')
+
+
+def _decode(version, name, content):
+    try:
+        pixels, labels = version.decode(content)
+    except Exception as error:  # A damaged pickle raises whatever it likes.
+        raise ValueError(f'{name}: {error or type(error).__name__}') from error
+    if getattr(pixels, 'dtype', None) != np.uint8 or pixels.shape != (BATCH, PIXELS):
+        raise ValueError(f'{name} does not hold {BATCH} x {PIXELS} bytes of pixels')
+    if labels.dtype.kind not in 'iu' or labels.shape != (BATCH,):
+        raise ValueError(f'{name} does not hold {BATCH} labels')
+    if labels.min() < 0 or labels.max() >= len(CLASSES):
+        raise ValueError(f'{name} has labels from {labels.min()} to {labels.max()}')
+    return np.ascontiguousarray(pixels).reshape(BATCH, 3, 32, 32), labels.astype(np.int32)
+
+
+@contextlib.contextmanager
+def _complaints(place):
+    try:
+        yield
+    except (OSError, EOFError, ValueError, tarfile.TarError, zlib.error) as error:
+        raise DataError(
+            f'{place} is damaged, or is not CIFAR-10',
+            seen=str(error) or type(error).__name__,
+            fix=f'bring it again, or another copy; the binary version is at {URL}',
+        ) from error

@@ -1,0 +1,68 @@
+"""A subset of Fashion-MNIST that is part of the package, so that nothing has to be downloaded.
+
+The images are Zalando's, under the MIT licence (``fashion_mnist_LICENSE``), as
+``reproduce/fashion_mnist_subset.py`` takes them from the published files.
+"""
+
+import zipfile
+import zlib
+from pathlib import Path
+
+import numpy as np
+
+from chainer_jo.datasets.dataset import Dataset
+from chainer_jo.errors import ConfigError, DataError
+
+PATH = Path(__file__).with_name('fashion_mnist.npz')
+DIGEST = '8f79cc76b53dce3d3a3550a23d1d969ff8ccf4d837680d440a7c8184539b45fe'
+CLASSES = (
+    't-shirt/top',
+    'trouser',
+    'pullover',
+    'dress',
+    'coat',
+    'sandal',
+    'shirt',
+    'sneaker',
+    'bag',
+    'ankle boot',
+)
+
+
+def load(data=None):
+    """Loads the embedded images: 6,000 to train and validate, 2,000 to test, 28 x 28, grey.
+
+    Args:
+        data (None): There is nothing to choose.
+
+    Returns:
+        Dataset: Every class has the same number of images in each part.
+
+    Raises:
+        ConfigError: ``data`` is given.
+        DataError: The file in the package is missing or not the one it was released with.
+    """
+    if data is not None:
+        raise ConfigError(
+            'fashion_mnist is part of the package and is not read from a folder',
+            seen=f'data = {str(data)!r}',
+            fix='leave out --data, or choose --dataset cifar10',
+        )
+    try:
+        with open(PATH, 'rb') as file:
+            loaded = np.load(file, allow_pickle=False)
+            arrays = [loaded[name] for name in ('x_train', 't_train', 'x_test', 't_test')]
+    except (OSError, ValueError, KeyError, zipfile.BadZipFile, zlib.error) as error:
+        raise _damaged(str(error)) from error
+    dataset = Dataset.of_arrays('fashion_mnist', 'embedded subset', arrays, CLASSES)
+    if dataset.digest != DIGEST:
+        raise _damaged(f'digest {dataset.digest[:16]}, expected {DIGEST[:16]}')
+    return dataset
+
+
+def _damaged(seen):
+    return DataError(
+        f'{PATH} is missing or damaged',
+        seen=seen,
+        fix='install the package again, or run reproduce/fashion_mnist_subset.py',
+    )

@@ -1,0 +1,62 @@
+"""Where every random choice comes from: a function of (seed, purpose, epoch), drawn on the host.
+
+A resumed run recomputes its tables instead of storing generator states, and a new purpose changes
+no other purpose's draws.
+"""
+
+import zlib
+
+import numpy as np
+
+from chainer_jo.errors import ConfigError
+
+
+def rng(seed, purpose, epoch=0):
+    """Returns the generator of one purpose in one epoch.
+
+    Args:
+        seed (int): The trial's seed, 0 or more.
+        purpose (str): What is drawn, such as ``'order'`` or ``'noise'``.
+        epoch (int): 0 or more.
+
+    Returns:
+        numpy.random.Generator: The same stream on every machine.
+    """
+    return np.random.default_rng([seed, zlib.crc32(purpose.encode()), epoch])
+
+
+def batches(seed, purpose, epoch, n, batch_size):
+    """Draws the order in which one epoch visits the examples.
+
+    All batches are full: the batch that closes an epoch also holds the first examples of the next
+    one, as those of ``chainer.iterators.SerialIterator(repeat=True)`` do, so the number of batches
+    may differ by one between epochs. Here it is a function of the epoch: turn ``k`` of the data set
+    follows the permutation of ``rng(seed, purpose, k)``.
+
+    Args:
+        seed (int): The trial's seed.
+        purpose (str): The purpose of the draw.
+        epoch (int): Counted from 0.
+        n (int): Number of examples, at least ``batch_size``.
+        batch_size (int): Examples in a batch, ``B``.
+
+    Returns:
+        tuple of numpy.ndarray: ``index`` and ``turn``, each ``(S, B)``, ``int32``, for ``S``
+        batches. ``index`` is in ``[0, n)``; ``turn`` is the epoch whose draw of that example it
+        is: ``epoch``, or ``epoch + 1`` at the end of the last batch.
+
+    Raises:
+        ConfigError: There are fewer examples than a batch holds.
+    """
+    if n < batch_size:
+        raise ConfigError(
+            'a batch is larger than the training split',
+            seen=f'{n} examples, batches of {batch_size}',
+            fix=f'choose a batch size of at most {n}',
+        )
+    first, last = (-(-k * n // batch_size) for k in (epoch, epoch + 1))
+    position = np.arange(first * batch_size, last * batch_size) - epoch * n
+    orders = np.concatenate([rng(seed, purpose, epoch + k).permutation(n) for k in (0, 1)])
+    shape = (last - first, batch_size)
+    index = orders[position].astype(np.int32).reshape(shape)
+    return index, (epoch + position // n).astype(np.int32).reshape(shape)

@@ -1,0 +1,64 @@
+"""Errors that say the problem, what was seen, and the fix; each kind has an exit code."""
+
+import signal
+
+
+class ChainerJoError(Exception):
+    """Base of all errors a user can cause or mend.
+
+    Args:
+        problem (str): What is wrong, in one line.
+        seen (str): The evidence: the value, file or figure that was found.
+        fix (str): What to do or type next.
+    """
+
+    exit_code = 1
+
+    def __init__(self, problem, *, seen, fix):
+        super().__init__(problem)
+        self.problem, self.seen, self.fix = problem, seen, fix
+
+    def __str__(self):
+        return f'error: {self.problem}\n  seen: {self.seen}\n  fix:  {self.fix}'
+
+
+class ConfigError(ChainerJoError):
+    """Wrong usage or configuration."""
+
+    exit_code = 2
+
+
+class DataError(ChainerJoError):
+    """Data are missing, damaged, or not the ones that were meant."""
+
+    exit_code = 3
+
+
+class InUseError(ChainerJoError):
+    """Another process works on this folder."""
+
+    exit_code = 4
+
+
+class DivergedError(ChainerJoError):
+    """The loss or a parameter is no longer a finite number."""
+
+    exit_code = 5
+
+
+class WriteError(ChainerJoError):
+    """A file cannot be written: disk full, no permission, folder gone."""
+
+    exit_code = 6
+
+
+class StoppedError(ChainerJoError):
+    """A signal asked the run to stop; a snapshot was taken first.
+
+    Args:
+        signum (int): The signal; the exit code is ``128 + signum``.
+    """
+
+    def __init__(self, signum, *, seen, fix):
+        super().__init__(f'stopped by {signal.Signals(signum).name}', seen=seen, fix=fix)
+        self.exit_code = 128 + signum

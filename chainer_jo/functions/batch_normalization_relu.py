@@ -1,0 +1,83 @@
+"""Batch normalisation and ReLU in one pass."""
+
+import chainer
+import chainer.functions as F
+from chainer.utils import type_check
+
+from chainer_jo import backends
+from chainer_jo.backends import onednn
+from chainer_jo.functions.first_order import FirstOrderFunction
+
+
+def batch_normalization_relu(x, gamma, beta, running_mean, running_var, eps=2e-5, decay=0.9):
+    """Normalises each channel and keeps what is positive.
+
+    With ``chainer.config.train`` the statistics are the batch's, and the running ones are updated
+    in place as :func:`chainer.functions.batch_normalization` does (variance unbiased). Without,
+    the running ones are used.
+
+    Args:
+        x (Variable or array): ``(N, C, H, W)``.
+        gamma, beta (Variable or array): Scale and shift, ``(C,)``.
+        running_mean, running_var (array): ``(C,)``.
+        eps (float): Added to the variance.
+        decay (float): Share of the old running statistics that is kept.
+
+    Returns:
+        Variable: Shape of ``x``, not negative.
+    """
+    running = (running_mean, running_var)
+    if backends.name_for(x, gamma, beta, *running) == 'onednn':
+        return _OneDNNBatchNormalizationReLU(*running, eps, decay).apply((x, gamma, beta))[0]
+    if chainer.config.train:
+        return F.relu(
+            F.batch_normalization(
+                x,
+                gamma,
+                beta,
+                eps=eps,
+                running_mean=running_mean,
+                running_var=running_var,
+                decay=decay,
+            )
+        )
+    return F.relu(F.fixed_batch_normalization(x, gamma, beta, *running, eps=eps))
+
+
+class _OneDNNBatchNormalizationReLU(FirstOrderFunction):
+    def __init__(self, running_mean, running_var, eps, decay):
+        self.running_mean, self.running_var = running_mean, running_var
+        self.eps, self.decay = eps, decay
+
+    def check_type_forward(self, in_types):
+        x, gamma, beta = in_types
+        channels = (type_check.eval(x.shape[1]),)
+        type_check.expect(x.ndim == 4, gamma.shape == channels, beta.shape == channels)
+
+    def forward(self, inputs):
+        self.retain_inputs((0, 1))
+        x, gamma, _ = inputs
+        if not self.running_mean.shape == self.running_var.shape == gamma.shape:
+            raise ValueError(f'running statistics must have the shape {gamma.shape} of gamma')
+        self.fixed = not chainer.config.train
+        if self.fixed:
+            self.mean, self.var = self.running_mean, self.running_var
+            y, self.signs = onednn.normalize_relu_fixed(
+                *inputs, self.mean, self.var, self.eps, chainer.config.enable_backprop
+            )
+        else:
+            y, self.mean, self.var, self.signs = onednn.normalize_relu(*inputs, self.eps)
+            self._update_running(x.size // gamma.size)
+        return (y,)
+
+    def _update_running(self, m):
+        self.running_mean *= self.decay
+        self.running_mean += (1 - self.decay) * self.mean
+        self.running_var *= self.decay
+        self.running_var += (1 - self.decay) * m / max(m - 1, 1) * self.var
+
+    def gradients(self, indexes, gy):
+        x, gamma = (variable.array for variable in self.get_retained_inputs())
+        saved = (self.mean, self.var, self.signs)
+        gxs = onednn.normalize_relu_gradients(x, gamma, *saved, gy, self.eps, self.fixed)
+        return [gxs[i] for i in indexes]

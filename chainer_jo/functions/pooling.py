@@ -1,0 +1,30 @@
+"""Pooling over whole images."""
+
+import chainer.functions as F
+
+from chainer_jo import backends
+from chainer_jo.backends import onednn
+from chainer_jo.functions.first_order import FirstOrderFunction
+
+
+def global_average_pooling(x):
+    """Returns the mean of each channel of each image.
+
+    Args:
+        x (Variable or array): ``(N, C, H, W)``.
+
+    Returns:
+        Variable: ``(N, C)``.
+    """
+    if backends.name_for(x) == 'onednn':
+        return _OneDNNAverage().apply((x,))[0]
+    return F.average(x, axis=(2, 3))
+
+
+class _OneDNNAverage(FirstOrderFunction):
+    def forward(self, inputs):
+        self.shape = inputs[0].shape
+        return (onednn.average(*inputs),)
+
+    def gradients(self, indexes, gy):
+        return (onednn.average_gradient(self.shape, gy),)

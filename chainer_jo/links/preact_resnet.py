@@ -1,0 +1,105 @@
+"""PreAct ResNet for small images (He et al., "Identity Mappings", 2016), as in Tanaka et al."""
+
+import chainer
+import chainer.links as L
+from chainer import initializers
+
+from chainer_jo.functions.batch_normalization_relu import batch_normalization_relu
+from chainer_jo.functions.convolution import convolution_2d
+from chainer_jo.functions.pooling import global_average_pooling
+
+
+class Convolution2D(chainer.Link):
+    """Convolution without bias; HeNormal weights ``W`` of shape ``(out, in, k, k)``."""
+
+    def __init__(self, in_channels, out_channels, ksize, stride=1, *, rng):
+        super().__init__()
+        self.stride, self.pad = stride, ksize // 2
+        with self.init_scope():
+            self.W = chainer.Parameter(
+                initializers.HeNormal(rng=rng), (out_channels, in_channels, ksize, ksize)
+            )
+
+    def forward(self, x, residual=None):
+        """Returns the convolution of ``x`` (N, in, H, W), with ``residual`` added if given."""
+        return convolution_2d(x, self.W, self.stride, self.pad, residual)
+
+
+class BatchNormalizationReLU(L.BatchNormalization):
+    """Batch normalisation with Chainer's defaults (decay 0.9, eps 2e-5), then ReLU."""
+
+    def forward(self, x):
+        return batch_normalization_relu(
+            x, self.gamma, self.beta, self.avg_mean, self.avg_var, self.eps, self.decay
+        )
+
+
+class Block(chainer.Chain):
+    """BN-ReLU-conv-BN-ReLU-conv plus a shortcut.
+
+    The first block of every stage, also where the shape stays, projects the pre-activated input by
+    a 1x1 convolution; the others pass their input on unchanged.
+    """
+
+    def __init__(self, in_channels, out_channels, stride, project, *, rng):
+        super().__init__()
+        with self.init_scope():
+            self.bn1 = BatchNormalizationReLU(in_channels)
+            self.conv1 = Convolution2D(in_channels, out_channels, 3, stride, rng=rng)
+            self.bn2 = BatchNormalizationReLU(out_channels)
+            self.conv2 = Convolution2D(out_channels, out_channels, 3, rng=rng)
+            if project:
+                self.projection = Convolution2D(in_channels, out_channels, 1, stride, rng=rng)
+        self.project = project
+
+    def forward(self, x):
+        h = self.bn1(x)
+        shortcut = self.projection(h) if self.project else x
+        return self.conv2(self.bn2(self.conv1(h)), shortcut)
+
+
+class PreActResNet(chainer.Chain):
+    """The net of all CIFAR-10 experiments; by default PreAct ResNet-32, 1,861,162 parameters.
+
+    Args:
+        in_channels (int): Channels of the images.
+        n_class (int): ``C``.
+        filters (sequence of int): Channels of the stem and of each stage.
+        blocks (sequence of int): Blocks in each stage; stages after the first halve the image.
+        stem_stride (int): Stride of the first convolution; 2 makes a member of the family that
+            costs a quarter.
+        rng (numpy.random.Generator): Draws the initial weights, in the order of the layers.
+
+    Source: Sec. 4.2; widths and initialisers from Tanaka et al.'s public code.
+    """
+
+    def __init__(
+        self,
+        in_channels,
+        n_class,
+        filters=(32, 32, 64, 128),
+        blocks=(5, 5, 5),
+        stem_stride=1,
+        *,
+        rng,
+    ):
+        super().__init__()
+        with self.init_scope():
+            self.conv = Convolution2D(in_channels, filters[0], 3, stem_stride, rng=rng)
+            self.blocks = chainer.Sequential(*_blocks(filters, blocks, rng))
+            self.bn = BatchNormalizationReLU(filters[-1])
+            self.fc = L.Linear(filters[-1], n_class, initialW=initializers.LeCunNormal(rng=rng))
+
+    def forward(self, x):
+        """Returns the logits ``(N, C)`` of images ``(N, channels, H, W)``, float32."""
+        h = self.bn(self.blocks(self.conv(x)))
+        return self.fc(global_average_pooling(h))
+
+
+def _blocks(filters, blocks, rng):
+    for stage, count in enumerate(blocks):
+        for i in range(count):
+            first = i == 0
+            in_channels = filters[stage] if first else filters[stage + 1]
+            stride = 2 if first and stage else 1
+            yield Block(in_channels, filters[stage + 1], stride, first, rng=rng)

@@ -1,0 +1,32 @@
+"""The systems of the tables, one file each; adding one touches this folder and ``paper`` only."""
+
+import ast
+import importlib
+from pathlib import Path
+
+from chainer_jo import paper
+
+
+def load(name):
+    """Returns the Method class of the file ``name``: ``cross_entropy`` holds ``CrossEntropy``."""
+    module = importlib.import_module(f'chainer_jo.methods.{name}')
+    return getattr(module, name.title().replace('_', ''))
+
+
+def card(name):
+    """Returns the card of a method: its file's docstring, then its settings at the paper's values.
+
+    Raises:
+        ConfigError: There is no such method.
+    """
+    if name not in paper.methods():
+        raise paper.unknown('method', name, paper.methods())
+    source = (Path(__file__).parent / f'{name}.py').read_text()
+    lines = [ast.get_docstring(ast.parse(source)), '']
+    settings = paper.hyperparameters('paper')[name]
+    for stage, values in settings.items():
+        if isinstance(values, dict):
+            lines.append(
+                f'{stage}: ' + ', '.join(f'{key}={value}' for key, value in values.items())
+            )
+    return '\n'.join(lines)

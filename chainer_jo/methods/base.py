@@ -1,0 +1,79 @@
+"""What all methods share: a net, a label store, and a loss for each stage."""
+
+from dataclasses import dataclass
+from types import SimpleNamespace
+from typing import Any
+
+import chainer
+import chainer.functions as F
+
+from chainer_jo.functions.losses import mix_up
+from chainer_jo.links.label_store import LabelStore
+
+
+@dataclass
+class Batch:
+    """One mini-batch, all arrays on the net's device.
+
+    Attributes:
+        x: Augmented, mean-subtracted images, ``(B, channels, H, W)``, float32.
+        index: Their places in the training set, ``(B,)``, int32.
+        y: Their labels now, ``(B, C)``, float32.
+        partner: ``j`` of mix-up, ``(B,)``, int32, places in the batch; only in stages that mix.
+        lam: ``lambda`` of mix-up, float32, ``()`` or ``(B,)``; only in stages that mix.
+    """
+
+    x: Any
+    index: Any
+    y: Any
+    partner: Any = None
+    lam: Any = None
+
+    def mixed(self):
+        """Returns the mixed images of Eq. (8)."""
+        return mix_up(self.x, self.partner, self.lam)
+
+
+class Method(chainer.Chain):
+    """A net, its label store and the losses of its stages.
+
+    A subclass has one method for each stage in its section of ``hyperparameters.toml``, of the same
+    name, that takes a :class:`Batch` and returns ``(loss, log_f)``: a scalar Variable, and the
+    log-probabilities ``(B, C)`` of the images as they are. ``self.hyper`` holds the stage's
+    hyper-parameters as attributes. Everything else that changes the result is a parameter or a
+    persistent value, so that it is in every snapshot.
+
+    Args:
+        net (chainer.Chain): Images to logits.
+        noisy_labels (numpy.ndarray): Shape ``(N,)``, integers in ``[0, C)``.
+        n_class (int): ``C``.
+        stages (dict): Stage name to hyper-parameters.
+    """
+
+    def __init__(self, net, noisy_labels, n_class, stages):
+        super().__init__()
+        self.stages = stages
+        window = max(stage.get('window', 0) for stage in stages.values())
+        with self.init_scope():
+            self.net = net
+            self.labels = LabelStore(noisy_labels, n_class, window)
+
+    def begin(self, stage):
+        """Makes ``stage`` the current one; called before its first step and after a resume."""
+        self.stage = stage
+        self.hyper = SimpleNamespace(**self.stages[stage])
+
+    def forward(self, batch):
+        """Returns the current stage's ``(loss, log_f)``."""
+        return getattr(self, self.stage)(batch)
+
+    def log_f(self, x):
+        """Returns ``log f(x, theta)``, ``(B, C)``, of images ``x``."""
+        return F.log_softmax(self.net(x))
+
+    def predict(self, x):
+        """Returns the scores ``(B, C)`` whose largest is the predicted class, for evaluation."""
+        return self.net(x)
+
+    def correct_labels(self, epoch):
+        """Corrects the label store after ``epoch`` (1 for the first) of the current stage."""

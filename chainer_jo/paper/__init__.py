@@ -1,0 +1,102 @@
+"""The paper as data: hyper-parameters, table grids, presets and published numbers.
+
+Nothing here computes; the files beside this module are meant to be read.
+"""
+
+import csv
+import difflib
+import tomllib
+from functools import cache
+from pathlib import Path
+
+from chainer_jo.errors import ConfigError
+
+FOLDER = Path(__file__).parent
+PRESETS = tuple(sorted(path.stem for path in (FOLDER / 'presets').glob('*.toml')))
+
+
+def hyperparameters(preset):
+    """Returns the nested dict of ``hyperparameters.toml`` with the preset's overrides merged in."""
+    settings = _read('hyperparameters.toml')
+    overrides = {key: value for key, value in _preset(preset).items() if key != 'grid'}
+    return _merge(settings, overrides)
+
+
+def methods():
+    """Returns ``{name: title}`` of every method, in the order of ``hyperparameters.toml``."""
+    settings = _read('hyperparameters.toml')
+    return {
+        name: table['title']
+        for name, table in settings.items()
+        if isinstance(table, dict) and 'title' in table
+    }
+
+
+def grid(table, preset):
+    """Returns what a table needs under a preset.
+
+    Returns:
+        dict: ``caption``, ``dataset``, ``noise``, ``rates`` (fractions), ``methods``, ``trials``,
+        ``tolerance`` (points).
+
+    Raises:
+        ConfigError: There is no such table or preset.
+    """
+    grids = _read('grids.toml')
+    if table not in grids:
+        raise unknown('table', table, grids)
+    return _merge(grids[table], _preset(preset).get('grid', {}).get(table, {}))
+
+
+def tables():
+    """Returns the names of all tables."""
+    return tuple(_read('grids.toml'))
+
+
+def published():
+    """Returns the paper's printed numbers: dicts with ``table``, ``method``, ``noise``, ``rate``,
+    ``best`` and ``last``; rates and accuracies are fractions, ``None`` where nothing is printed."""
+    with open(FOLDER / 'published.csv', newline='') as file:
+        return [
+            {
+                'table': f'table{row["table"]}',
+                'method': row['method'],
+                'noise': row['noise_type'],
+                'rate': _fraction(row['noise_rate']),
+                'best': _fraction(row['best']),
+                'last': _fraction(row['last']),
+            }
+            for row in csv.DictReader(file)
+        ]
+
+
+def unknown(kind, name, known):
+    """Returns the ConfigError for a name that does not exist, with the nearest one that does."""
+    near = difflib.get_close_matches(name, known, n=1, cutoff=0.4)
+    hint = f'did you mean {near[0]}? ' if near else ''
+    return ConfigError(
+        f'unknown {kind} {name!r}', seen=name, fix=f'{hint}known: {", ".join(known)}'
+    )
+
+
+def _preset(name):
+    if name not in PRESETS:
+        raise unknown('preset', name, PRESETS)
+    return _read(f'presets/{name}.toml')
+
+
+@cache
+def _read(name):
+    return tomllib.loads((FOLDER / name).read_text())
+
+
+def _merge(base, overrides):
+    merged = dict(base)
+    for key, value in overrides.items():
+        inner = isinstance(value, dict) and isinstance(base.get(key), dict)
+        merged[key] = _merge(base[key], value) if inner else value
+    return merged
+
+
+def _fraction(percent):
+    return round(float(percent) / 100, 6) if percent else None

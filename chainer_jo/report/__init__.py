@@ -1,0 +1,1 @@
+"""Finished trials as tables, differences to the paper, figures and a README; trains nothing."""

@@ -1,0 +1,118 @@
+"""Sorts finished trials into the cells of a table, so that only equals are averaged."""
+
+import json
+from collections import Counter
+from dataclasses import dataclass
+
+STANDARD_DATA = ('official', 'embedded subset')
+
+
+@dataclass(frozen=True)
+class Cell:
+    """The trials that may be averaged: they differ in nothing but the seed.
+
+    Attributes:
+        method (str): Name of the method.
+        noise (str): Kind of noise.
+        rate (float): Fraction of the labels that the noise draws anew, or ``None``.
+        modified (tuple of str): ``key=value`` wherever the trials depart from the grid, in their
+            settings or their data; empty for a cell of the grid itself.
+        results (list of dict): Contents of ``result.json``; empty for a cell that was not run.
+    """
+
+    method: str
+    noise: str
+    rate: float
+    modified: tuple
+    results: list
+
+
+def settings(grid):
+    """Returns the columns of a grid as ``(noise, rate)``; ``noise`` may be one name for all rates
+    or a list with one name for each."""
+    noise, rates = grid['noise'], grid['rates']
+    return list(zip([noise] * len(rates) if isinstance(noise, str) else noise, rates, strict=True))
+
+
+def cells(grid, published, results, standard):
+    """Sorts results into the cells of a grid; results of other grids are left out.
+
+    Args:
+        grid (dict): ``paper.grid(table, preset)`` with ``table`` and ``preset`` added.
+        published (list of dict): ``paper.published()``.
+        results (list of dict): What ``collect`` returned.
+        standard (callable): Maps a trial's configuration to the one that today's preset gives for
+            the same method, noise, seed and overrides. A trial of older settings differs from it,
+            and so never mixes with the trials of today.
+
+    Returns:
+        list of Cell: The grid's own cells, run or not, the paper's methods first and in its order;
+        after them the cells of modified trials.
+    """
+    methods, columns = _methods(grid, published), settings(grid)
+    own = [result for result in results if _belongs(grid, columns, result)]
+    digest = _usual_data(own)
+    found = {(m, *column, ()): [] for m in methods for column in columns}
+    for result in own:
+        config = result['config']
+        noise, rate = config['noise']['kind'], config['noise']['rate']
+        modified = _departures(result, standard(config), digest)
+        found.setdefault((config['method'], noise, rate, modified), []).append(result)
+
+    def place(key):
+        method, noise, rate, modified = key
+        return modified, methods.index(method), columns.index((noise, rate))
+
+    return [Cell(*key, found[key]) for key in sorted(found, key=place)]
+
+
+def _methods(grid, published):
+    """The grid's methods, those of the paper first and in the paper's order."""
+    printed = list(dict.fromkeys(row['method'] for row in _printed(grid, published)))
+    own = [method for method in grid['methods'] if method not in printed]
+    return [method for method in printed if method in grid['methods']] + own
+
+
+def _printed(grid, published):
+    kinds = {noise for noise, _ in settings(grid)}
+    return [row for row in published if row['noise'] in kinds]
+
+
+def _belongs(grid, columns, result):
+    config = result['config']
+    return (
+        config['preset'] == grid['preset']
+        and config['dataset'] == grid['dataset']
+        and config['method'] in grid['methods']
+        and (config['noise']['kind'], config['noise']['rate']) in columns
+    )
+
+
+def _usual_data(results):
+    """The digest of the data that most trials used, among the data sets the project vouches for."""
+    data = (result['data'] for result in results)
+    counts = Counter(item['digest'] for item in data if item['variant'] in STANDARD_DATA)
+    return max(counts, key=lambda digest: (counts[digest], digest), default=None)
+
+
+def _departures(result, expected, digest):
+    config, data = result['config'], result['data']
+    overrides = [str(override) for override in config['modified']]
+    seen, wanted = _flat(config), _flat(expected)
+    differing = [key for key in seen | wanted if seen.get(key) != wanted.get(key)]
+    overrides += [f'{key}={json.dumps(seen.get(key))}' for key in sorted(differing)]
+    if data['digest'] != digest:
+        known = data['digest'][:8] in data['variant']
+        overrides.append(f'data={data["variant"]}' + ('' if known else f' {data["digest"][:8]}'))
+    return tuple(overrides)
+
+
+def _flat(config, prefix=''):
+    """``{dotted key: value}`` of everything in a configuration that a cell's trials share."""
+    flat = {}
+    for key, value in config.items():
+        if isinstance(value, dict):
+            flat |= _flat(value, f'{prefix}{key}.')
+        elif prefix or key not in ('seed', 'modified'):
+            flat[prefix + key] = value
+    return flat

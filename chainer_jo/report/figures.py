@@ -1,0 +1,241 @@
+"""Training curves as figures and as CSV files with exactly the plotted numbers."""
+
+import io
+import statistics
+from dataclasses import dataclass
+
+from chainer_jo.report.markdown import data_title, method_title, percent
+
+# Okabe and Ito's colours, told apart with any common colour vision; a second round is dashed.
+COLOURS = ('#000000', '#0072B2', '#009E73', '#D55E00', '#CC79A7', '#E69F00', '#56B4E9')
+DASHES = ('-', (0, (5, 1.5)), (0, (1.5, 1)))
+
+TITLES = {
+    'main/accuracy': 'main/accuracy: training images, labels in use',
+    'validation/main/accuracy': 'validation/main/accuracy',
+    'test/main/accuracy': 'test accuracy',
+    'label_accuracy': 'correct labels in the label store',
+}
+FIGURE3 = tuple(TITLES)
+LABELS = ('test/main/accuracy', 'label_accuracy')
+COLUMNS = ('method', 'stage', 'epoch', 'stage_epoch', 'measure', 'trials', 'mean', 'min', 'max')
+
+STYLE = {
+    'font.size': 9,
+    'axes.titlesize': 9,
+    'axes.spines.top': False,
+    'axes.spines.right': False,
+    'axes.edgecolor': '#888888',
+    'axes.grid': True,
+    'grid.color': '#e4e4e4',
+    'grid.linewidth': 0.6,
+    'lines.linewidth': 1.2,
+}
+
+
+@dataclass(frozen=True)
+class Line:
+    """One line of a figure.
+
+    Attributes:
+        cell (Cell): Its trials, at least one.
+        logs (list): The rows of ``log.jsonl`` for each of them.
+    """
+
+    cell: object
+    logs: list
+
+
+def lines(cells, noise, rate, logs):
+    """Returns the lines of one noise setting: one a method, of the trials that have a log.
+
+    They are the grid's own cells. Where none of those was run, they are the modified cells of the
+    methods that have just one, so that a table at reduced scale has its figure too.
+
+    Args:
+        cells (list of Cell): Cells of a table.
+        noise (str): Kind of noise.
+        rate (float): Its rate.
+        logs (dict): Trial id to the rows of its log, as many as the trial has epochs.
+    """
+    run = [
+        Line(cell, _logs(cell, logs)) for cell in cells if (cell.noise, cell.rate) == (noise, rate)
+    ]
+    run = [line for line in run if line.logs]
+    own = [line for line in run if not line.cell.modified]
+    methods = [line.cell.method for line in run]
+    return own or [line for line in run if methods.count(line.cell.method) == 1]
+
+
+def _logs(cell, logs):
+    return [logs[result['trial']] for result in cell.results if result['trial'] in logs]
+
+
+def fine_tuning(lines):
+    """Returns the lines cut to their last stage; a method of one stage has no fine-tuning."""
+    return [
+        Line(
+            line.cell,
+            [[row for row in log if row['stage'] == log[-1]['stage']] for log in line.logs],
+        )
+        for line in lines
+        if line.logs[0][0]['stage'] != line.logs[0][-1]['stage']
+    ]
+
+
+def points(lines, measures):
+    """Returns what is plotted, as dicts with the keys :data:`COLUMNS`; accuracies are fractions.
+
+    Args:
+        lines (list of Line): Lines of a figure.
+        measures (iterable of str): Columns of the log.
+    """
+    return [
+        point for line in lines for measure in measures for point in _line_points(line, measure)
+    ]
+
+
+def _line_points(line, measure):
+    for rows in zip(*line.logs, strict=True):
+        values = [row.get(measure) for row in rows]
+        if None not in values:
+            yield {
+                'method': line.cell.method,
+                'stage': rows[0]['stage'],
+                'epoch': rows[0]['epoch'],
+                'stage_epoch': rows[0]['stage_epoch'],
+                'measure': measure,
+                'trials': len(values),
+                'mean': statistics.mean(values),
+                'min': min(values),
+                'max': max(values),
+            }
+
+
+def figure3(grid, lines, points):
+    """Returns Figure 3 as PNG bytes: accuracies against the epoch of fine-tuning.
+
+    The paper plots main/accuracy and validation/main/accuracy; test accuracy and the share of
+    correct labels are added. The line is the mean over trials, the band from lowest to highest.
+    The same points give the same bytes.
+
+    Args:
+        grid (dict): With ``preset`` and ``titles`` (``{method: title}``, which fixes the colours).
+        lines (list of Line): What :func:`fine_tuning` returned, for title and legend.
+        points (list of dict): Their points, of the measures :data:`FIGURE3`.
+    """
+
+    def draw(figure):
+        panels = figure.subplots(2, 2, sharex=True).ravel()
+        for panel, measure in zip(panels, FIGURE3, strict=True):
+            _draw(panel, grid, _of(points, measure), 'stage_epoch')
+            panel.set_title(TITLES[measure], loc='left')
+        for panel in panels[2:]:
+            panel.set_xlabel('epoch of the last stage (fine-tuning)')
+
+    return _png(grid, lines, draw, size=(7.2, 5.6), subject='Accuracy in fine-tuning')
+
+
+def label_figure(grid, lines, points):
+    """Returns test accuracy and share of correct labels over the epochs of all stages as PNG bytes.
+
+    A dot marks the last epoch before a method enters its next stage. Arguments as :func:`figure3`,
+    with lines of all stages and the measures :data:`LABELS`.
+    """
+
+    def draw(figure):
+        panels = figure.subplots(1, 2, sharex=True)
+        for panel, measure in zip(panels, LABELS, strict=True):
+            _draw(panel, grid, _of(points, measure), 'epoch')
+            _mark_stages(panel, grid, _of(points, measure))
+            panel.set_title(TITLES[measure], loc='left')
+            panel.set_xlabel('epoch of all stages (dot: stage change)')
+
+    return _png(grid, lines, draw, size=(7.2, 3.7), subject='Label correction')
+
+
+def _of(points, measure):
+    return [point for point in points if point['measure'] == measure]
+
+
+def _by_method(points):
+    groups = {}
+    for point in points:
+        groups.setdefault(point['method'], []).append(point)
+    return groups.items()
+
+
+def _draw(panel, grid, points, x):
+    from matplotlib.ticker import MaxNLocator
+
+    for method, group in _by_method(points):
+        colour, dash = _look(grid, method)
+        epochs = [point[x] for point in group]
+        panel.plot(epochs, [point['mean'] for point in group], color=colour, linestyle=dash)
+        if group[0]['trials'] > 1:
+            low, high = ([point[end] for point in group] for end in ('min', 'max'))
+            panel.fill_between(epochs, low, high, color=colour, alpha=0.15, linewidth=0)
+    panel.yaxis.set_major_formatter(lambda value, _: percent(value, 0))
+    panel.xaxis.set_major_locator(MaxNLocator(integer=True))
+    panel.tick_params(length=0)
+
+
+def _mark_stages(panel, grid, points):
+    for method, group in _by_method(points):
+        for point, following in zip(group, group[1:], strict=False):
+            if point['stage'] != following['stage']:
+                colour, _ = _look(grid, method)
+                panel.plot(point['epoch'], point['mean'], 'o', color=colour, markersize=4)
+
+
+def _look(grid, method):
+    """A method keeps its colour and dash in every figure: they follow from its place in titles."""
+    place = list(grid['titles']).index(method)
+    return COLOURS[place % len(COLOURS)], DASHES[place // len(COLOURS) % len(DASHES)]
+
+
+def _png(grid, lines, draw, size, subject):
+    import matplotlib.style
+    from matplotlib.backends.backend_agg import FigureCanvasAgg
+    from matplotlib.figure import Figure
+
+    # Starting from the defaults keeps a user's matplotlibrc out of the picture.
+    with matplotlib.style.context(['default', STYLE]):
+        figure = Figure(figsize=size, dpi=150, layout='constrained')
+        canvas = FigureCanvasAgg(figure)
+        draw(figure)
+        figure.suptitle(_title(grid, lines, subject), fontsize=10, x=0.01, ha='left')
+        _legend(figure, grid, lines)
+        buffer = io.BytesIO()
+        # No software name and no date: equal points give equal bytes.
+        canvas.print_png(buffer, metadata={'Software': None})
+    return buffer.getvalue()
+
+
+def _legend(figure, grid, lines):
+    from matplotlib.lines import Line2D
+
+    looks = [_look(grid, line.cell.method) for line in lines]
+    figure.legend(
+        handles=[Line2D([], [], color=colour, linestyle=dash) for colour, dash in looks],
+        labels=[method_title(grid, line.cell.method) for line in lines],
+        loc='outside lower left',
+        ncols=4,
+        frameon=False,
+        handlelength=3,
+    )
+
+
+def _title(grid, lines, subject):
+    cell = lines[0].cell
+    trials = sorted({len(line.logs) for line in lines})
+    count = f'{trials[0]} trial' + ('s' if trials[-1] > 1 else '')
+    count = count if len(trials) == 1 else f'{trials[0]} to {trials[-1]} trials'
+    rate = '' if cell.rate is None else f' {percent(cell.rate, 0)}'
+    words = [
+        data_title(cell.results[0]['data']),
+        f'{cell.noise} noise{rate}',
+        f'preset {grid["preset"]}' + (' (modified)' if cell.modified else ''),
+        count + (': mean and range' if trials[-1] > 1 else ''),
+    ]
+    return f'{subject}\n{", ".join(words)}'

@@ -1,0 +1,140 @@
+"""From an output folder to its table, figures and README: the paper's data joined with results."""
+
+from dataclasses import dataclass
+from pathlib import Path
+
+from chainer_jo import config, paper, store
+from chainer_jo.errors import ConfigError, DataError
+from chainer_jo.report import figures, markdown, readme, tables
+from chainer_jo.report.cells import cells, settings
+from chainer_jo.report.collect import collect, read_log, unreadable
+from chainer_jo.report.readme import figure_name
+
+
+@dataclass(frozen=True)
+class Report:
+    """A table that was read from an output folder.
+
+    Attributes:
+        grid (dict): ``paper.grid`` with ``table``, ``preset`` and ``titles``.
+        cells (list of Cell): Trials by cell.
+        rows (list of dict): The rows of ``report TABLE --json``.
+        markdown (str): The table for people.
+        unreadable (list of dict): ``path`` and ``problem`` of files that were not used.
+    """
+
+    grid: dict
+    cells: list
+    rows: list
+    markdown: str
+    unreadable: list
+
+
+def read(table, preset, out):
+    """Returns the Report of a table from ``out``; writes nothing.
+
+    Raises:
+        ConfigError: There is no such table or preset.
+    """
+    grid, published = sheet(table, preset), paper.published()
+    found = cells(grid, published, collect(out), standard)
+    rows = tables.rows(grid, published, found)
+    text = markdown.to_markdown(grid, rows, found)
+    return Report(grid, found, rows, text, unreadable(out))
+
+
+def write(table, preset, out):
+    """Writes ``<table>.md``, ``<table>.csv`` and the figures of every noise setting to ``out``.
+
+    Returns:
+        Report: As :func:`read`; its ``unreadable`` names damaged logs too, which no figure uses.
+
+    Raises:
+        ConfigError: There is no such table or preset.
+        WriteError: ``out`` cannot be written.
+    """
+    report = read(table, preset, out)
+    store.write_text(Path(out) / f'{table}.md', report.markdown)
+    store.write_text(Path(out) / f'{table}.csv', tables.to_csv(report.rows))
+    logs, damaged = read_logs(report.cells, out)
+    for noise, rate in settings(report.grid):
+        lines = figures.lines(report.cells, noise, rate, logs)
+        if lines:
+            _write_figures(report.grid, lines, Path(out))
+    report.unreadable.extend(damaged)
+    return report
+
+
+def read_logs(cells, out):
+    """Returns ``{trial: rows of its log}``, and ``path`` and ``problem`` of damaged logs."""
+    logs, damaged = {}, []
+    for result in (result for cell in cells for result in cell.results):
+        folder = Path(out) / 'runs' / result['trial']
+        try:
+            rows = read_log(folder)
+            problem = f'{len(rows)} of {result["epochs"]} epochs'
+        except DataError as error:
+            rows, problem = [], error.seen
+        if len(rows) == result['epochs']:
+            logs[result['trial']] = rows
+        else:
+            damaged.append({'path': str(folder / 'log.jsonl'), 'problem': problem})
+    return logs, damaged
+
+
+def _write_figures(grid, lines, out):
+    cell = lines[0].cell
+    for kind, shown, measures, draw in (
+        ('figure3', figures.fine_tuning(lines), figures.FIGURE3, figures.figure3),
+        ('labels', lines, figures.LABELS, figures.label_figure),
+    ):
+        points = figures.points(shown, measures)
+        if points:
+            path = out / figure_name(kind, cell.noise, cell.rate)
+            store.write_text(f'{path}.csv', tables.to_csv(points, figures.COLUMNS))
+            store.write_bytes(f'{path}.png', draw(grid, shown, points))
+
+
+def write_readme(root='results'):
+    """Writes ``<root>/README.md`` over all output folders. Raises WriteError."""
+    store.write_text(Path(root) / 'README.md', readme_text(root))
+
+
+def readme_text(root='results'):
+    """Returns the text of ``<root>/README.md``."""
+    return readme.text(root, _sheets, paper.published(), standard, command)
+
+
+def sheet(table, preset):
+    """Returns ``paper.grid`` with the names that the report's functions need beside it."""
+    return paper.grid(table, preset) | {
+        'table': table,
+        'preset': preset,
+        'titles': paper.methods(),
+    }
+
+
+def _sheets(preset):
+    return [sheet(table, preset) for table in paper.tables()] if preset in paper.PRESETS else []
+
+
+def command(values):
+    """Returns the command of the trial that the configuration ``values`` (dict) describes."""
+    return config.from_dict(values).command
+
+
+def standard(values):
+    """Returns the configuration that today's preset gives for the trial ``values`` describes.
+
+    Overrides that no longer exist are left out, which shows as a departure.
+    """
+    noise = values['noise']
+    names = values['method'], values['dataset'], noise['kind'], noise['rate'], values['seed']
+    labels = noise.get('labels')
+    try:
+        today = config.trial(
+            *names, preset=values['preset'], overrides=values['modified'], labels=labels
+        )
+    except ConfigError:
+        today = config.trial(*names, preset=values['preset'], labels=labels)
+    return today.as_dict()

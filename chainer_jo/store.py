@@ -1,0 +1,178 @@
+"""The only writer of durable files: a file is whole or absent, and damage is noticed.
+
+Every file goes to a temporary name in its own folder, is synced, renamed, and the folder synced.
+Array files carry the SHA-256 of their content and hold no pickles, so reading one runs no code.
+"""
+
+import contextlib
+import hashlib
+import io
+import json
+import os
+import socket
+import zipfile
+from pathlib import Path
+
+import filelock
+import numpy as np
+
+from chainer_jo.errors import DataError, InUseError, WriteError
+
+MAGIC = b'chainer_jo 1\n'
+
+
+def write_bytes(path, content):
+    """Writes ``content`` (bytes) to ``path``, whole or not at all.
+
+    Raises:
+        WriteError: The disk is full, or the folder is missing or read-only. An older file of that
+            name is left as it was.
+    """
+    path = Path(path)
+    temporary = path.with_name(f'.{path.name}.{os.getpid()}.tmp')
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        with open(temporary, 'wb') as file:
+            file.write(content)
+            file.flush()
+            os.fsync(file.fileno())
+        os.replace(temporary, path)
+        _sync_folder(path.parent)
+    except OSError as error:
+        with contextlib.suppress(OSError):
+            temporary.unlink(missing_ok=True)
+        raise WriteError(
+            f'cannot write {path}',
+            seen=f'{error.strerror or error} ({len(content):,} bytes to write)',
+            fix='make room or choose another folder with --out, then run the same command again',
+        ) from error
+
+
+def _sync_folder(folder):
+    descriptor = os.open(folder, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
+
+
+def write_text(path, text):
+    """Writes ``text`` as UTF-8, whole or not at all. Raises as :func:`write_bytes`."""
+    write_bytes(path, text.encode())
+
+
+def write_json(path, value):
+    """Writes ``value`` as strict, indented JSON (``NaN`` raises ``ValueError``)."""
+    write_text(path, json.dumps(value, indent=1, allow_nan=False) + '\n')
+
+
+def read_json(path):
+    """Returns the value in a strict JSON file.
+
+    Raises:
+        DataError: The file is missing, torn, or holds ``NaN``.
+    """
+    try:
+        return json.loads(Path(path).read_text(), parse_constant=_refuse_constant)
+    except (OSError, ValueError) as error:
+        raise DataError(
+            f'cannot read {path}',
+            seen=str(error),
+            fix='delete the file and run the command that made it again',
+        ) from error
+
+
+def _refuse_constant(name):
+    raise ValueError(f'{name} is not JSON')
+
+
+def write_arrays(path, arrays):
+    """Writes a dict of NumPy arrays (no object arrays) with a digest. Raises as `write_bytes`."""
+    for name, array in arrays.items():
+        if array.dtype.hasobject:
+            raise TypeError(f'{name} holds Python objects; only plain arrays are stored')
+    buffer = io.BytesIO()
+    np.savez(buffer, **arrays)
+    content = buffer.getvalue()
+    write_bytes(path, MAGIC + hashlib.sha256(content).digest() + content)
+
+
+def read_arrays(path):
+    """Returns the dict of arrays that :func:`write_arrays` wrote.
+
+    Raises:
+        DataError: The file is missing, is of another kind, or any bit of it has changed.
+    """
+    fix = 'delete the file; the same command makes it again or uses an older one'
+    try:
+        content = Path(path).read_bytes()
+    except OSError as error:
+        raise DataError(f'cannot read {path}', seen=str(error), fix=fix) from error
+    head, body = content[: len(MAGIC) + 32], content[len(MAGIC) + 32 :]
+    if head != MAGIC + hashlib.sha256(body).digest():
+        raise DataError(
+            f'{path} is damaged', seen='its SHA-256 is not that of its content', fix=fix
+        )
+    try:
+        with np.load(io.BytesIO(body), allow_pickle=False) as file:
+            return dict(file)
+    except (ValueError, zipfile.BadZipFile) as error:
+        raise DataError(f'{path} is damaged', seen=str(error), fix=fix) from error
+
+
+def digest(*values):
+    """Returns the SHA-256 (64 hex digits) of arrays and JSON values, in order.
+
+    Arrays count with dtype and shape, so equal bytes of another kind differ.
+    """
+    sha = hashlib.sha256()
+    for value in values:
+        if isinstance(value, np.ndarray):
+            sha.update(f'{value.dtype.str}{value.shape}'.encode())
+            sha.update(np.ascontiguousarray(value))
+        else:
+            sha.update(json.dumps(value, sort_keys=True, allow_nan=False).encode())
+    return sha.hexdigest()
+
+
+@contextlib.contextmanager
+def lock(folder):
+    """Holds ``folder`` for this process; a lock left by a dead process is free.
+
+    Temporary files that a killed process left in the folder are swept away.
+
+    Raises:
+        InUseError: Another live process holds it; the message names its pid and host.
+        WriteError: The folder cannot be made or written.
+    """
+    folder = Path(folder)
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        held = filelock.FileLock(folder / '.lock', timeout=0)
+        held.acquire()
+    except filelock.Timeout as error:
+        raise InUseError(
+            f'{folder} is in use by another process',
+            seen=_holder(folder),
+            fix='wait for it, or stop it and run the same command again',
+        ) from error
+    except OSError as error:
+        raise WriteError(
+            f'cannot write in {folder}', seen=str(error), fix='choose another folder with --out'
+        ) from error
+    try:
+        write_text(folder / '.holder', f'pid {os.getpid()} on {socket.gethostname()}')
+        for path in folder.glob('.*.tmp'):
+            path.unlink(missing_ok=True)
+        yield
+    finally:
+        with contextlib.suppress(OSError):
+            (folder / '.holder').unlink(missing_ok=True)
+        held.release()
+
+
+def _holder(folder):
+    try:
+        return (folder / '.holder').read_text()
+    except OSError:
+        return 'a lock that another process took just now'

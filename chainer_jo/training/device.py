@@ -1,0 +1,65 @@
+"""The device that trains: the CPU, or a GPU if there is one that works."""
+
+from chainer.backends import cuda
+
+from chainer_jo import backends
+from chainer_jo.errors import ConfigError
+
+
+def choose(device, backend):
+    """Sets the backend and returns Chainer's name of the device.
+
+    Args:
+        device (str): ``auto`` (a GPU if one works, else the CPU), ``cpu``, or ``cuda:N``.
+        backend (str): As for :func:`chainer_jo.backends.use`.
+
+    Raises:
+        ConfigError: A GPU is asked for and cannot be used; never a silent run on the CPU.
+    """
+    backends.use(backend)
+    if device == 'cpu' or (device == 'auto' and _why_no_gpu()):
+        return '@numpy'
+    if device == 'auto':
+        return '@cupy:0'
+    kind, _, number = device.partition(':')
+    if kind != 'cuda' or not number.isdigit():
+        raise ConfigError(
+            f'there is no device {device!r}', seen=device, fix='choose auto, cpu or cuda:N'
+        )
+    reason = _why_no_gpu(int(number))
+    if reason:
+        raise ConfigError(
+            f'the device {device} cannot be used',
+            seen=reason,
+            fix='see python -m chainer_jo doctor, or choose --device cpu',
+        )
+    return f'@cupy:{number}'
+
+
+def _why_no_gpu(number=0):
+    """Why GPU ``number`` cannot be used, or ``None`` if it can."""
+    try:
+        import cupy
+    except ImportError as error:
+        return f'CuPy is not installed ({error})'
+    try:
+        count = cupy.cuda.runtime.getDeviceCount()
+    except cupy.cuda.runtime.CUDARuntimeError as error:
+        return str(error)
+    if number >= count:
+        return f'this machine has {count} GPU(s), numbered from 0'
+    if not cuda.available:
+        # Chainer needs libcublas at import and says nothing where it is missing.
+        return f'Chainer cannot use CuPy: {cuda._resolution_error}'
+    return None
+
+
+def describe():
+    """Returns one line about the GPU, and why it cannot be used if so."""
+    reason = _why_no_gpu()
+    if reason:
+        return f'none: {reason}'
+    import cupy
+
+    properties = cupy.cuda.runtime.getDeviceProperties(0)
+    return f'{properties["name"].decode()}, CuPy {cupy.__version__}'

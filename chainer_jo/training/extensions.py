@@ -1,0 +1,142 @@
+"""What happens between mini-batches: label correction, schedule, evaluation, log, guard."""
+
+import json
+import time
+
+import chainer
+import chainer.functions as F
+import numpy as np
+from chainer import training
+
+from chainer_jo import store
+from chainer_jo.errors import DivergedError
+from chainer_jo.training import evaluation
+
+
+def epoch_end(trainer):
+    """A trigger that fires after the last step of each epoch."""
+    return trainer.updater.is_new_epoch
+
+
+def learning_rate(stage, epoch):
+    """Returns the rate of epoch ``epoch`` (0 for the first): divided by 10 after given epochs.
+
+    Args:
+        stage (dict): ``learning_rate`` and, if it ever falls, ``divide_after`` (epochs).
+    """
+    return stage['learning_rate'] / 10 ** sum(epoch >= e for e in stage.get('divide_after', ()))
+
+
+class CorrectLabels(training.Extension):
+    """Lets the method correct its labels after every epoch (Algorithm 1)."""
+
+    trigger = staticmethod(epoch_end)
+    priority = 400
+
+    def __call__(self, trainer):
+        method, data = trainer.updater.method, trainer.updater.data
+        if getattr(method.hyper, 'label_pass', 'train') == 'eval':
+            self._record_clean_outputs(method, data, trainer.updater.epoch - 1)
+        method.correct_labels(trainer.updater.epoch)
+
+    @staticmethod
+    def _record_clean_outputs(method, data, turn):
+        for start, scores in evaluation.outputs(method, data.images, data.mean):
+            f = F.softmax(scores).array
+            method.labels.record(f, slice(start, start + len(f)), turn)
+
+
+class Evaluate(training.Extension):
+    """Measures validation, test and label accuracy after every epoch."""
+
+    trigger = staticmethod(epoch_end)
+    priority = 300
+
+    def __call__(self, trainer):
+        method, data = trainer.updater.method, trainer.updater.data
+        for name in ('validation', 'test'):
+            images, labels = getattr(data, name)
+            accuracy = evaluation.accuracy(method, images, labels, data.mean)
+            chainer.report({f'{name}/main/accuracy': accuracy})
+        hits = method.labels.y.argmax(axis=1) == data.true_labels
+        chainer.report({'label_accuracy': float(hits.mean())})
+
+
+class Guard(training.Extension):
+    """Stops a run whose loss or parameters are no longer finite numbers."""
+
+    trigger = staticmethod(epoch_end)
+    priority = 200
+
+    def __call__(self, trainer):
+        check_finite(trainer.updater)
+
+
+def check_finite(updater):
+    """Raises DivergedError if the loss since the epoch began, or a parameter, is not finite."""
+    bad = [] if np.isfinite(float(updater.sums[0])) else ['the loss']
+    bad += [
+        name
+        for name, param in updater.method.namedparams()
+        if not bool(updater.method.xp.isfinite(param.array).all())
+    ]
+    if bad:
+        raise DivergedError(
+            f'training diverged: {bad[0]} is no longer a finite number',
+            seen=f'stage {updater.method.stage}, epoch {updater.epoch_detail:.2f}, '
+            f'learning rate {updater.optimizer.lr:g}',
+            fix='lower the learning rate of this stage with --set; snapshots are from before',
+        )
+
+
+class Schedule(training.Extension):
+    """Sets the learning rate as a function of the epoch, hence rightly after a resume too."""
+
+    trigger = staticmethod(epoch_end)
+    priority = 110
+
+    def initialize(self, trainer):
+        self(trainer)
+
+    def __call__(self, trainer):
+        updater = trainer.updater
+        updater.optimizer.lr = learning_rate(
+            updater.method.stages[updater.method.stage], updater.epoch
+        )
+
+
+class Log(training.Extension):
+    """Adds one row an epoch to ``log.jsonl`` and hands it to ``progress``.
+
+    The rows of all stages are part of every snapshot; the file is made from them.
+
+    Args:
+        path (pathlib.Path): The file.
+        rows (list of dict): Rows of the epochs so far.
+        progress (callable): Called with each new row.
+    """
+
+    trigger = staticmethod(epoch_end)
+    priority = 150
+
+    def __init__(self, path, rows, progress):
+        self.path, self.rows, self.progress = path, rows, progress
+
+    def initialize(self, trainer):
+        self._since = time.monotonic()
+
+    def __call__(self, trainer):
+        updater, now = trainer.updater, time.monotonic()
+        row = {
+            'epoch': len(self.rows) + 1,
+            'stage': updater.method.stage,
+            'stage_epoch': updater.epoch,
+            'learning_rate': updater.optimizer.lr,
+            **updater.report(),
+            **trainer.observation,
+            'seconds': round(now - self._since, 3),
+        }
+        self._since = now
+        self.rows.append(row)
+        store.write_text(self.path, ''.join(json.dumps(row) + '\n' for row in self.rows))
+        self.progress(row)

@@ -1,0 +1,119 @@
+"""Snapshots: everything that changes the result, whole or absent, newest first, never a pickle."""
+
+import json
+import signal
+import time
+
+import numpy as np
+from chainer import training
+from chainer.serializers import DictionarySerializer, NpzDeserializer
+
+from chainer_jo import store
+from chainer_jo.errors import ConfigError, DataError, StoppedError
+from chainer_jo.training.extensions import check_finite
+
+KEEP = 2
+SIGNALS = (signal.SIGINT, signal.SIGTERM)
+
+
+class Snapshot(training.Extension):
+    """Saves the updater now and then, and when a signal asks the run to stop.
+
+    Args:
+        folder (pathlib.Path): The trial's folder.
+        identity (str): Digest of configuration and data, checked when the snapshot is read.
+        rows (list of dict): The log so far, saved too.
+        seconds (float): Least time between two snapshots.
+    """
+
+    trigger = 1, 'iteration'
+    priority = 50
+
+    def __init__(self, folder, identity, rows, seconds=60.0):
+        self.folder, self.identity, self.rows, self.seconds = folder, identity, rows, seconds
+        self._signum = None
+
+    def __enter__(self):
+        self._before = {number: signal.signal(number, self._ask) for number in SIGNALS}
+        return self
+
+    def __exit__(self, *_):
+        for number, handler in self._before.items():
+            signal.signal(number, handler)
+
+    def _ask(self, signum, _):
+        self._signum = signum
+
+    def initialize(self, trainer):
+        self._last = time.monotonic()
+
+    def __call__(self, trainer):
+        if self._signum is not None:
+            path = self.save(trainer.updater)
+            raise StoppedError(
+                self._signum, seen=f'snapshot {path}', fix='the same command goes on from there'
+            )
+        if time.monotonic() - self._last >= self.seconds:
+            self.save(trainer.updater)
+
+    def save(self, updater):
+        """Writes a snapshot and returns its path; refuses a state that is not finite."""
+        check_finite(updater)
+        serializer = DictionarySerializer()
+        updater.serialize(serializer)
+        arrays = {name: np.asarray(value) for name, value in serializer.target.items()}
+        arrays['stage'] = np.array(updater.method.stage)
+        arrays['identity'] = np.array(self.identity)
+        arrays['log'] = np.array(json.dumps(self.rows))
+        numbered = list_newest_first(self.folder)
+        number = _number(numbered[0]) + 1 if numbered else 1
+        path = self.folder / f'snapshot-{number:06d}.arrays'
+        store.write_arrays(path, arrays)
+        for old in numbered[KEEP - 1 :]:
+            old.unlink(missing_ok=True)
+        self._last = time.monotonic()
+        return path
+
+
+def list_newest_first(folder):
+    """Returns the snapshot paths, by their number and never by their time."""
+    return sorted(folder.glob('snapshot-??????.arrays'), key=_number, reverse=True)
+
+
+def _number(path):
+    return int(path.stem.removeprefix('snapshot-'))
+
+
+def read_newest(folder, identity, warn):
+    """Returns the arrays of the newest whole snapshot, or ``None``.
+
+    A damaged one is renamed to ``.corrupt``, named to ``warn``, and the next older one is used.
+
+    Raises:
+        ConfigError: A snapshot belongs to another configuration, data set or version.
+    """
+    for path in list_newest_first(folder):
+        try:
+            arrays = store.read_arrays(path)
+        except DataError as error:
+            path.rename(path.with_suffix('.corrupt'))
+            warn(f'{error.problem}: set aside as {path.stem}.corrupt, an older state is used')
+            continue
+        if str(arrays['identity']) != identity:
+            raise ConfigError(
+                f'{path} belongs to another configuration, data set or version',
+                seen=f'{arrays["identity"]}, expected {identity}',
+                fix='delete the trial folder, or choose another one with --out',
+            )
+        return arrays
+    return None
+
+
+def restore(updater, arrays):
+    """Loads the arrays of :func:`read_newest` into an updater of the same stage."""
+    updater.serialize(NpzDeserializer(arrays))
+
+
+def rows(arrays):
+    """Returns the log rows saved in a snapshot."""
+    return json.loads(str(arrays['log']))

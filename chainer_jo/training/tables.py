@@ -1,0 +1,67 @@
+"""Every random choice of one epoch, drawn on the host before it starts.
+
+A table is a function of (seed, stage, epoch), so a resumed trial recomputes it, the CPU and the GPU
+use the same numbers, and a step that reads it by row can be captured whole.
+"""
+
+from dataclasses import dataclass, fields
+from typing import Any
+
+from chainer_jo.datasets.augment import crops, flips, mixing
+from chainer_jo.datasets.streams import batches, rng
+
+
+@dataclass
+class EpochTables:
+    """The choices for ``S`` mini-batches of ``B`` images; row ``s`` belongs to step ``s``.
+
+    Attributes:
+        index: Places in the training set, ``(S, B)``, int32.
+        turn: In which epoch of the stage the image is drawn here, ``(S, B)``, int32; the batch that
+            closes an epoch already holds the first images of the next.
+        offset: Crop offsets ``(S, B, 2)``, int32 in ``[0, 2 pad]``, vertical first.
+        flip: Whether to mirror, ``(S, B)``, bool.
+        partner: Mix-up partner, ``(S, B)``, int32 in ``[0, B)``; ``None`` where nothing is mixed.
+        lam: Mix-up weight, ``(S,)`` or ``(S, B)``, float32; ``None`` where nothing is mixed.
+    """
+
+    index: Any
+    turn: Any
+    offset: Any
+    flip: Any
+    partner: Any = None
+    lam: Any = None
+
+    def to_device(self, device):
+        """Returns the tables as arrays on a ``chainer.Device``."""
+        return EpochTables(
+            *(
+                None if table is None else device.send(table)
+                for table in (getattr(self, field.name) for field in fields(self))
+            )
+        )
+
+
+def draw(seed, stage, epoch, n, common):
+    """Returns the :class:`EpochTables` for epoch ``epoch`` (0 for the first) of a stage.
+
+    Args:
+        seed (int): The trial's seed.
+        stage (str): The stage's name: each stage draws from its own streams.
+        n (int): Number of training images.
+        common (dict): ``batch_size``, ``pad`` (pixels) and ``flip``.
+    """
+    index, turn = batches(seed, f'{stage}/order', epoch, n, common['batch_size'])
+    offset = crops(rng(seed, f'{stage}/crop', epoch), index.shape, common['pad'])
+    flip = flips(rng(seed, f'{stage}/flip', epoch), index.shape) & common['flip']
+    return EpochTables(index, turn, offset, flip)
+
+
+def add_mixing(tables, seed, stage, epoch, a, per):
+    """Draws mix-up partners and weights ``lam ~ Beta(a, a)`` into ``tables`` (Eq. 8; D-10 to D-12).
+
+    Args:
+        per (str): ``batch`` for one weight a mini-batch, ``sample`` for one an image.
+    """
+    generator = rng(seed, f'{stage}/mix', epoch)
+    tables.lam, tables.partner = mixing(generator, *tables.index.shape, a, per)

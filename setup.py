@@ -1,0 +1,48 @@
+"""Installs chainer_jo; ``bash reproduce/setup.sh`` calls it with the constraint Chainer needs."""
+
+import re
+from pathlib import Path
+
+from setuptools import find_packages, setup
+
+source = Path(__file__).parent / 'chainer_jo' / '__init__.py'
+version = re.search(r"^__version__ = '(.+)'$", source.read_text(), re.MULTILINE).group(1)
+
+# [ctk] brings CUDA's own libraries: without them Chainer would silently use the CPU.
+cuda = {
+    f'cuda{major}': [
+        f'cupy-cuda{major}x[ctk]>=14',
+        f'nvidia-cudnn-cu{major}>=9',
+        'nvidia-cudnn-frontend==1.23.0',
+    ]
+    for major in (12, 13)
+}
+
+setup(
+    name='chainer_jo',
+    version=version,
+    description='Learning with noisy labels: mix-up with KL entropy (arXiv 1908.05488), in Chainer',
+    license='MIT',
+    packages=find_packages(include=['chainer_jo', 'chainer_jo.*']),
+    package_data={
+        'chainer_jo': [f'**/*{end}' for end in ('.toml', '.csv', '.md', '.npz', 'LICENSE*')]
+    },
+    entry_points={'console_scripts': ['chainer-jo = chainer_jo.cli:main']},
+    python_requires='>=3.11',
+    install_requires=[
+        'chainer==7.8.1',
+        'filelock',
+        'matplotlib',
+        'numpy>=1.26',
+        'pillow',
+        'pooch',
+        'rich',
+    ],
+    extras_require={
+        **cuda,
+        'cpu': [
+            'onednn-cpu-gomp==2023.2.0; sys_platform == "linux" and platform_machine == "x86_64"'
+        ],
+        'dev': ['hypothesis', 'pytest', 'ruff==0.17.6'],
+    },
+)

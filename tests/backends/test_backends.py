@@ -1,0 +1,62 @@
+import chainer
+import numpy as np
+import pytest
+
+from chainer_jo import backends
+from chainer_jo.backends import onednn, onednn_api
+from chainer_jo.errors import ConfigError
+
+image = np.zeros((1, 1, 2, 2), np.float32)
+
+
+@pytest.fixture
+def no_wheel(monkeypatch):
+    """A machine on which oneDNN's wheel was never installed."""
+    caches = (onednn.load, backends._why_not_onednn)
+    monkeypatch.setattr(onednn_api, 'WHEEL', 'a-wheel-nobody-has')
+    for cache in caches:
+        cache.cache_clear()
+    yield
+    for cache in caches:
+        cache.cache_clear()
+
+
+@pytest.mark.usefixtures('onednn_loaded')
+class TestWithOneDNN:
+    def test_float32_arrays_of_numpy_go_to_onednn(self):
+        assert backends.name_for(image) == 'onednn'
+        assert backends.name_for(chainer.Variable(image), image) == 'onednn'
+
+    def test_arrays_of_another_type_go_to_chainer(self):
+        assert backends.name_for(image.astype(np.float64)) == 'chainer'
+        assert backends.name_for(image, image.astype(np.float16)) == 'chainer'
+
+    def test_chainer_can_be_forced(self):
+        backends.use('chainer')
+        assert backends.name_for(image) == 'chainer'
+        assert 'as asked' in backends.describe()
+
+    def test_the_description_names_version_and_threads(self):
+        assert backends.describe().startswith('onednn (oneDNN 3.2.')
+        assert 'thread' in backends.describe()
+
+    def test_another_version_of_the_library_is_refused(self, monkeypatch):
+        monkeypatch.setattr(onednn_api, 'VERSION', (3, 99))
+        with pytest.raises(OSError, match=r'oneDNN is 3\.2, not 3\.99'):
+            onednn_api.load()
+
+
+@pytest.mark.usefixtures('no_wheel')
+class TestWithoutOneDNN:
+    def test_auto_takes_chainer_and_says_why(self):
+        assert backends.name_for(image) == 'chainer'
+        assert 'a-wheel-nobody-has is not installed' in backends.describe()
+
+    def test_asking_for_onednn_is_an_error_with_the_reason(self):
+        with pytest.raises(ConfigError, match='a-wheel-nobody-has is not installed'):
+            backends.use('onednn')
+
+
+def test_an_unknown_backend_is_an_error_that_lists_the_known_ones():
+    with pytest.raises(ConfigError, match='auto, chainer, onednn'):
+        backends.use('cuda')

@@ -1,0 +1,86 @@
+import os
+
+import numpy as np
+import pytest
+
+from chainer_jo.backends import onednn
+from chainer_jo.errors import ChainerJoError
+
+pytestmark = pytest.mark.usefixtures('onednn_loaded')
+
+
+def arrays(*shapes, seed=0):
+    rng = np.random.default_rng(seed)
+    return [rng.normal(size=shape).astype(np.float32) for shape in shapes]
+
+
+def every_primitive(seed=0, channels=5):
+    """Calls each primitive once, with channels that the library pads, and returns the results."""
+    c = channels
+    x, W, gy, pooled = arrays((3, c, 7, 6), (c + 2, c, 3, 3), (3, c + 2, 4, 3), (3, c), seed=seed)
+    gamma, beta = arrays(c, c, seed=seed)
+    y, mean, variance, signs = onednn.normalize_relu(x, gamma, beta, 2e-5)
+    total = onednn.normalize_relu_fixed(x, gamma, beta, mean, variance, 2e-5, False)[0]
+    onednn.add_to(total, y)
+    return [
+        onednn.convolution(x, W, 2, 1),
+        onednn.convolution(x, W, 2, 1, gy),
+        onednn.convolution_gradient_x(x.shape, W, gy, 2, 1),
+        onednn.convolution_gradient_W(x, W.shape, gy, 2, 1),
+        *(y, mean, variance, total),
+        *onednn.normalize_relu_gradients(x, gamma, mean, variance, signs, y, 2e-5, False),
+        onednn.average(x),
+        onednn.average_gradient(x.shape, pooled),
+    ]
+
+
+def resident_bytes():
+    with open('/proc/self/statm') as file:
+        return int(file.read().split()[1]) * os.sysconf('SC_PAGESIZE')
+
+
+def poison_free_memory():
+    count = 0
+    for memories in onednn.pool._free.values():
+        for memory in memories:
+            np.frombuffer(memory, np.float32)[:] = np.nan
+            count += 1
+    return count
+
+
+def test_what_lay_in_a_reused_buffer_does_not_reach_a_result():
+    for channels in (5, 16):
+        clean = [result.copy() for result in every_primitive(channels=channels)]
+        assert poison_free_memory() > 5
+        for result, expected in zip(every_primitive(channels=channels), clean, strict=True):
+            np.testing.assert_array_equal(result, expected)
+
+
+def test_results_are_the_same_bit_for_bit_on_every_run():
+    x, W, gy = arrays((9, 32, 16, 16), (32, 32, 3, 3), (9, 32, 16, 16))
+    first = onednn.convolution_gradient_W(x, W.shape, gy, 1, 1)
+    for _ in range(20):
+        again = onednn.convolution_gradient_W(x, W.shape, gy, 1, 1)
+        np.testing.assert_array_equal(again, first)
+
+
+def test_results_lie_channel_last_in_memory():
+    for result in every_primitive():
+        if result.ndim == 4 and result.shape[2:] != (3, 3):
+            assert result.transpose(0, 2, 3, 1).flags.c_contiguous
+
+
+def test_ten_thousand_calls_leave_memory_flat():
+    for _ in range(50):
+        every_primitive()
+    before = resident_bytes()
+    for _ in range(10_000 // 15):
+        every_primitive()
+    assert resident_bytes() - before < 1 << 20
+
+
+def test_a_failure_names_the_primitive_and_the_status():
+    x, W = arrays((1, 3, 4, 4), (2, 5, 3, 3))
+    with pytest.raises(ChainerJoError, match=r'convolution of \(1, 3, 4, 4\)') as caught:
+        onednn.convolution(x, W, 1, 1)
+    assert 'invalid arguments' in caught.value.seen

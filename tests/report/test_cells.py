@@ -1,0 +1,111 @@
+import pytest
+
+from chainer_jo.report.cells import cells, settings
+from chainer_jo.report.collect import collect
+
+
+def test_every_cell_of_the_grid_is_there_before_anything_was_run(grid, published, standard):
+    found = cells(grid, published, [], standard)
+
+    assert [(cell.method, cell.rate) for cell in found] == [
+        ('cross_entropy', 0.5), ('cross_entropy', 0.7),
+        ('ours', 0.5), ('ours', 0.7),
+        ('gce', 0.5), ('gce', 0.7),
+    ]  # fmt: skip
+    assert all(cell.results == [] and cell.modified == () for cell in found)
+
+
+def test_trials_that_differ_in_the_seed_share_a_cell(grid, published, standard, add_trial):
+    results = [add_trial(seed=seed) for seed in range(3)]
+
+    [cell] = run(cells(grid, published, results, standard))
+
+    assert cell.results == results
+
+
+def test_overrides_form_their_own_cell(grid, published, standard, add_trial):
+    plain = add_trial()
+    changed = add_trial(modified=['common.batch_size=8'], common=common(8))
+
+    found = run(cells(grid, published, [changed, plain], standard))
+
+    assert [(cell.modified, cell.results) for cell in found] == [
+        ((), [plain]),
+        (('common.batch_size=8',), [changed]),
+    ]
+
+
+@pytest.mark.parametrize(
+    ('change', 'departure'),
+    [
+        ({'common': {'batch_size': 32, 'validation_labels': 'clean'}}, 'common.batch_size=32'),
+        ({'precision': 'bfloat16'}, 'precision="bfloat16"'),
+        ({'noise': {'sampling': 'bernoulli'}}, None),
+        ({'data': {'variant': 'variant 1234abcd', 'digest': '1234abcd' * 8}},
+         'data=variant 1234abcd'),
+    ],
+)  # fmt: skip
+def test_settings_and_data_that_the_grid_does_not_have_form_their_own_cell(
+    grid, published, standard, add_trial, change, departure
+):
+    plain, other = add_trial(seed=0), add_trial(seed=1, **change)
+
+    def clean(config):
+        return standard(config) | {'noise': config['noise'] | {'sampling': 'exact'}}
+
+    found = run(cells(grid, published, [plain, other], clean))
+
+    assert [cell.results for cell in found] == [[plain], [other]]
+    assert found[1].modified == (departure or 'noise.sampling="bernoulli"',)
+
+
+def test_two_digests_under_one_name_do_not_mix(grid, published, standard, add_trial):
+    usual = [add_trial(seed=seed) for seed in (0, 1)]
+    odd = add_trial(seed=2, data={'digest': '77' * 32})
+
+    found = run(cells(grid, published, [odd, *usual], standard))
+
+    assert [cell.results for cell in found] == [usual, [odd]]
+    assert found[1].modified == ('data=embedded subset 77777777',)
+
+
+def test_a_variant_of_the_data_never_becomes_the_grids_own(grid, published, standard, add_trial):
+    data = {'variant': 'variant 1234abcd', 'digest': '1234abcd' * 8}
+    results = [add_trial(seed=seed, data=data) for seed in range(3)]
+
+    [cell] = run(cells(grid, published, results, standard))
+
+    assert cell.modified == ('data=variant 1234abcd',)
+
+
+@pytest.mark.parametrize(
+    'change',
+    [
+        {'preset': 'paper'},
+        {'dataset': 'cifar10'},
+        {'method': 'd2l'},
+        {'rate': 0.6},
+        {'noise': {'kind': 'asymmetric'}},
+    ],
+)
+def test_trials_outside_the_grid_are_left_out(
+    tmp_path, grid, published, standard, add_trial, change
+):
+    add_trial(**change)
+
+    assert run(cells(grid, published, collect(tmp_path), standard)) == []
+
+
+def test_a_grid_may_pair_each_rate_with_its_own_noise():
+    assert settings({'noise': ['symmetric', 'asymmetric'], 'rates': [0.9, 0.3]}) == [
+        ('symmetric', 0.9),
+        ('asymmetric', 0.3),
+    ]
+
+
+def run(found):
+    return [cell for cell in found if cell.results]
+
+
+def common(batch_size):
+    return {'batch_size': batch_size, 'validation_labels': 'clean'}

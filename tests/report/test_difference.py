@@ -1,0 +1,122 @@
+import math
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from chainer_jo.report.difference import differences, outside, t_quantile, to_markdown
+
+PAPER = {
+    'table': 'table2', 'preset': 'paper', 'noise': 'symmetric', 'rates': [0.7], 'trials': 5,
+    'tolerance': 1.0, 'titles': {'ours': 'Ours'},
+}  # fmt: skip
+
+
+# The printed table of any statistics book: two-sided 95 %.
+@pytest.mark.parametrize(
+    ('freedom', 'quantile'),
+    [(1, 12.706), (2, 4.303), (3, 3.182), (4, 2.776), (5, 2.571), (9, 2.262), (30, 2.042)],
+)
+def test_t_quantiles_are_those_of_the_printed_tables(freedom, quantile):
+    assert t_quantile(0.975, freedom) == pytest.approx(quantile, abs=5e-4)
+
+
+@given(st.integers(1, 12), st.floats(0.55, 0.99))
+def test_the_density_summed_up_to_the_quantile_is_the_probability(freedom, probability):
+    end, steps = t_quantile(probability, freedom), 4000
+    scale = math.gamma((freedom + 1) / 2) / math.gamma(freedom / 2)
+    scale /= math.sqrt(freedom * math.pi)
+    middles = (end * (step + 0.5) / steps for step in range(steps))
+    area = sum((1 + t * t / freedom) ** (-(freedom + 1) / 2) for t in middles) * end / steps
+
+    assert 0.5 + scale * area == pytest.approx(probability, abs=1e-5)
+
+
+# n = 4, s = 1 point: t(3) = 3.1824, times sqrt(1/4 + 1/5) = 0.6708, plus 1 of tolerance = 3.135.
+@pytest.mark.parametrize(
+    ('mean', 'verdict'),
+    [(0.931, 'within'), (0.932, 'above'), (0.869, 'within'), (0.868, 'below')],
+)
+def test_a_verdict_takes_the_spread_and_the_tolerance_into_account(mean, verdict):
+    [judged] = differences(PAPER, [row(mean, std=0.01, trials=4, paper=0.9)])
+
+    assert judged['last_verdict'] == verdict
+    assert judged['last_allowed'] == pytest.approx(3.135, abs=1e-3)
+    assert judged['last_difference'] == pytest.approx(100 * (mean - 0.9))
+
+
+@given(st.floats(0, 1), st.floats(0, 1), st.floats(0, 0.1), st.integers(2, 9))
+def test_more_spread_never_turns_within_into_outside(mean, paper, std, trials):
+    narrow, wide = differences(
+        PAPER, [row(mean, std, trials, paper), row(mean, std + 0.01, trials, paper)]
+    )
+
+    assert wide['best_allowed'] > narrow['best_allowed'] >= 1
+    assert not (narrow['best_verdict'] == 'within' and wide['best_verdict'] != 'within')
+
+
+def test_equal_trials_are_judged_by_the_tolerance_alone():
+    verdicts = [
+        differences(PAPER, [row(mean, 0.0, 3, 0.9)])[0]['best_verdict'] for mean in (0.909, 0.911)
+    ]
+
+    assert verdicts == ['within', 'above']
+
+
+@pytest.mark.parametrize(
+    ('cell', 'verdict'),
+    [
+        ({'mean': None, 'std': None, 'trials': 0, 'paper': 0.9}, 'not run'),
+        ({'mean': 0.1, 'std': None, 'trials': 1, 'paper': 0.9}, 'one trial'),
+        ({'mean': 0.1, 'std': 0.0, 'trials': 3, 'paper': None}, 'not printed'),
+        ({'mean': 0.1, 'std': 0.0, 'trials': 3, 'paper': 0.9, 'modified': ['a=1']},
+         'not comparable'),
+    ],
+)  # fmt: skip
+def test_a_cell_that_cannot_be_judged_says_why_and_is_not_outside(cell, verdict):
+    judged = differences(PAPER, [row(**cell)])
+
+    assert judged[0]['best_verdict'] == judged[0]['last_verdict'] == verdict
+    assert not outside(judged)
+
+
+def test_another_preset_shows_the_difference_without_a_verdict():
+    judged = differences(PAPER | {'preset': 'quick'}, [row(0.1, 0.0, 3, 0.9)])
+
+    assert judged[0]['best_verdict'] == 'not comparable'
+    assert judged[0]['best_difference'] == pytest.approx(-80)
+    assert not outside(judged)
+
+
+def test_one_cell_outside_is_enough():
+    inside, below = row(0.9, 0.0, 3, 0.9), row(0.9, 0.0, 3, 0.9) | {'last_mean': 0.5}
+
+    assert not outside(differences(PAPER, [inside]))
+    assert outside(differences(PAPER, [inside, below]))
+
+
+def test_the_markdown_shows_points_allowance_and_verdict():
+    rows = [row(0.905, 0.0, 3, 0.9) | {'last_mean': 0.8}]
+
+    text = to_markdown(PAPER, differences(PAPER, rows))
+
+    assert '| Ours | best | +0.50 (± 1.00) within |\n' in text
+    assert '|  | last | −10.00 (± 1.00) below |\n' in text
+    assert 'plus 1 points of tolerance' in text
+
+
+def test_the_markdown_of_another_preset_says_that_it_is_not_comparable():
+    grid = PAPER | {'preset': 'quick'}
+
+    text = to_markdown(grid, differences(grid, [row(0.9, 0.0, 3, 0.8)]))
+
+    assert '| Ours | best | +10.00 not comparable |\n' in text
+    assert 'Not comparable: ' in text
+
+
+def row(mean, std, trials, paper, modified=()):
+    return {
+        'table': 'table2', 'method': 'ours', 'noise': 'symmetric', 'rate': 0.7, 'trials': trials,
+        'best_mean': mean, 'best_std': std, 'last_mean': mean, 'last_std': std,
+        'paper_best': paper, 'paper_last': paper, 'modified': list(modified),
+    }  # fmt: skip

@@ -1,0 +1,125 @@
+import csv
+import io
+
+import pytest
+from PIL import Image
+
+from chainer_jo.report import figures, tables
+from chainer_jo.report.cells import Cell
+
+DATA = {'name': 'fashion_mnist', 'variant': 'embedded subset'}
+
+
+def test_a_point_is_the_mean_and_range_over_the_trials():
+    line = make_line('ours', [[0.25, 0.5], [0.75, 1.0]])
+
+    points = figures.points([line], ['label_accuracy'])
+
+    assert [(p['epoch'], p['mean'], p['min'], p['max'], p['trials']) for p in points] == [
+        (1, 0.5, 0.25, 0.75, 2),
+        (2, 0.75, 0.5, 1.0, 2),
+    ]
+
+
+def test_figure_3_starts_with_the_first_epoch_of_the_last_stage():
+    line = make_line('ours', [[0.1, 0.2, 0.3, 0.4]], stages=['correct', 'correct', 'a', 'a'])
+
+    points = figures.points(figures.fine_tuning([line]), figures.FIGURE3)
+
+    assert {(p['stage'], p['epoch'], p['stage_epoch']) for p in points} == {
+        ('a', 3, 1),
+        ('a', 4, 2),
+    }
+    assert {p['measure'] for p in points} == set(figures.FIGURE3)
+
+
+def test_a_method_of_one_stage_is_not_in_figure_3():
+    assert figures.fine_tuning([make_line('cross_entropy', [[0.1, 0.2]])]) == []
+
+
+def test_an_unknown_value_is_not_plotted():
+    line = make_line('ours', [[None, 0.5]])
+
+    points = figures.points([line], ['label_accuracy'])
+
+    assert [p['epoch'] for p in points] == [2]
+
+
+def test_the_csv_holds_exactly_the_plotted_numbers():
+    points = figures.points([make_line('ours', [[1 / 3, 2 / 7]])], figures.FIGURE3)
+
+    read = list(csv.DictReader(io.StringIO(tables.to_csv(points, figures.COLUMNS))))
+
+    assert [float(row['mean']) for row in read] == [point['mean'] for point in points]
+
+
+def test_the_grids_own_trials_are_drawn_before_modified_ones():
+    own, other = make_cell('ours'), make_cell('ours', modified=('a=1',))
+
+    assert [line.cell for line in draw_lines([own, other])] == [own]
+    assert [line.cell for line in draw_lines([other])] == [other]
+
+
+def test_two_modified_cells_of_a_method_are_not_drawn():
+    cells = [make_cell('ours', modified=(f'a={a}',)) for a in (1, 2)]
+
+    assert draw_lines([*cells, make_cell('tanaka', modified=('a=1',))])[0].cell.method == 'tanaka'
+
+
+def test_a_trial_without_its_log_is_not_drawn():
+    cell = make_cell('ours', trials=2)
+
+    [line] = figures.lines([cell], 'symmetric', 0.7, {'ours-1': ['rows']})
+
+    assert line.logs == [['rows']]
+
+
+@pytest.mark.parametrize(
+    ('draw', 'measures'),
+    [(figures.figure3, figures.FIGURE3), (figures.label_figure, figures.LABELS)],
+)
+def test_equal_points_give_equal_bytes_whatever_the_users_matplotlibrc_says(draw, measures):
+    import matplotlib
+
+    lines = [make_line('ours', [[0.1, 0.2], [0.3, 0.1]]), make_line('tanaka', [[0.5, 0.4]])]
+    points = figures.points(lines, measures)
+    grid = {'preset': 'quick', 'titles': {'tanaka': 'Tanaka et al.', 'ours': 'Ours'}}
+
+    first = draw(grid, lines, points)
+    with matplotlib.rc_context({'lines.linewidth': 9, 'font.size': 30}):
+        second = draw(grid, lines, points)
+
+    assert first == second
+    image = Image.open(io.BytesIO(first))
+    assert image.format == 'PNG'
+    assert not {'Software', 'Creation Time'} & set(image.info)
+    assert len(image.convert('RGB').getcolors(1 << 20)) > 50
+
+
+def test_every_one_of_the_papers_methods_looks_different():
+    grid = {'titles': {f'method {number}': '' for number in range(11)}}
+
+    assert len({figures._look(grid, method) for method in grid['titles']}) == 11
+
+
+def draw_lines(cells):
+    return figures.lines(cells, 'symmetric', 0.7, {f'{c.method}-0': ['rows'] for c in cells})
+
+
+def make_cell(method, modified=(), trials=1):
+    results = [{'trial': f'{method}-{number}', 'data': DATA} for number in range(trials)]
+    return Cell(method, 'symmetric', 0.7, modified, results)
+
+
+def make_line(method, values, stages=None):
+    """A line of trials whose every measure takes these values."""
+    stages = stages or ['train'] * len(values[0])
+    logs = [
+        [
+            {'epoch': e + 1, 'stage': stage, 'stage_epoch': stages[: e + 1].count(stage)}
+            | dict.fromkeys(figures.FIGURE3, trial[e])
+            for e, stage in enumerate(stages)
+        ]
+        for trial in values
+    ]
+    return figures.Line(make_cell(method, trials=len(values)), logs)

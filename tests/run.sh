@@ -1,0 +1,16 @@
+#!/usr/bin/env bash
+# Sets up .venv and runs the tests; --long includes those that take minutes. Other arguments are
+# pytest's.
+set -euo pipefail
+cd "$(dirname "${BASH_SOURCE[0]}")/.."
+bash reproduce/setup.sh
+
+arguments=(-m 'not long')
+for argument in "$@"; do
+    if [ "$argument" = --long ]; then
+        arguments+=(-m '')
+    else
+        arguments+=("$argument")
+    fi
+done
+exec .venv/bin/python -m pytest "${arguments[@]}"
