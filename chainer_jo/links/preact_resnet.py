@@ -92,8 +92,11 @@ class PreActResNet(chainer.Chain):
 
     def forward(self, x):
         """Returns the logits ``(N, C)`` of images ``(N, channels, H, W)``, float32."""
-        h = self.bn(self.blocks(self.conv(x)))
-        return self.fc(global_average_pooling(h))
+        return self.fc(self.features(x))
+
+    def features(self, x):
+        """Returns what the last layer sees, ``(N, filters[-1])``."""
+        return global_average_pooling(self.bn(self.blocks(self.conv(x))))
 
 
 def _blocks(filters, blocks, rng):

@@ -2,7 +2,7 @@
 
 from dataclasses import dataclass
 from types import SimpleNamespace
-from typing import Any
+from typing import Any, Protocol
 
 import chainer
 import chainer.functions as F
@@ -34,6 +34,22 @@ class Batch:
         return mix_up(self.x, self.partner, self.lam)
 
 
+class Probe(Protocol):
+    """What a method may ask at the end of an epoch; answers are arrays on its device."""
+
+    #: Share of validation images that the method predicts right, a fraction.
+    validation_accuracy: float
+
+    def outputs(self):
+        """Returns ``f`` of all training images as they are, ``(N, C)``, BN in test mode."""
+
+    def features(self, index):
+        """Returns the features below the last layer of some training images, ``(n, D)``."""
+
+    def rng(self, purpose):
+        """Returns the epoch's own generator for a purpose."""
+
+
 class Method(chainer.Chain):
     """A net, its label store and the losses of its stages.
 
@@ -48,11 +64,13 @@ class Method(chainer.Chain):
         noisy_labels (numpy.ndarray): Shape ``(N,)``, integers in ``[0, C)``.
         n_class (int): ``C``.
         stages (dict): Stage name to hyper-parameters.
+        transition (numpy.ndarray): The true ``T[i, j] = P(noisy = j | true = i)``, ``(C, C)``,
+            float64; only the methods that the paper grants it use it.
     """
 
-    def __init__(self, net, noisy_labels, n_class, stages):
+    def __init__(self, net, noisy_labels, n_class, stages, transition):
         super().__init__()
-        self.stages = stages
+        self.stages, self.transition = stages, transition
         window = max(stage.get('window', 0) for stage in stages.values())
         with self.init_scope():
             self.net = net
@@ -75,5 +93,13 @@ class Method(chainer.Chain):
         """Returns the scores ``(B, C)`` whose largest is the predicted class, for evaluation."""
         return self.net(x)
 
-    def correct_labels(self, epoch):
-        """Corrects the label store after ``epoch`` (1 for the first) of the current stage."""
+    def after_backward(self, batch):
+        """Called when a batch's gradients are there, before the step of the optimizer."""
+
+    def end_epoch(self, epoch, probe):
+        """Called after ``epoch`` (1 for the first) of the current stage; labels change here.
+
+        Args:
+            epoch (int): Epoch of the stage.
+            probe (Probe): What the method may ask about the net and its data.
+        """

@@ -19,7 +19,7 @@ class Tanaka(Method):
         log_f = self.log_f(batch.x)
         return joint_loss(batch.y, log_f, self.hyper.alpha, self.hyper.beta), log_f
 
-    def correct_labels(self, epoch):
+    def end_epoch(self, epoch, probe):
         if self.stage == 'correct' and epoch >= self.hyper.begin:
             self.labels.average_outputs(hard=self.hyper.labels == 'hard')
 

@@ -3,6 +3,8 @@
 from dataclasses import dataclass
 from typing import Any
 
+import numpy as np
+
 from chainer_jo.datasets import augment, noise
 from chainer_jo.datasets.split import split
 from chainer_jo.datasets.streams import rng
@@ -81,8 +83,27 @@ def _noisy(dataset, config, given, index, purpose):
         len(dataset.classes),
         rng(config.seed, purpose),
         kind=settings['kind'],
-        rate=settings['rate'],
+        rate=settings['rate'] or 0.0,
         sampling=settings['sampling'],
+        exclude_true=settings['exclude_true'],
+        flips=noise.FLIPS.get(dataset.name),
+    )
+
+
+def transition(dataset, config, noisy, true):
+    """Returns the true ``T[i, j] = P(noisy = j | true = i)``, ``(C, C)``, float64.
+
+    Where the labels come from a file it is counted from them.
+    """
+    n_class, settings = len(dataset.classes), config.noise
+    if settings['kind'] == 'file':
+        counts = np.zeros((n_class, n_class))
+        np.add.at(counts, (true, noisy), 1)
+        return counts / counts.sum(axis=1, keepdims=True)
+    return noise.transition_matrix(
+        settings['kind'],
+        settings['rate'] or 0.0,
+        n_class,
         exclude_true=settings['exclude_true'],
         flips=noise.FLIPS.get(dataset.name),
     )

@@ -1,4 +1,4 @@
-"""The outputs and the accuracy of a method on images as they are."""
+"""What a net says of images as they are: outputs, features, accuracy."""
 
 import chainer
 
@@ -7,18 +7,22 @@ from chainer_jo.datasets.augment import evaluation_batch
 BATCH_SIZE = 500
 
 
-def outputs(method, images, mean):
-    """Yields ``(start, scores)`` over ``images`` (N, channels, H, W), uint8; scores ``(B, C)``."""
+def collect(function, images, mean):
+    """Returns ``function`` of all images, in test mode and without a graph.
+
+    Args:
+        function (callable): Images ``(B, channels, H, W)``, float32, to a Variable ``(B, ...)``.
+        images (array): ``(N, channels, H, W)``, uint8.
+        mean (array): ``(channels, H, W)``, float32.
+    """
+    xp = chainer.backend.get_array_module(images)
     with chainer.using_config('train', False), chainer.no_backprop_mode():
-        for start in range(0, len(images), BATCH_SIZE):
-            x = evaluation_batch(images, mean, slice(start, start + BATCH_SIZE))
-            yield start, method.predict(x)
+        starts = range(0, len(images), BATCH_SIZE)
+        batches = (evaluation_batch(images, mean, slice(i, i + BATCH_SIZE)) for i in starts)
+        return xp.concatenate([function(x).array for x in batches])
 
 
 def accuracy(method, images, labels, mean):
     """Returns the share of images whose highest score is that of their label."""
-    hits = 0
-    for start, scores in outputs(method, images, mean):
-        guess = scores.array.argmax(axis=1)
-        hits += (guess == labels[start : start + len(guess)]).sum()
-    return float(hits) / len(labels)
+    guesses = collect(method.predict, images, mean).argmax(axis=1)
+    return float((guesses == labels).mean())

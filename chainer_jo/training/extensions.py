@@ -4,11 +4,11 @@ import json
 import time
 
 import chainer
-import chainer.functions as F
 import numpy as np
 from chainer import training
 
 from chainer_jo import store
+from chainer_jo.datasets.streams import rng
 from chainer_jo.errors import DivergedError
 from chainer_jo.training import evaluation
 
@@ -27,30 +27,11 @@ def learning_rate(stage, epoch):
     return stage['learning_rate'] / 10 ** sum(epoch >= e for e in stage.get('divide_after', ()))
 
 
-class CorrectLabels(training.Extension):
-    """Lets the method correct its labels after every epoch (Algorithm 1)."""
+class Evaluate(training.Extension):
+    """Measures validation and test accuracy after every epoch."""
 
     trigger = staticmethod(epoch_end)
     priority = 400
-
-    def __call__(self, trainer):
-        method, data = trainer.updater.method, trainer.updater.data
-        if getattr(method.hyper, 'label_pass', 'train') == 'eval':
-            self._record_clean_outputs(method, data, trainer.updater.epoch - 1)
-        method.correct_labels(trainer.updater.epoch)
-
-    @staticmethod
-    def _record_clean_outputs(method, data, turn):
-        for start, scores in evaluation.outputs(method, data.images, data.mean):
-            f = F.softmax(scores).array
-            method.labels.record(f, slice(start, start + len(f)), turn)
-
-
-class Evaluate(training.Extension):
-    """Measures validation, test and label accuracy after every epoch."""
-
-    trigger = staticmethod(epoch_end)
-    priority = 300
 
     def __call__(self, trainer):
         method, data = trainer.updater.method, trainer.updater.data
@@ -58,8 +39,43 @@ class Evaluate(training.Extension):
             images, labels = getattr(data, name)
             accuracy = evaluation.accuracy(method, images, labels, data.mean)
             chainer.report({f'{name}/main/accuracy': accuracy})
-        hits = method.labels.y.argmax(axis=1) == data.true_labels
+
+
+class CorrectLabels(training.Extension):
+    """Lets the method correct its labels after every epoch (Algorithm 1), and measures them."""
+
+    trigger = staticmethod(epoch_end)
+    priority = 300
+
+    def __call__(self, trainer):
+        updater = trainer.updater
+        method = updater.method
+        probe = Probe(updater, trainer.observation['validation/main/accuracy'])
+        if getattr(method.hyper, 'label_pass', 'train') == 'eval':
+            method.labels.record(probe.outputs(), slice(None), updater.epoch - 1)
+        method.end_epoch(updater.epoch, probe)
+        hits = method.labels.y.argmax(axis=1) == updater.data.true_labels
         chainer.report({'label_accuracy': float(hits.mean())})
+
+
+class Probe:
+    """Answers what :class:`chainer_jo.methods.base.Probe` asks, from an updater."""
+
+    def __init__(self, updater, validation_accuracy):
+        self.validation_accuracy = validation_accuracy
+        self._method, self._data = updater.method, updater.data
+        self._seed, self._epoch = updater.config.seed, updater.epoch - 1
+
+    def outputs(self):
+        scores = evaluation.collect(self._method.log_f, self._data.images, self._data.mean)
+        return self._method.xp.exp(scores)
+
+    def features(self, index):
+        images = self._data.images[index]
+        return evaluation.collect(self._method.net.features, images, self._data.mean)
+
+    def rng(self, purpose):
+        return rng(self._seed, f'{self._method.stage}/{purpose}', self._epoch)
 
 
 class Guard(training.Extension):

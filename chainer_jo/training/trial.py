@@ -19,7 +19,7 @@ from chainer_jo.datasets.streams import rng
 from chainer_jo.errors import ConfigError
 from chainer_jo.links.preact_resnet import PreActResNet
 from chainer_jo.training import extensions, snapshot, updaters
-from chainer_jo.training.data import prepare
+from chainer_jo.training.data import prepare, transition
 
 SCHEMA = 1
 
@@ -78,8 +78,13 @@ class _Trial:
         self.wrong = float((noisy != host_data.true_labels).mean())
         self.device = chainer.get_device(device)
         self.device.use()
-        n_class = len(self.dataset.classes)
-        self.method = methods.load(config.method)(self._net('init'), noisy, n_class, config.stages)
+        self.method = methods.load(config.method)(
+            self._net('init'),
+            noisy,
+            len(self.dataset.classes),
+            config.stages,
+            transition(self.dataset, config, noisy, host_data.true_labels),
+        )
         self.method.to_device(self.device)
         self.data = host_data.to_device(self.device)
         self.resumes = 0

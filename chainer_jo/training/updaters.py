@@ -58,6 +58,7 @@ class StageUpdater(training.Updater):
         loss, log_f = self.method(batch)
         self.method.cleargrads()
         loss.backward()
+        self.method.after_backward(batch)
         self.optimizer.update()
         self.record(batch, row, log_f)
         hits = log_f.array.argmax(axis=1) == batch.y.argmax(axis=1)
