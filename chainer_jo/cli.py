@@ -4,11 +4,12 @@ import argparse
 import contextlib
 import json
 import os
+import signal
 import sys
 from pathlib import Path
 
 from chainer_jo import config, paper
-from chainer_jo.errors import ChainerJoError, ConfigError, DataError
+from chainer_jo.errors import ChainerJoError, ConfigError, DataError, StoppedError
 
 EXIT_CODES = """\
 exit codes:
@@ -27,11 +28,18 @@ examples:
 
 def main(arguments=None):
     """Runs one command and exits with its code."""
-    options = _parser().parse_args(arguments)
+    options = parser().parse_args(arguments)
     try:
         code = options.command(options)
         sys.stdout.flush()
     except ChainerJoError as error:
+        print(error, file=sys.stderr)
+        code = error.exit_code
+    except KeyboardInterrupt:
+        # Training itself notices signals; here nothing was under way that could be saved.
+        error = StoppedError(
+            signal.SIGINT, seen='nothing was training', fix='run the same command again'
+        )
         print(error, file=sys.stderr)
         code = error.exit_code
     except BrokenPipeError:
@@ -53,11 +61,12 @@ class _Parser(argparse.ArgumentParser):
             sys.exit(error.exit_code)
 
 
-def _parser():
+def parser():
+    """Returns the parser of every command line; an unusable one exits with code 2."""
     parser = _Parser(
         prog='python -m chainer_jo',
         description='Reproduces "Improved Mix-up with KL-Entropy for Learning From Noisy Labels".',
-        epilog=EXAMPLES + EXIT_CODES,
+        epilog=f'{EXAMPLES}\n{EXIT_CODES}',
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     commands = parser.add_subparsers(metavar='COMMAND', required=True)
@@ -81,10 +90,12 @@ def _parser():
     _add_table(run)
     _add_sweep(run)
     _add_machine(run)
+    _add_snapshots(run)
     run.add_argument('--jobs', type=_positive, help='trials side by side (default: one a core)')
     train = command('train', _train, 'runs one trial, or the rest of it')
     _add_trial(train)
     _add_machine(train)
+    _add_snapshots(train)
     _add_output(train)
     train.add_argument('--json', action='store_true', help='print a JSON row an epoch')
     report = command('report', _report, 'writes tables, figures and results/README.md')
@@ -98,8 +109,10 @@ def _parser():
     show = command('show', _show, 'one trial: command, settings, result, last epochs')
     show.add_argument('trial', metavar='TRIAL', help='trial id or folder')
     show.add_argument('--json', action='store_true', help='print JSON')
+    benchmark = command('benchmark', _benchmark, 'the time of a step, beside other systems')
+    _add_benchmark(benchmark)
     methods = command('methods', _methods, 'the methods, or the card of one')
-    methods.add_argument('name', nargs='?', metavar='NAME')
+    methods.add_argument('name', nargs='?', metavar='NAME', help='print its card')
     methods.add_argument('--json', action='store_true', help='print JSON')
     return parser
 
@@ -108,6 +121,16 @@ def _positive(text):
     if not text.isdigit() or int(text) < 1:
         raise argparse.ArgumentTypeError(f'{text} is not a whole number above 0')
     return int(text)
+
+
+def _precision(text):
+    return {'bf16': 'bfloat16', 'fp32': 'float32'}.get(text, text)
+
+
+def _seconds(text):
+    if not 0 <= float(text) < float('inf'):
+        raise argparse.ArgumentTypeError(f'{text} is not a time in seconds')
+    return float(text)
 
 
 def _listed(kind):
@@ -126,7 +149,9 @@ def _add_table(parser, everything=False):
 
 
 def _add_output(parser):
-    parser.add_argument('--preset', default='paper', help=f'{" | ".join(paper.PRESETS)}')
+    parser.add_argument(
+        '--preset', default='paper', help=f'{" | ".join(paper.PRESETS)} (default: paper)'
+    )
     parser.add_argument('--out', type=Path, help='folder of results (default: results/<preset>)')
 
 
@@ -135,22 +160,33 @@ def _add_sweep(parser):
     parser.add_argument('--only', type=_listed(str), metavar='METHOD,…', help='methods to keep')
     parser.add_argument('--rates', type=_listed(float), metavar='0.5,…', help='noise rates')
     parser.add_argument('--trials', type=_positive, metavar='N', help='trials a cell')
-    _add_overrides(parser)
+    _add_settings(parser)
 
 
-def _add_overrides(parser):
+def _add_settings(parser):
     parser.add_argument(
         '--set', action='append', default=[], metavar='KEY=VALUE', dest='overrides',
         help='override a setting, such as ours.fine_tune.a=1.0; marks the result as modified',
+    )  # fmt: skip
+    parser.add_argument(
+        '--precision', type=_precision, default='float32', choices=('float32', 'bfloat16'),
+        help='of the activations; bfloat16 (or bf16) is for processors that have it',
     )  # fmt: skip
 
 
 def _add_machine(parser):
     parser.add_argument('--data', help='the data set: its archive, or a folder with it')
-    parser.add_argument('--device', default='auto', help='auto | cpu | cuda:N')
+    parser.add_argument('--device', default='auto', help='auto | cpu | cuda:N (default: auto)')
     parser.add_argument(
         '--backend', default='auto', choices=('auto', 'chainer'),
         help="auto: the fastest there is; chainer: Chainer's own functions, the reference",
+    )  # fmt: skip
+
+
+def _add_snapshots(parser):
+    parser.add_argument(
+        '--snapshot-seconds', type=_seconds, default=60.0, metavar='S',
+        help='least time between two snapshots of a trial (default: 60)',
     )  # fmt: skip
 
 
@@ -160,8 +196,26 @@ def _add_trial(parser):
     parser.add_argument('--rate', type=float, help='noise rate, a fraction from 0 to 1')
     parser.add_argument('--labels', metavar='FILE[:KEY]', help='noisy labels for --noise file')
     parser.add_argument('--method', required=True, help=' | '.join(paper.methods()))
-    parser.add_argument('--seed', type=int, default=0, help='drives every random choice')
-    _add_overrides(parser)
+    parser.add_argument(
+        '--seed', type=int, default=0, help='drives every random choice (default: 0)'
+    )
+    _add_settings(parser)
+
+
+def _add_benchmark(parser):
+    parser.add_argument('--device', default='auto', help='auto | cpu (default: auto)')
+    parser.add_argument(
+        '--steps', type=_positive, default=12, metavar='N', help='steps a system (default: 12)'
+    )
+    parser.add_argument(
+        '--peer', metavar='PYTHON', help='interpreter that has PyTorch (default: .venv-peer)'
+    )
+    parser.add_argument(
+        '--out', type=Path, default=Path('results/benchmarks'),
+        help='folder of the results (default: results/benchmarks)',
+    )  # fmt: skip
+    parser.add_argument('--json', action='store_true', help='print the rows as JSON')
+    parser.add_argument('--worker', metavar='TASK', help=argparse.SUPPRESS)
 
 
 def _out(options):
@@ -201,20 +255,24 @@ def _trials(options):
 
     return plan.trials(
         options.table, options.preset, options.only, options.rates, options.trials,
-        options.overrides,
+        options.overrides, options.precision,
     )  # fmt: skip
 
 
 def _run(options):
+    from chainer_jo import backends
     from chainer_jo.console import TrialProgress, say
     from chainer_jo.sweep import local, plan
 
+    backends.use(options.backend)
+    backends.check_precision(options.precision)
     out = _out(options)
     cells = plan.cells(_trials(options), out)
     todo = [cell.config for cell in cells if cell.state != 'done']
     say(plan.summary(cells))
     progress = TrialProgress(len(cells), len(cells) - len(todo))
     machine = ['--out', str(out), '--device', options.device, '--backend', options.backend]
+    machine += ['--snapshot-seconds', f'{options.snapshot_seconds:g}']
     if options.data:
         machine += ['--data', options.data]
     jobs = options.jobs or min(local.cores(), max(1, len(todo)))
@@ -239,17 +297,21 @@ def _forward_to(progress):
 
 
 def _train(options):
+    from chainer_jo import backends
     from chainer_jo.training import device, trial
 
     labels_digest, labels = _read_labels(options)
     described = config.trial(
         options.method, options.dataset, options.noise, options.rate, options.seed,
-        options.preset, options.overrides, labels=labels_digest,
+        options.preset, options.overrides, options.precision, labels_digest,
     )  # fmt: skip
     chosen = device.choose(options.device, options.backend)
+    backends.check_precision(options.precision)
     out = _out(options)
     with _watching(described, options.json) as observer:
-        result = trial.run(described, out, observer, options.data, labels, chosen)
+        result = trial.run(
+            described, out, observer, options.data, labels, chosen, options.snapshot_seconds
+        )
     if options.json:
         print(json.dumps({'result': result}))
     else:
@@ -349,6 +411,21 @@ def _show(options):
         folder = found[0] if found else Path('results/paper/runs') / options.trial
     shown = show.show(folder.parent.parent, folder.name, publish.command)
     _dump(shown) if options.json else print(show.to_text(shown))
+    return 0
+
+
+def _benchmark(options):
+    if options.worker:
+        from chainer_jo.benchmark import worker
+
+        for answer in worker.serve(json.loads(options.worker), sys.stdin):
+            print(json.dumps(answer), flush=True)
+        return 0
+    from chainer_jo.benchmark import compare, page
+    from chainer_jo.console import say
+
+    report = compare.run(options.device, options.steps, options.peer, options.out, say)
+    _dump(report['rows']) if options.json else print(page.to_markdown(report))
     return 0
 
 

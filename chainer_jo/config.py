@@ -1,10 +1,11 @@
 """One validated, frozen description of a trial; everything that changes the result is in it."""
 
+import json
 import math
 import tomllib
 from dataclasses import asdict, dataclass, fields
 
-from chainer_jo import paper, store
+from chainer_jo import datasets, paper, store
 from chainer_jo.errors import ConfigError
 
 NOISE_KINDS = ('symmetric', 'asymmetric', 'none', 'file')
@@ -24,7 +25,8 @@ class TrialConfig:
         common (dict): Batch size, optimizer and split; section ``[common]``.
         net (dict): Section ``[net]``.
         stages (dict): Stage name to its hyper-parameters, in the order in which they run.
-        modified (tuple): The ``key=value`` overrides that were applied.
+        modified (tuple): The overrides in force, ``key=value``: one a key, sorted, and each value
+            in one spelling, so that equal settings have equal ids.
     """
 
     preset: str
@@ -66,7 +68,7 @@ class TrialConfig:
         words = ['python -m chainer_jo train', f'--preset {self.preset}']
         words += [f'--dataset {self.dataset}', f'--noise {self.noise["kind"]}']
         if self.noise['rate'] is not None:
-            words.append(f'--rate {self.noise["rate"]:g}')
+            words.append(f'--rate {self.noise["rate"]!r}')
         if self.noise['kind'] == 'file':
             words.append('--labels FILE')
         words += [f'--method {self.method}', f'--seed {self.seed}']
@@ -77,7 +79,7 @@ class TrialConfig:
 
 def from_dict(values):
     """Returns the TrialConfig that :meth:`TrialConfig.as_dict` wrote; other keys do not count."""
-    known = {field.name: values[field.name] for field in fields(TrialConfig)}
+    known = {f.name: values[f.name] for f in fields(TrialConfig) if f.name in values}
     return TrialConfig(**known | {'modified': tuple(values['modified'])})
 
 
@@ -105,16 +107,23 @@ def trial(
         raise paper.unknown('noise', noise, NOISE_KINDS)
     if method not in paper.methods():
         raise paper.unknown('method', method, paper.methods())
+    if dataset not in datasets.NAMES:
+        raise paper.unknown('data set', dataset, datasets.NAMES)
+    if seed < 0:
+        raise ConfigError('the seed is negative', seen=str(seed), fix='write 0 or more')
     settings = paper.hyperparameters(preset)
-    applied = [
-        _override(settings, override)
-        for override in overrides
-        if _concerns(override, method, settings)
-    ]
+    applied = dict(_override(settings, override) for override in overrides)
+    _check_net(settings['net'])
     rate = _checked_rate(noise, rate)
-    row = _table_row(settings['table1'], noise, rate)
+    rows = {
+        name: _table_row(table, noise, rate)
+        for name, table in settings.items()
+        if isinstance(table, list)
+    }
     stages = {
-        name: {key: row[key] if value == 'table1' else value for key, value in stage.items()}
+        name: {
+            key: rows[value][key] if str(value) in rows else value for key, value in stage.items()
+        }
         for name, stage in settings[method].items()
         if isinstance(stage, dict)
     }
@@ -128,12 +137,18 @@ def trial(
         net=settings['net'],
         stages=stages,
         precision=precision,
-        modified=tuple(applied),
+        modified=tuple(
+            sorted(f'{key}={text}' for key, text in applied.items() if _concerns(key, method))
+        ),
     )
 
 
 def _checked_rate(noise, rate):
     if noise in ('none', 'file'):
+        if rate is not None:
+            raise ConfigError(
+                f'noise {noise} has no rate', seen=f'rate {rate:g}', fix='leave out the rate'
+            )
         return None
     if rate is None or not math.isfinite(rate) or not 0 <= rate <= 1:
         percent = rate is not None and 1 < rate <= 100
@@ -146,32 +161,37 @@ def _checked_rate(noise, rate):
 
 
 def _table_row(rows, noise, rate):
-    """The row of Table 1 for a noise; one that is not printed takes the nearest rate (D-31)."""
+    """The row of a table for a noise; a rate that is not printed takes the nearest (D-31)."""
     kind = 'asymmetric' if noise == 'asymmetric' else 'symmetric'
     rows = [row for row in rows if row['noise'] == kind] or rows
-    return min(rows, key=lambda row: abs(row['rate'] - (0.5 if rate is None else rate)))
+    wanted = 0.5 if rate is None else rate
+    # Rounded, so that of two as near it is always the first.
+    return min(rows, key=lambda row: round(abs(row['rate'] - wanted), 6))
 
 
-def _concerns(override, method, settings):
-    """False for a known section of another method, so that one --set serves a whole table."""
-    section = override.partition('.')[0]
+def _concerns(key, method):
+    """False for the section of another method, so that one --set serves a whole table."""
+    section = key.partition('.')[0]
     return section == method or section not in paper.methods()
 
 
 def _override(settings, override):
+    """Applies ``key=value`` to ``settings``; returns the key and the value in one spelling."""
     key, equals, text = override.partition('=')
-    path = key.strip().split('.')
+    key = key.strip()
     known = _keys(settings)
-    if not equals or '.'.join(path) not in known:
-        raise paper.unknown('setting', key.strip(), known)
+    if key not in known:
+        raise paper.unknown('setting', key, known)
+    if not equals:
+        raise ConfigError(f'{key} has no value', seen=repr(override), fix=f'write {key}=VALUE')
+    *path, name = key.split('.')
     section = settings
-    for name in path[:-1]:
+    for step in path:
         # Copied on the way down: the dicts are shared with the cache of the TOML files.
-        section[name] = dict(section[name])
-        section = section[name]
-    value = _parse(text.strip())
-    section[path[-1]] = _checked(key.strip(), value, section[path[-1]], settings['choices'])
-    return f'{key.strip()}={text.strip()}'
+        section[step] = dict(section[step])
+        section = section[step]
+    section[name] = value = _checked(key, text.strip(), section[name], settings['choices'])
+    return key, value if isinstance(value, str) else json.dumps(value)
 
 
 def _keys(settings, prefix=''):
@@ -186,37 +206,55 @@ def _keys(settings, prefix=''):
 
 def _parse(text):
     try:
-        return tomllib.loads(f'value = {text}')['value']
-    except tomllib.TOMLDecodeError:
+        parsed = tomllib.loads(f'value = {text}')
+    except (ValueError, RecursionError):
         return text
+    return parsed['value'] if len(parsed) == 1 else text
 
 
-def _checked(key, value, present, choices):
-    name = key.rpartition('.')[2]
+_KINDS = {
+    bool: 'true or false',
+    int: 'a whole number',
+    float: 'a number',
+    list: 'a list of whole numbers',
+}
+_AT_LEAST_ONE = (
+    'epochs', 'begin', 'window', 'batch_size', '_images', 'filters', 'blocks', '_stride',
+    'prune_every', 'lid_batch', 'neighbours',
+)  # fmt: skip
+_LARGEST = 1e9
+
+
+def _checked(key, text, present, choices):
+    name, value = key.rpartition('.')[2], _parse(text)
     if name in choices:
         if value not in choices[name]:
-            raise paper.unknown(f'value for {key}', str(value), choices[name])
+            raise paper.unknown(f'value for {key}', text, choices[name])
         return value
-    numeric = isinstance(present, float) or present == 'table1'
-    if numeric and isinstance(value, int) and not isinstance(value, bool):
-        value = float(value)
-    wanted = float if numeric else type(present)
-    if type(value) is not wanted:
+    # Text without choices names a table of numbers, such as Table 1.
+    wanted = float if isinstance(present, str) else type(present)
+    numbers = value if type(value) is list else [value]
+    allowed = {float: (float, int), list: (int,)}.get(wanted, (wanted,))
+    is_list = type(value) is list
+    if is_list != (wanted is list) or any(type(number) not in allowed for number in numbers):
+        example = '1.0' if isinstance(present, str) else json.dumps(present)
         raise ConfigError(
-            f'{key} takes a {wanted.__name__}', seen=repr(value), fix=f'for example {key}={present}'
+            f'{key} takes {_KINDS[wanted]}', seen=repr(text), fix=f'for example {key}={example}'
         )
-    _check_range(key, value)
-    return value
+    # Neither Beta(0, 0) nor the L_0 of generalised cross entropy exists.
+    least = 1e-9 if name in ('a', 'q') else 1 if name.endswith(_AT_LEAST_ONE) else 0
+    # NaN is in no range.
+    if not all(least <= number <= _LARGEST for number in numbers):
+        raise ConfigError(
+            f'{key} is out of range', seen=repr(text), fix=f'write {least:g} to {_LARGEST:g}'
+        )
+    return wanted(value)
 
 
-def _check_range(key, value):
-    numbers = value if isinstance(value, list) else [value]
-    for number in numbers:
-        wrong_kind = isinstance(value, list) and type(number) is not int
-        number_like = isinstance(number, (int, float)) and not isinstance(number, bool)
-        if wrong_kind or (number_like and (not math.isfinite(number) or number < 0)):
-            raise ConfigError(
-                f'{key} is out of range', seen=repr(value), fix='numbers are finite and at least 0'
-            )
-    if key.endswith(('epochs', 'batch_size', 'window', 'begin', '_images')) and value < 1:
-        raise ConfigError(f'{key} is out of range', seen=repr(value), fix='write at least 1')
+def _check_net(net):
+    if len(net['filters']) != len(net['blocks']) + 1:
+        raise ConfigError(
+            'net.filters and net.blocks do not fit together',
+            seen=f'filters {net["filters"]}, blocks {net["blocks"]}',
+            fix='give one filter number for the stem, then one for each number of blocks',
+        )

@@ -10,6 +10,7 @@ import io
 import json
 import os
 import socket
+import time
 import zipfile
 from pathlib import Path
 
@@ -31,7 +32,6 @@ def write_bytes(path, content):
     path = Path(path)
     temporary = path.with_name(f'.{path.name}.{os.getpid()}.tmp')
     try:
-        path.parent.mkdir(parents=True, exist_ok=True)
         with open(temporary, 'wb') as file:
             file.write(content)
             file.flush()
@@ -45,6 +45,21 @@ def write_bytes(path, content):
             f'cannot write {path}',
             seen=f'{error.strerror or error} ({len(content):,} bytes to write)',
             fix='make room or choose another folder with --out, then run the same command again',
+        ) from error
+
+
+def make_folder(folder):
+    """Makes a folder and those above it. Raises :class:`WriteError` where that is impossible.
+
+    No other function makes one: a folder that is removed while a trial runs stays away.
+    """
+    try:
+        Path(folder).mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise WriteError(
+            f'cannot make the folder {folder}',
+            seen=error.strerror,
+            fix='choose another folder with --out',
         ) from error
 
 
@@ -87,12 +102,15 @@ def _refuse_constant(name):
 
 
 def write_arrays(path, arrays):
-    """Writes a dict of NumPy arrays (no object arrays) with a digest. Raises as `write_bytes`."""
+    """Writes a dict of NumPy arrays (no object arrays) with a digest. Raises as `write_bytes`.
+
+    Equal dicts make equal files, whatever the order of their names: Chainer serializes sets.
+    """
     for name, array in arrays.items():
         if array.dtype.hasobject:
             raise TypeError(f'{name} holds Python objects; only plain arrays are stored')
     buffer = io.BytesIO()
-    np.savez(buffer, **arrays)
+    np.savez(buffer, **dict(sorted(arrays.items())))
     content = buffer.getvalue()
     write_bytes(path, MAGIC + hashlib.sha256(content).digest() + content)
 
@@ -146,8 +164,8 @@ def lock(folder):
         WriteError: The folder cannot be made or written.
     """
     folder = Path(folder)
+    make_folder(folder)
     try:
-        folder.mkdir(parents=True, exist_ok=True)
         held = filelock.FileLock(folder / '.lock', timeout=0)
         held.acquire()
     except filelock.Timeout as error:
@@ -172,7 +190,9 @@ def lock(folder):
 
 
 def _holder(folder):
-    try:
-        return (folder / '.holder').read_text()
-    except OSError:
-        return 'a lock that another process took just now'
+    for _ in range(20):
+        with contextlib.suppress(OSError):
+            return (folder / '.holder').read_text()
+        # It writes its name just after it has taken the lock.
+        time.sleep(0.05)
+    return 'a lock whose holder has not written its name'

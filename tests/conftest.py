@@ -1,9 +1,34 @@
 """What every test shares."""
 
+import os
+
+import pytest
 from hypothesis import settings
 
-import chainer_jo  # noqa: F401  Chainer can be imported only after it, and tests import Chainer first
+# Before NumPy and oneDNN start their threads: on the tests' nets these cost more than they bring,
+# and on a busy machine they wait for each other.
+os.environ.setdefault('OMP_NUM_THREADS', '1')
+
+# Before Chainer too, which tests import first.
+from chainer_jo import backends
+from chainer_jo.backends import onednn
 
 # The same examples on every machine, and no time limit on a busy one.
 settings.register_profile('reproducible', deadline=None, derandomize=True)
 settings.load_profile('reproducible')
+
+
+@pytest.fixture(autouse=True)
+def automatic_backend():
+    """The backend is a choice of the whole process: every test starts from 'auto'."""
+    yield
+    backends.use('auto')
+
+
+@pytest.fixture(scope='session')
+def onednn_loaded():
+    """Skips a test where oneDNN's wheel cannot be loaded."""
+    try:
+        onednn.load()
+    except OSError as error:
+        pytest.skip(str(error))

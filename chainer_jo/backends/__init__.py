@@ -38,7 +38,8 @@ def use(name):
 def name_for(*arrays):
     """Returns the backend that computes on these arrays: ``'onednn'`` or ``'chainer'``.
 
-    oneDNN takes float32 arrays of NumPy, or Variables over them; all others are Chainer's.
+    oneDNN takes float32 and ``BFLOAT16`` arrays of NumPy, or Variables over them; all others are
+    Chainer's.
     """
     if _wanted == 'chainer' or _why_not_onednn():
         return 'chainer'
@@ -47,7 +48,29 @@ def name_for(*arrays):
 
 def _is_for_onednn(array):
     array = getattr(array, 'array', array)
-    return isinstance(array, np.ndarray) and array.dtype == np.float32
+    return isinstance(array, np.ndarray) and array.dtype in onednn.DATA_TYPES
+
+
+def check_precision(precision, *arrays):
+    """Checks that this machine, its backend and the device of ``arrays`` have a precision.
+
+    Raises:
+        ConfigError: They do not; the message says why.
+    """
+    if precision == 'float32':
+        return
+    if reason := _why_no_bfloat16(arrays):
+        raise ConfigError(
+            'bfloat16 cannot be used here', seen=reason, fix='choose --precision float32'
+        )
+
+
+def _why_no_bfloat16(arrays):
+    if (name := name_for(*arrays)) != 'onednn':
+        return f'the backend is {name}, and only onednn has it'
+    if not onednn.has_bfloat16():
+        return 'this processor, or the limit ONEDNN_MAX_CPU_ISA, has neither AVX-512-BF16 nor AMX'
+    return None
 
 
 def describe():

@@ -1,8 +1,10 @@
 """Convolution, BN+ReLU and pooling of NumPy arrays by oneDNN, forward and backward.
 
-Every image array is float32 of shape ``(N, C, H, W)``. Results lie channel-last in memory, which
-their strides show; arguments in another layout are copied first. Weights are ``(O, I, kh, kw)``.
-Primitives are made once a shape and kept. Calls of several threads wait for each other.
+Every image array has the shape ``(N, C, H, W)`` and the type float32 or ``BFLOAT16``; results have
+the type of the arguments. They lie channel-last in memory, which their strides show; arguments in
+another layout are copied first. Weights, ``(O, I, kh, kw)``, statistics and the gradients of both
+are always float32. Primitives are made once a shape and kept. Calls of several threads wait for
+each other.
 """
 
 import ctypes
@@ -15,6 +17,11 @@ import numpy as np
 from chainer_jo.backends import onednn_api as api
 from chainer_jo.backends.buffers import Pool
 from chainer_jo.errors import ChainerJoError
+
+# NumPy has no bfloat16. A record of its bits is no number: nothing computes with it by mistake.
+BFLOAT16 = np.dtype([('bfloat16', np.uint16)])
+FLOAT32 = np.dtype(np.float32)
+DATA_TYPES = {FLOAT32: api.F32, BFLOAT16: api.BF16}
 
 # One net needs some 50 primitives for each batch size; the bound is for data of many sizes.
 _cache = functools.lru_cache(maxsize=512)
@@ -49,6 +56,12 @@ def describe():
     version = library.dnnl_version().contents
     threads = library.omp_get_max_threads()
     return f'oneDNN {version.major}.{version.minor}.{version.patch}, {threads} threads'
+
+
+def has_bfloat16():
+    """Says whether this processor multiplies bfloat16 (AVX-512-BF16 or AMX). Raises as `load`."""
+    isa = load().library.dnnl_get_effective_cpu_isa()
+    return isa & api.ISA_AVX512_BF16 == api.ISA_AVX512_BF16
 
 
 def _call(name, *arguments, what):
@@ -109,8 +122,8 @@ class _Primitive:
             _call('stream_wait', load().stream, what=self._what)
 
 
-def _layout(shape, tag):
-    arguments = (len(shape), api.Dims(*shape), api.F32, tag)
+def _layout(shape, tag, dtype=FLOAT32):
+    arguments = (len(shape), api.Dims(*shape), DATA_TYPES[dtype], tag)
     return _Object(
         'memory_desc_create_with_tag', 'memory_desc_destroy', *arguments, what=f'layout of {shape}'
     )
@@ -121,15 +134,30 @@ def _describe(name, *arguments, what):
     return _Object(create, 'primitive_desc_destroy', load().engine, *arguments, what=what)
 
 
-def _empty_images(shape):
+def _reorder(source, target, what):
+    engine = load().engine
+    descriptor = _Object(
+        'reorder_primitive_desc_create',
+        'primitive_desc_destroy',
+        *(source, engine, target, engine, None),
+        what=what,
+    )
+    return _Primitive(descriptor, ('src', 'dst'), what)
+
+
+def _empty_images(shape, dtype=FLOAT32):
     n, c, h, w = shape
-    return pool.empty((n, h, w, c)).transpose(0, 3, 1, 2)
+    return pool.empty((n, h, w, c), dtype).transpose(0, 3, 1, 2)
+
+
+def _lies_channel_last(x):
+    return x.ndim == 4 and x.transpose(0, 2, 3, 1).flags.c_contiguous
 
 
 def _channel_last(x):
-    if x.transpose(0, 2, 3, 1).flags.c_contiguous:
+    if _lies_channel_last(x):
         return x
-    copy = _empty_images(x.shape)
+    copy = _empty_images(x.shape, x.dtype)
     copy[...] = x
     return copy
 
@@ -141,11 +169,11 @@ def _contiguous(*vectors):
 class _Geometry:
     """What the three primitives of one convolution have in common."""
 
-    def __init__(self, x_shape, W_shape, stride, pad):
-        self.what = f'convolution of {x_shape} by {W_shape}, stride {stride}, pad {pad}'
+    def __init__(self, dtype, x_shape, W_shape, stride, pad):
+        self.what = f'{dtype} convolution of {x_shape} by {W_shape}, stride {stride}, pad {pad}'
         self.y_shape = output_shape(x_shape, W_shape, stride, pad)
-        self.x, self.y = (_layout(shape, api.TAG_ACDB) for shape in (x_shape, self.y_shape))
-        self.W = _layout(W_shape, api.TAG_ANY)
+        self.x, self.y = (_layout(shape, api.TAG_ACDB, dtype) for shape in (x_shape, self.y_shape))
+        self.W, self.gW = (_layout(W_shape, api.TAG_ANY, kind) for kind in (dtype, FLOAT32))
         self.plain_W = _layout(W_shape, api.TAG_ABCD)
         self.window = tuple(
             api.Dims(*pair) for pair in ((stride,) * 2, (0, 0), (pad,) * 2, (pad,) * 2)
@@ -163,14 +191,7 @@ class _Geometry:
         return _describe(f'convolution_backward_{name}', *arguments, what=self.what)
 
     def reorder(self, source, target):
-        engine = load().engine
-        descriptor = _Object(
-            'reorder_primitive_desc_create',
-            'primitive_desc_destroy',
-            *(source, engine, target, engine, None),
-            what=f'weights for {self.what}',
-        )
-        return _Primitive(descriptor, ('src', 'dst'), f'weights for {self.what}')
+        return _reorder(source, target, f'weights for {self.what}')
 
 
 def output_shape(x_shape, W_shape, stride, pad):
@@ -190,8 +211,8 @@ def _adding(layout, what):
 
 
 @_cache
-def _convolution(x_shape, W_shape, stride, pad, with_residual):
-    geometry = _Geometry(x_shape, W_shape, stride, pad)
+def _convolution(dtype, x_shape, W_shape, stride, pad, with_residual):
+    geometry = _Geometry(dtype, x_shape, W_shape, stride, pad)
     names = ('src', 'weights', 'dst')
     attributes = None
     if with_residual:
@@ -202,8 +223,8 @@ def _convolution(x_shape, W_shape, stride, pad, with_residual):
 
 
 @_cache
-def _convolution_backward_data(x_shape, W_shape, stride, pad):
-    geometry = _Geometry(x_shape, W_shape, stride, pad)
+def _convolution_backward_data(dtype, x_shape, W_shape, stride, pad):
+    geometry = _Geometry(dtype, x_shape, W_shape, stride, pad)
     descriptor = geometry.backward('data', geometry.x, geometry.W, geometry.y)
     names = ('diff_dst', 'weights', 'diff_src')
     primitive = _Primitive(descriptor, names, f'gradient of x of {geometry.what}')
@@ -211,9 +232,9 @@ def _convolution_backward_data(x_shape, W_shape, stride, pad):
 
 
 @_cache
-def _convolution_backward_weights(x_shape, W_shape, stride, pad):
-    geometry = _Geometry(x_shape, W_shape, stride, pad)
-    descriptor = geometry.backward('weights', geometry.x, geometry.W, None, geometry.y)
+def _convolution_backward_weights(dtype, x_shape, W_shape, stride, pad):
+    geometry = _Geometry(dtype, x_shape, W_shape, stride, pad)
+    descriptor = geometry.backward('weights', geometry.x, geometry.gW, None, geometry.y)
     names = ('src', 'diff_dst', 'diff_weights')
     primitive = _Primitive(descriptor, names, f'gradient of W of {geometry.what}')
     return primitive, geometry.reorder(primitive.layout('diff_weights'), geometry.plain_W)
@@ -222,10 +243,10 @@ def _convolution_backward_weights(x_shape, W_shape, stride, pad):
 def convolution(x, W, stride, pad, residual=None):
     """Returns the convolution of ``x``, plus ``residual`` (of the result's shape) if given."""
     key = (x.shape, W.shape, stride, pad)
-    primitive, reorder = _convolution(*key, residual is not None)
+    primitive, reorder = _convolution(x.dtype, *key, residual is not None)
     weights = primitive.empty('weights')
     reorder(src=np.ascontiguousarray(W), dst=weights)
-    y = _empty_images(output_shape(*key))
+    y = _empty_images(output_shape(*key), x.dtype)
     extra = {} if residual is None else {'residual': _channel_last(residual)}
     primitive(src=_channel_last(x), weights=weights, dst=y, **extra)
     return y
@@ -233,17 +254,17 @@ def convolution(x, W, stride, pad, residual=None):
 
 def convolution_gradient_x(x_shape, W, gy, stride, pad):
     """Returns the gradient of a convolution's input, of shape ``x_shape``."""
-    primitive, reorder = _convolution_backward_data(x_shape, W.shape, stride, pad)
+    primitive, reorder = _convolution_backward_data(gy.dtype, x_shape, W.shape, stride, pad)
     weights = primitive.empty('weights')
     reorder(src=np.ascontiguousarray(W), dst=weights)
-    gx = _empty_images(x_shape)
+    gx = _empty_images(x_shape, gy.dtype)
     primitive(diff_dst=_channel_last(gy), weights=weights, diff_src=gx)
     return gx
 
 
 def convolution_gradient_W(x, W_shape, gy, stride, pad):
     """Returns the gradient of a convolution's weights, C-ordered, of shape ``W_shape``."""
-    primitive, reorder = _convolution_backward_weights(x.shape, W_shape, stride, pad)
+    primitive, reorder = _convolution_backward_weights(x.dtype, x.shape, W_shape, stride, pad)
     weights = primitive.empty('diff_weights')
     primitive(src=_channel_last(x), diff_dst=_channel_last(gy), diff_weights=weights)
     gW = np.empty(W_shape, np.float32)
@@ -254,17 +275,17 @@ def convolution_gradient_W(x, W_shape, gy, stride, pad):
 _STATISTICS = ('mean', 'variance', 'scale')
 
 
-def _normalization(shape, eps, kind, fixed):
-    what = f'batch normalisation and ReLU of {shape}'
-    x = _layout(shape, api.TAG_ACDB)
+def _normalization(dtype, shape, eps, kind, fixed):
+    what = f'{dtype} batch normalisation and ReLU of {shape}'
+    x = _layout(shape, api.TAG_ACDB, dtype)
     flags = api.USE_SCALE | api.USE_SHIFT | api.FUSE_NORM_RELU | (api.USE_GLOBAL_STATS * fixed)
     forward = _describe('batch_normalization_forward', kind, x, x, eps, flags, None, what=what)
     return what, x, flags, forward
 
 
 @_cache
-def _normalization_forward(shape, eps, kind, fixed):
-    what, _, _, descriptor = _normalization(shape, eps, kind, fixed)
+def _normalization_forward(dtype, shape, eps, kind, fixed):
+    what, _, _, descriptor = _normalization(dtype, shape, eps, kind, fixed)
     names = ('src', 'dst', 'shift', *_STATISTICS)
     if kind == api.FORWARD_TRAINING:
         names += ('workspace',)
@@ -272,8 +293,8 @@ def _normalization_forward(shape, eps, kind, fixed):
 
 
 @_cache
-def _normalization_backward(shape, eps, fixed):
-    what, x, flags, forward = _normalization(shape, eps, api.FORWARD_TRAINING, fixed)
+def _normalization_backward(dtype, shape, eps, fixed):
+    what, x, flags, forward = _normalization(dtype, shape, eps, api.FORWARD_TRAINING, fixed)
     arguments = (api.BACKWARD, x, x, x, eps, flags, forward, None)
     descriptor = _describe('batch_normalization_backward', *arguments, what=what)
     results = ('diff_src', 'diff_scale', 'diff_shift')
@@ -288,9 +309,9 @@ def normalize_relu(x, gamma, beta, eps):
         tuple: The result; mean and (biased) variance of each channel; the signs that
         :func:`normalize_relu_gradients` needs.
     """
-    primitive = _normalization_forward(x.shape, eps, api.FORWARD_TRAINING, False)
+    primitive = _normalization_forward(x.dtype, x.shape, eps, api.FORWARD_TRAINING, False)
     mean, variance = np.empty((2, x.shape[1]), np.float32)
-    y, signs = _empty_images(x.shape), primitive.empty('workspace')
+    y, signs = _empty_images(x.shape, x.dtype), primitive.empty('workspace')
     gamma, beta = _contiguous(gamma, beta)
     primitive(
         **{'src': _channel_last(x), 'dst': y, 'scale': gamma, 'shift': beta},
@@ -302,8 +323,8 @@ def normalize_relu(x, gamma, beta, eps):
 def normalize_relu_fixed(x, gamma, beta, mean, variance, eps, keep_signs):
     """Normalises by given statistics. Returns the result and the signs, or None."""
     kind = api.FORWARD_TRAINING if keep_signs else api.FORWARD_INFERENCE
-    primitive = _normalization_forward(x.shape, eps, kind, True)
-    y = _empty_images(x.shape)
+    primitive = _normalization_forward(x.dtype, x.shape, eps, kind, True)
+    y = _empty_images(x.shape, x.dtype)
     extra = {'workspace': primitive.empty('workspace')} if keep_signs else {}
     gamma, beta, mean, variance = _contiguous(gamma, beta, mean, variance)
     primitive(
@@ -319,8 +340,8 @@ def normalize_relu_gradients(x, gamma, mean, variance, signs, gy, eps, fixed):
 
     ``fixed`` says that the statistics are constants, not those of ``x``.
     """
-    primitive = _normalization_backward(x.shape, eps, fixed)
-    gx = _empty_images(x.shape)
+    primitive = _normalization_backward(x.dtype, x.shape, eps, fixed)
+    gx = _empty_images(x.shape, x.dtype)
     ggamma, gbeta = np.empty((2, x.shape[1]), np.float32)
     gamma, mean, variance = _contiguous(gamma, mean, variance)
     primitive(
@@ -357,27 +378,51 @@ def _pooling_backward(shape):
 
 
 def average(x):
-    """Returns the average of each channel of each image, ``(N, C)``."""
-    y = np.empty(x.shape[:2], np.float32)
+    """Returns the average of each channel of each image, ``(N, C)``, float32."""
+    y, x = np.empty(x.shape[:2], np.float32), convert(x, FLOAT32)
     _pooling_forward(x.shape)(src=_channel_last(x), dst=y)
     return y
 
 
-def average_gradient(x_shape, gy):
-    """Returns the gradient of :func:`average`'s argument from ``gy`` of shape ``(N, C)``."""
+def average_gradient(x_shape, dtype, gy):
+    """Returns the gradient of :func:`average`'s argument from ``gy``, ``(N, C)``, float32."""
     gx = _empty_images(x_shape)
     _pooling_backward(x_shape)(diff_dst=np.ascontiguousarray(gy), diff_src=gx)
-    return gx
+    return convert(gx, dtype)
 
 
 @_cache
-def _addition(shape):
-    what = f'sum of two arrays of {shape}'
-    x = _layout(shape, api.TAG_ACDB)
+def _addition(dtype, shape):
+    what = f'{dtype} sum of two arrays of {shape}'
+    x = _layout(shape, api.TAG_ACDB, dtype)
     descriptor = _describe('binary', api.BINARY_ADD, x, x, x, None, what=what)
     return _Primitive(descriptor, ('src', 'src_1', 'dst'), what)
 
 
-def add_to(total, x):
-    """Adds ``x`` to ``total``, a result of this module, in place."""
-    _addition(total.shape)(src=total, src_1=_channel_last(x), dst=total)
+def add(x, y, out=None):
+    """Returns the sum of two images; ``out`` may be ``x``, if it is a result of this module."""
+    out = _empty_images(x.shape, x.dtype) if out is None else out
+    _addition(x.dtype, x.shape)(src=_channel_last(x), src_1=_channel_last(y), dst=out)
+    return out
+
+
+def accumulate(gx, other, gy):
+    """Returns the sum of two gradients: in place, unless the first is ``gy``, others' too."""
+    if _lies_channel_last(gx):
+        return add(gx, other, None if gx is gy else gx)
+    return gx + other
+
+
+@_cache
+def _conversion(source, target, shape):
+    layouts = [_layout(shape, api.TAG_ACDB, dtype) for dtype in (source, target)]
+    return _reorder(*layouts, f'{source} to {target} of {shape}')
+
+
+def convert(x, dtype):
+    """Returns ``x`` as float32 or as ``BFLOAT16``, rounded to the nearest."""
+    if x.dtype == dtype:
+        return x
+    y = _empty_images(x.shape, dtype)
+    _conversion(x.dtype, dtype, x.shape)(src=_channel_last(x), dst=y)
+    return y

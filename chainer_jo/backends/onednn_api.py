@@ -21,7 +21,8 @@ STATUS = {
 
 CPU = 1
 IN_ORDER = 1
-F32 = 3
+F32, BF16 = 3, 2
+ISA_AVX512_BF16 = 0xE7
 TAG_ANY, TAG_A, TAG_ABCD, TAG_ACDB = 1, 2, 5, 22
 FORWARD_TRAINING, FORWARD_INFERENCE, BACKWARD = 64, 96, 128
 CONVOLUTION_DIRECT = 1
@@ -140,6 +141,8 @@ def load():
         function.argtypes, function.restype = arguments, c_int
     library.dnnl_primitive_desc_query_md.argtypes = (_OBJECT, c_int, c_int)
     library.dnnl_primitive_desc_query_md.restype = c_void_p
+    library.dnnl_get_effective_cpu_isa.argtypes = ()
+    library.dnnl_get_effective_cpu_isa.restype = c_int
     library.dnnl_memory_desc_get_size.argtypes = (_OBJECT,)
     library.dnnl_memory_desc_get_size.restype = c_size_t
     library.dnnl_version.argtypes = ()

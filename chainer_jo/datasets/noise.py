@@ -11,8 +11,8 @@ FLIPS = {
     # truck -> automobile, bird -> airplane, cat <-> dog, deer -> horse: Patrini et al. (2017), as
     # in the paper's Sec. 4.1 (which prints "house").
     'cifar10': {9: 1, 2: 0, 3: 5, 5: 3, 4: 7},
-    # ankle boot -> sneaker, sneaker -> sandal, pullover -> shirt, coat <-> dress: Zhang & Sabuncu
-    # (2018). Five classes of ten and one pair that swaps, as for CIFAR-10.
+    # ankle boot -> sneaker, sneaker -> sandal, pullover -> shirt, coat <-> dress: our choice, after
+    # the pattern of CIFAR-10 (D-37).
     'fashion_mnist': {9: 7, 7: 5, 2: 6, 4: 3, 3: 4},
 }
 KINDS = ('none', 'symmetric', 'asymmetric')
@@ -143,8 +143,8 @@ def transition_matrix(kind, rate, n_class, *, exclude_true=False, flips=None):
 def _choose(n, rate, rng, sampling):
     if sampling == 'bernoulli':
         return np.flatnonzero(rng.random(n) < rate)
-    # Tanaka's loop changes the i-th of the shuffled examples while i < rate * n. The rounding
-    # keeps 0.07 * 100 = 7.000000000000001 from counting as 8.
+    # Tanaka's loop changes the i-th of the shuffled examples while i < rate * n (D-36). The
+    # rounding keeps 0.07 * 100 = 7.000000000000001 from counting as 8.
     return rng.permutation(n)[: math.ceil(round(rate * n, 6))]
 
 

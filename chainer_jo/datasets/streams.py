@@ -30,8 +30,8 @@ def batches(seed, purpose, epoch, n, batch_size):
 
     All batches are full: the batch that closes an epoch also holds the first examples of the next
     one, as those of ``chainer.iterators.SerialIterator(repeat=True)`` do, so the number of batches
-    may differ by one between epochs. Here it is a function of the epoch: turn ``k`` of the data set
-    follows the permutation of ``rng(seed, purpose, k)``.
+    may differ by one between epochs (D-35). Here it is a function of the epoch: turn ``k`` of the
+    data set follows the permutation of ``rng(seed, purpose, k)``.
 
     Args:
         seed (int): The trial's seed.

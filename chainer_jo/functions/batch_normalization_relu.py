@@ -55,10 +55,10 @@ class _OneDNNBatchNormalizationReLU(FirstOrderFunction):
         type_check.expect(x.ndim == 4, gamma.shape == channels, beta.shape == channels)
 
     def forward(self, inputs):
-        self.retain_inputs((0, 1))
-        x, gamma, _ = inputs
-        if not self.running_mean.shape == self.running_var.shape == gamma.shape:
-            raise ValueError(f'running statistics must have the shape {gamma.shape} of gamma')
+        self.x, self.gamma, _ = inputs
+        shape = self.gamma.shape
+        if not self.running_mean.shape == self.running_var.shape == shape:
+            raise ValueError(f'running statistics must have the shape {shape} of gamma')
         self.fixed = not chainer.config.train
         if self.fixed:
             self.mean, self.var = self.running_mean, self.running_var
@@ -67,7 +67,7 @@ class _OneDNNBatchNormalizationReLU(FirstOrderFunction):
             )
         else:
             y, self.mean, self.var, self.signs = onednn.normalize_relu(*inputs, self.eps)
-            self._update_running(x.size // gamma.size)
+            self._update_running(self.x.size // self.gamma.size)
         return (y,)
 
     def _update_running(self, m):
@@ -77,7 +77,6 @@ class _OneDNNBatchNormalizationReLU(FirstOrderFunction):
         self.running_var += (1 - self.decay) * m / max(m - 1, 1) * self.var
 
     def gradients(self, indexes, gy):
-        x, gamma = (variable.array for variable in self.get_retained_inputs())
-        saved = (self.mean, self.var, self.signs)
-        gxs = onednn.normalize_relu_gradients(x, gamma, *saved, gy, self.eps, self.fixed)
+        saved = (self.x, self.gamma, self.mean, self.var, self.signs)
+        gxs = onednn.normalize_relu_gradients(*saved, gy, self.eps, self.fixed)
         return [gxs[i] for i in indexes]

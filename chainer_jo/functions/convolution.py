@@ -40,13 +40,11 @@ class _OneDNNConvolution2D(FirstOrderFunction):
             type_check.expect(r.shape == onednn.output_shape(*shapes, self.stride, self.pad))
 
     def forward(self, inputs):
-        self.retain_inputs((0, 1))
-        x, W, *residual = inputs
-        return (onednn.convolution(x, W, self.stride, self.pad, *residual),)
+        self.x, self.W, *residual = inputs
+        return (onednn.convolution(self.x, self.W, self.stride, self.pad, *residual),)
 
     def gradients(self, indexes, gy):
-        x, W = (variable.array for variable in self.get_retained_inputs())
-        window = (gy, self.stride, self.pad)
+        x, W, window = self.x, self.W, (gy, self.stride, self.pad)
         gradient = {
             0: lambda: onednn.convolution_gradient_x(x.shape, W, *window),
             1: lambda: onednn.convolution_gradient_W(x, W.shape, *window),

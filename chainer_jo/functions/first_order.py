@@ -3,22 +3,30 @@
 import chainer
 
 from chainer_jo.backends import onednn
+from chainer_jo.functions.tape import Activation
 
 
 class FirstOrderFunction(chainer.FunctionNode):
     """A function on oneDNN that can be differentiated once.
 
-    A subclass gives ``gradients`` instead of ``backward``.
+    A subclass gives ``gradients`` instead of ``backward``, and keeps what that needs in attributes:
+    its call is a node of Chainer's graph, or an entry of a tape if the first input is an
+    :class:`~chainer_jo.functions.tape.Activation`.
     """
 
     def gradients(self, indexes, gy):
         """Returns an array, new or ``gy`` itself, for each index of an input.
 
         Args:
-            indexes (tuple of int): The inputs whose gradients are wanted.
+            indexes (sequence of int): The inputs whose gradients are wanted.
             gy (numpy.ndarray): The gradient of the one output.
         """
         raise NotImplementedError
+
+    def apply(self, inputs):
+        if isinstance(inputs[0], Activation):
+            return (inputs[0].tape.apply(self, inputs),)
+        return super().apply(inputs)
 
     def backward_accumulate(self, target_input_indexes, grad_outputs, grad_inputs):
         """Adds to the gradients from other paths in place, with oneDNN's threads."""
@@ -29,13 +37,7 @@ class FirstOrderFunction(chainer.FunctionNode):
             )
         gy = grad_outputs[0].array
         gxs = self.gradients(target_input_indexes, gy)
-        return tuple(_sum(gx, other, gy) for gx, other in zip(gxs, grad_inputs, strict=True))
-
-
-def _sum(gx, other, gy):
-    if other is None:
-        return chainer.Variable(gx)
-    if gx is gy or gx.ndim != 4:
-        return chainer.Variable(gx + other.array)
-    onednn.add_to(gx, other.array)
-    return chainer.Variable(gx)
+        return tuple(
+            chainer.Variable(gx if other is None else onednn.accumulate(gx, other.array, gy))
+            for gx, other in zip(gxs, grad_inputs, strict=True)
+        )

@@ -23,8 +23,8 @@ def global_average_pooling(x):
 
 class _OneDNNAverage(FirstOrderFunction):
     def forward(self, inputs):
-        self.shape = inputs[0].shape
+        self.shape, self.dtype = inputs[0].shape, inputs[0].dtype
         return (onednn.average(*inputs),)
 
     def gradients(self, indexes, gy):
-        return (onednn.average_gradient(self.shape, gy),)
+        return (onednn.average_gradient(self.shape, self.dtype, gy),)

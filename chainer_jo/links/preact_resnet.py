@@ -4,7 +4,9 @@ import chainer
 import chainer.links as L
 from chainer import initializers
 
+from chainer_jo import backends
 from chainer_jo.functions.batch_normalization_relu import batch_normalization_relu
+from chainer_jo.functions.bfloat16 import in_bfloat16
 from chainer_jo.functions.convolution import convolution_2d
 from chainer_jo.functions.pooling import global_average_pooling
 
@@ -68,6 +70,8 @@ class PreActResNet(chainer.Chain):
         blocks (sequence of int): Blocks in each stage; stages after the first halve the image.
         stem_stride (int): Stride of the first convolution; 2 makes a member of the family that
             costs a quarter.
+        precision (str): ``float32``, or ``bfloat16`` for all but the last layer; parameters are
+            float32 in both.
         rng (numpy.random.Generator): Draws the initial weights, in the order of the layers.
 
     Source: Sec. 4.2; widths and initialisers from Tanaka et al.'s public code.
@@ -80,13 +84,17 @@ class PreActResNet(chainer.Chain):
         filters=(32, 32, 64, 128),
         blocks=(5, 5, 5),
         stem_stride=1,
+        precision='float32',
         *,
         rng,
     ):
         super().__init__()
+        backends.check_precision(precision)
+        self.precision = precision
         with self.init_scope():
             self.conv = Convolution2D(in_channels, filters[0], 3, stem_stride, rng=rng)
-            self.blocks = chainer.Sequential(*_blocks(filters, blocks, rng))
+            # A ChainList names them in their order; a Sequential does not.
+            self.blocks = chainer.ChainList(*_blocks(filters, blocks, rng))
             self.bn = BatchNormalizationReLU(filters[-1])
             self.fc = L.Linear(filters[-1], n_class, initialW=initializers.LeCunNormal(rng=rng))
 
@@ -96,7 +104,16 @@ class PreActResNet(chainer.Chain):
 
     def features(self, x):
         """Returns what the last layer sees, ``(N, filters[-1])``."""
-        return global_average_pooling(self.bn(self.blocks(self.conv(x))))
+        if self.precision == 'float32':
+            return self._features(x)
+        below = (self.conv, self.blocks, self.bn)
+        return in_bfloat16(self._features, x, (p for link in below for p in link.params()))
+
+    def _features(self, x):
+        h = self.conv(x)
+        for block in self.blocks:
+            h = block(h)
+        return global_average_pooling(self.bn(h))
 
 
 def _blocks(filters, blocks, rng):

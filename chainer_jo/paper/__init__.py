@@ -75,7 +75,7 @@ def unknown(kind, name, known):
     near = difflib.get_close_matches(name, known, n=1, cutoff=0.4)
     hint = f'did you mean {near[0]}? ' if near else ''
     return ConfigError(
-        f'unknown {kind} {name!r}', seen=name, fix=f'{hint}known: {", ".join(known)}'
+        f'unknown {kind} {name!r}', seen=repr(name), fix=f'{hint}known: {", ".join(known)}'
     )
 
 

@@ -54,6 +54,7 @@ def write(table, preset, out):
         WriteError: ``out`` cannot be written.
     """
     report = read(table, preset, out)
+    store.make_folder(out)
     store.write_text(Path(out) / f'{table}.md', report.markdown)
     store.write_text(Path(out) / f'{table}.csv', tables.to_csv(report.rows))
     logs, damaged = read_logs(report.cells, out)

@@ -2,7 +2,7 @@
 
 A process runs the very command that the tables print beside a trial. If this process dies, nothing
 is lost: a trial goes on from its snapshot when it is asked for again, and one that another process
-still holds is waited for.
+holds is looked at again after the others.
 """
 
 import json
@@ -13,6 +13,7 @@ import subprocess
 import sys
 import threading
 import time
+from collections import deque
 from concurrent.futures import ThreadPoolExecutor
 
 from chainer_jo.errors import ChainerJoError, InUseError, StoppedError
@@ -62,9 +63,10 @@ class LocalSweep:
         }
         try:
             # The longest first, so that the last ones to finish are short.
-            ordered = sorted(configs, key=lambda config: -config.epochs)
+            todo = deque(sorted(configs, key=lambda config: -config.epochs))
             with ThreadPoolExecutor(self.jobs) as pool:
-                failures = [error for error in pool.map(self._run_one, ordered) if error]
+                workers = [pool.submit(self._work, todo) for _ in range(self.jobs)]
+            failures = [error for worker in workers for error in worker.result()]
         finally:
             for number, handler in previous.items():
                 signal.signal(number, handler)
@@ -82,17 +84,21 @@ class LocalSweep:
             for process in self._processes:
                 process.send_signal(signum)
 
-    def _run_one(self, config):
+    def _work(self, todo):
+        failures = []
         while self._signum is None:
+            try:
+                config = todo.popleft()
+            except IndexError:
+                break
             code, said = self._attempt(config)
-            if code == 0:
-                return None
-            if code != InUseError.exit_code:
-                return None if self._signum is not None else TrialFailedError(
-                    config.trial, code, said
-                )  # fmt: skip
-            time.sleep(RETRY_SECONDS)
-        return None
+            if code == InUseError.exit_code:
+                # Another process trains it: the others first, then see whether it is done.
+                todo.append(config)
+                time.sleep(RETRY_SECONDS)
+            elif code and self._signum is None:
+                failures.append(TrialFailedError(config.trial, code, said))
+        return failures
 
     def _attempt(self, config):
         words = shlex.split(config.command)[1:]

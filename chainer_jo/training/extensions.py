@@ -6,6 +6,7 @@ import time
 import chainer
 import numpy as np
 from chainer import training
+from chainer.serializers import DictionarySerializer
 
 from chainer_jo import store
 from chainer_jo.datasets.streams import rng
@@ -22,9 +23,13 @@ def learning_rate(stage, epoch):
     """Returns the rate of epoch ``epoch`` (0 for the first): divided by 10 after given epochs.
 
     Args:
-        stage (dict): ``learning_rate`` and, if it ever falls, ``divide_after`` (epochs).
+        stage (dict): ``learning_rate`` and, if it ever falls, ``divide_after`` (epochs) and
+            perhaps ``division``, ``floor`` for the floor division of PENCIL's public code.
     """
-    return stage['learning_rate'] / 10 ** sum(epoch >= e for e in stage.get('divide_after', ()))
+    falls = sum(epoch >= e for e in stage.get('divide_after', ()))
+    if falls and stage.get('division') == 'floor':
+        return stage['learning_rate'] // 10**falls
+    return stage['learning_rate'] / 10**falls
 
 
 class Evaluate(training.Extension):
@@ -79,30 +84,37 @@ class Probe:
 
 
 class Guard(training.Extension):
-    """Stops a run whose loss or parameters are no longer finite numbers."""
+    """Stops a run whose state is no longer made of finite numbers."""
 
     trigger = staticmethod(epoch_end)
     priority = 200
 
     def __call__(self, trainer):
-        check_finite(trainer.updater)
+        finite_state(trainer.updater)
 
 
-def check_finite(updater):
-    """Raises DivergedError if the loss since the epoch began, or a parameter, is not finite."""
-    bad = [] if np.isfinite(float(updater.sums[0])) else ['the loss']
-    bad += [
-        name
-        for name, param in updater.method.namedparams()
-        if not bool(updater.method.xp.isfinite(param.array).all())
-    ]
+def finite_state(updater):
+    """Returns all that a snapshot must hold of an updater: a dict of arrays on the host.
+
+    Raises:
+        DivergedError: The epoch's loss so far, a weight, a statistic or a label is not finite.
+    """
+    serializer = DictionarySerializer()
+    updater.serialize(serializer)
+    arrays = {name: np.asarray(value) for name, value in serializer.target.items()}
+    bad = sorted(name for name in arrays if not _finite(arrays[name]))
     if bad:
         raise DivergedError(
-            f'training diverged: {bad[0]} is no longer a finite number',
+            'training diverged: ' + ('the loss' if 'sums' in bad else bad[0]) + ' is not finite',
             seen=f'stage {updater.method.stage}, epoch {updater.epoch_detail:.2f}, '
             f'learning rate {updater.optimizer.lr:g}',
             fix='lower the learning rate of this stage with --set; snapshots are from before',
         )
+    return arrays
+
+
+def _finite(array):
+    return array.dtype.kind != 'f' or bool(np.isfinite(array).all())
 
 
 class Schedule(training.Extension):

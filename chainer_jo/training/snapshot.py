@@ -6,11 +6,11 @@ import time
 
 import numpy as np
 from chainer import training
-from chainer.serializers import DictionarySerializer, NpzDeserializer
+from chainer.serializers import NpzDeserializer
 
 from chainer_jo import store
 from chainer_jo.errors import ConfigError, DataError, StoppedError
-from chainer_jo.training.extensions import check_finite
+from chainer_jo.training.extensions import finite_state
 
 KEEP = 2
 SIGNALS = (signal.SIGINT, signal.SIGTERM)
@@ -23,14 +23,16 @@ class Snapshot(training.Extension):
         folder (pathlib.Path): The trial's folder.
         identity (str): Digest of configuration and data, checked when the snapshot is read.
         rows (list of dict): The log so far, saved too.
+        resumes (int): How often the trial went on from a snapshot, saved too.
         seconds (float): Least time between two snapshots.
     """
 
     trigger = 1, 'iteration'
     priority = 50
 
-    def __init__(self, folder, identity, rows, seconds=60.0):
-        self.folder, self.identity, self.rows, self.seconds = folder, identity, rows, seconds
+    def __init__(self, folder, identity, rows, resumes=0, seconds=60.0):
+        self.folder, self.identity, self.rows = folder, identity, rows
+        self.resumes, self.seconds = resumes, seconds
         self._signum = None
 
     def __enter__(self):
@@ -58,12 +60,10 @@ class Snapshot(training.Extension):
 
     def save(self, updater):
         """Writes a snapshot and returns its path; refuses a state that is not finite."""
-        check_finite(updater)
-        serializer = DictionarySerializer()
-        updater.serialize(serializer)
-        arrays = {name: np.asarray(value) for name, value in serializer.target.items()}
+        arrays = finite_state(updater)
         arrays['stage'] = np.array(updater.method.stage)
         arrays['identity'] = np.array(self.identity)
+        arrays['resumes'] = np.array(self.resumes)
         arrays['log'] = np.array(json.dumps(self.rows))
         numbered = list_newest_first(self.folder)
         number = _number(numbered[0]) + 1 if numbered else 1
@@ -87,17 +87,20 @@ def _number(path):
 def read_newest(folder, identity, warn):
     """Returns the arrays of the newest whole snapshot, or ``None``.
 
-    A damaged one is renamed to ``.corrupt``, named to ``warn``, and the next older one is used.
+    A damaged one is renamed to ``.corrupt``, named to ``warn``, and the next older one is used; if
+    there is none, the trial starts anew.
 
     Raises:
         ConfigError: A snapshot belongs to another configuration, data set or version.
     """
-    for path in list_newest_first(folder):
+    paths = list_newest_first(folder)
+    for path in paths:
         try:
             arrays = store.read_arrays(path)
         except DataError as error:
             path.rename(path.with_suffix('.corrupt'))
-            warn(f'{error.problem}: set aside as {path.stem}.corrupt, an older state is used')
+            rest = 'the trial starts anew' if path is paths[-1] else 'an older one is used'
+            warn(f'{error.problem}: set aside as {path.stem}.corrupt, {rest}')
             continue
         if str(arrays['identity']) != identity:
             raise ConfigError(

@@ -60,6 +60,7 @@ def run(config, out, observer, data=None, labels=None, device='@numpy', snapshot
     folder = Path(out) / 'runs' / config.trial
     with store.lock(folder):
         if (folder / 'result.json').exists():
+            _remove_snapshots(folder)
             return store.read_json(folder / 'result.json')
         return _Trial(config, folder, observer, data, labels, device).run(snapshot_seconds)
 
@@ -87,7 +88,6 @@ class _Trial:
         )
         self.method.to_device(self.device)
         self.data = host_data.to_device(self.device)
-        self.resumes = 0
 
     def _write_config(self):
         path = self.folder / 'config.json'
@@ -105,15 +105,16 @@ class _Trial:
             self.dataset.x_train.shape[1],
             len(self.dataset.classes),
             **self.config.net,
+            precision=self.config.precision,
             rng=rng(self.config.seed, purpose),
         )
 
     def run(self, snapshot_seconds):
         arrays = snapshot.read_newest(self.folder, self.identity, self.observer.warn)
         rows = snapshot.rows(arrays) if arrays else []
-        self.resumes = int(arrays is not None)
+        self.resumes = int(arrays['resumes']) + 1 if arrays else 0
         self.observer.start(self.config.epochs, rows)
-        saver = snapshot.Snapshot(self.folder, self.identity, rows, snapshot_seconds)
+        saver = snapshot.Snapshot(self.folder, self.identity, rows, self.resumes, snapshot_seconds)
         stages = list(self.config.stages)
         first = stages.index(str(arrays['stage'])) if arrays else 0
         with saver, chainer.using_config('type_check', False):
@@ -152,8 +153,7 @@ class _Trial:
         store.write_arrays(self.folder / 'labels.arrays', {'y': y})
         result = self._result(rows, model, y)
         store.write_json(self.folder / 'result.json', result)
-        for path in snapshot.list_newest_first(self.folder):
-            path.unlink()
+        _remove_snapshots(self.folder)
         return result
 
     def _result(self, rows, model, y):
@@ -192,9 +192,14 @@ class _Trial:
                 'finished': now.isoformat(timespec='seconds'),
                 'seconds': round(time.monotonic() - self.clock, 1),
                 'training_seconds': round(sum(row['seconds'] for row in rows), 1),
-                'resumed': bool(self.resumes),
+                'resumes': self.resumes,
             },
         }
+
+
+def _remove_snapshots(folder):
+    for path in snapshot.list_newest_first(folder):
+        path.unlink()
 
 
 def _accuracies(row):

@@ -21,7 +21,7 @@ def every_primitive(seed=0, channels=5):
     gamma, beta = arrays(c, c, seed=seed)
     y, mean, variance, signs = onednn.normalize_relu(x, gamma, beta, 2e-5)
     total = onednn.normalize_relu_fixed(x, gamma, beta, mean, variance, 2e-5, False)[0]
-    onednn.add_to(total, y)
+    onednn.add(total, y, out=total)
     return [
         onednn.convolution(x, W, 2, 1),
         onednn.convolution(x, W, 2, 1, gy),
@@ -30,7 +30,8 @@ def every_primitive(seed=0, channels=5):
         *(y, mean, variance, total),
         *onednn.normalize_relu_gradients(x, gamma, mean, variance, signs, y, 2e-5, False),
         onednn.average(x),
-        onednn.average_gradient(x.shape, pooled),
+        onednn.average_gradient(x.shape, x.dtype, pooled),
+        onednn.convert(onednn.convert(x, onednn.BFLOAT16), onednn.FLOAT32),
     ]
 
 

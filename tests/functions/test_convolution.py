@@ -124,6 +124,17 @@ class TestOnOneDNN:
         scale = abs(gradients['chainer']).max()
         np.testing.assert_allclose(gradients['onednn'], gradients['chainer'], atol=1e-5 * scale)
 
+    def test_weights_used_twice_get_the_sum_of_their_gradients(self):
+        x, other, W = draw(0, (2, 4, 6, 6), (2, 4, 6, 6), (5, 4, 3, 3))
+        gradients = {}
+        for name in ('onednn', 'chainer'):
+            backends.use(name)
+            W_ = chainer.Parameter(W)
+            F.sum(convolution_2d(x, W_, 1, 1) ** 2 + convolution_2d(other, W_, 1, 1)).backward()
+            gradients[name] = W_.grad
+        scale = abs(gradients['chainer']).max()
+        np.testing.assert_allclose(gradients['onednn'], gradients['chainer'], atol=1e-5 * scale)
+
     def test_arguments_are_left_as_they_were(self):
         given = draw(0, (2, 4, 6, 6), (4, 4, 3, 3), (2, 4, 6, 6), (2, 4, 6, 6))
         copies = [array.copy() for array in given]

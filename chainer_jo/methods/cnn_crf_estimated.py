@@ -1,0 +1,17 @@
+"""CNN-CRF with an estimated auxiliary distribution; our re-implementation from the equations.
+
+Paper      Vahdat. Toward Robustness against Label Noise in Training Deep Discriminative Neural
+           Networks. NIPS 2017. arXiv 1706.00038
+Idea       As `cnn_crf`, for noise that nobody knows: p_aux is Bayes' rule on the matrix that
+           `forward_estimated` reads off a first training.
+Symbols    p_aux(y_hat | y) = T[y_hat, y] / sum_i T[i, y];  T_ij = f_j(x_i) at the anchors x_i
+Differs    As `cnn_crf` and `forward_estimated`. Vahdat's auxiliary distribution is learned on clean
+           labels, of which there are none here.
+"""
+
+from chainer_jo.methods.cnn_crf import CnnCrf
+from chainer_jo.methods.estimated import EstimatedTransition
+
+
+class CnnCrfEstimated(EstimatedTransition, CnnCrf):
+    pass

@@ -1,0 +1,32 @@
+"""The stage that estimates the transition matrix, for all methods that want one."""
+
+import chainer.functions as F
+import numpy as np
+
+from chainer_jo.functions.anchors import estimate_transition
+from chainer_jo.functions.losses import cross_entropy
+from chainer_jo.methods.base import Method
+
+
+class EstimatedTransition(Method):
+    """Trains on the noisy labels, reads ``T`` off the outputs, and hands it to ``know(T)``.
+
+    Mixed in before a method that has ``know``; the true ``T`` is kept from that method. The
+    estimate is the one of the epoch with the best validation accuracy: later the net memorises the
+    noise and its outputs say nothing of it.
+    """
+
+    def __init__(self, net, noisy_labels, n_class, stages, transition):
+        super().__init__(net, noisy_labels, n_class, stages, np.eye(n_class))
+        self.add_persistent('best_accuracy', -1.0)
+
+    def estimate(self, batch):
+        log_f = F.log_softmax(self.net(batch.x))
+        return cross_entropy(batch.y, log_f), log_f
+
+    def end_epoch(self, epoch, probe):
+        if self.stage != 'estimate':
+            super().end_epoch(epoch, probe)
+        elif probe.validation_accuracy > self.best_accuracy:
+            self.best_accuracy = probe.validation_accuracy
+            self.know(estimate_transition(probe.outputs(), self.hyper.drop))

@@ -1,0 +1,31 @@
+"""Forward correction with the true transition matrix ("Forward" in the paper's tables).
+
+Paper      Patrini, Rozza, Menon, Nock, Qu. Making Deep Neural Networks Robust to Label Noise: a
+           Loss Correction Approach. CVPR 2017. arXiv 1609.03683
+Idea       The net says what a label should be; the matrix says what noise makes of it. Compare
+           that with the noisy label: L = -log [T' f]_y. The minimum is at the clean posterior.
+Symbols    f = softmax output (B, C);  y = noisy labels, one-hot (B, C)
+           T_ij = P(noisy = j | true = i), (C, C), of the noise in use
+Differs    The paper does not say where its T is from; "T" is the true one in Patrini et al. The
+           schedule is theirs. The sum is taken in logarithms, where their code clips.
+"""
+
+import numpy as np
+
+from chainer_jo.functions.loss_correction import forward_loss
+from chainer_jo.methods.base import Method
+
+
+class Forward(Method):
+    def __init__(self, net, noisy_labels, n_class, stages, transition):
+        super().__init__(net, noisy_labels, n_class, stages, transition)
+        self.add_persistent('T', np.empty((n_class, n_class), 'f'))
+        self.know(transition)
+
+    def know(self, T):
+        """Takes ``T``, ``(C, C)``, for the noise's transition matrix."""
+        self.T[...] = T
+
+    def train(self, batch):
+        log_f = self.log_f(batch.x)
+        return forward_loss(batch.y, log_f, self.T), log_f

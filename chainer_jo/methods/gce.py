@@ -1,0 +1,52 @@
+"""Generalised cross entropy, plain and truncated.
+
+Paper      Zhang, Sabuncu. Generalized Cross Entropy Loss for Training Deep Neural Networks with
+           Noisy Labels. NeurIPS 2018. arXiv 1805.07836
+Idea       A loss between cross entropy (q -> 0), which fits fast, and mean absolute error (q = 1),
+           which wrong labels cannot pull far. Truncated: the images that the best net so far gives
+           their label less than `k` are left out, every `prune_every` epochs from `prune_from` on.
+Symbols    f = softmax output (B, C);  y = noisy labels, one-hot (B, C);  f_y = f of the label
+           L_q(f_y) = (1 - f_y^q) / q;  w = 1 if L_q(f_y) < L_q(k), else 0
+           L = 1/n sum_i w_i (L_q(f_y) - L_q(k)), or L_q alone where `truncated` is false
+Differs    The best net is the one with the best validation accuracy; the public code takes the best
+           test accuracy. w comes from the images as they are, there from augmented ones. The first
+           learning rate is that of cross entropy; there it is 0.01, for ResNet-34.
+"""
+
+import chainer.functions as F
+import numpy as np
+
+from chainer_jo.methods.base import Method
+
+
+def L_q(log_f_y, q):
+    """``L_q(f_y) = (1 - f_y^q) / q`` for each image, ``(B,)``; ``q`` in ``(0, 1]``."""
+    return (1 - F.exp(q * log_f_y)) / q
+
+
+class Gce(Method):
+    def __init__(self, net, noisy_labels, n_class, stages, transition):
+        super().__init__(net, noisy_labels, n_class, stages, transition)
+        n = len(noisy_labels)
+        self.add_persistent('w', np.ones(n, 'f'))
+        self.add_persistent('best_f_y', np.ones(n, 'f'))
+        self.add_persistent('best_accuracy', np.zeros((), 'd'))
+
+    def train(self, batch):
+        q, k = self.hyper.q, self.hyper.k
+        log_f = self.log_f(batch.x)
+        loss = L_q(F.sum(batch.y * log_f, axis=1), q)
+        if self.hyper.truncated:
+            loss = self.w[batch.index] * (loss - (1 - k**q) / q)
+        return F.mean(loss), log_f
+
+    def end_epoch(self, epoch, probe):
+        if not self.hyper.truncated:
+            return
+        if probe.validation_accuracy > self.best_accuracy:
+            self.best_accuracy[...] = probe.validation_accuracy
+            self.best_f_y[...] = (self.labels.y * probe.outputs()).sum(axis=1)
+        since = epoch - self.hyper.prune_from
+        if since >= 0 and since % self.hyper.prune_every == 0:
+            # L_q falls in f_y, so this is L_q(f_y) < L_q(k).
+            self.w[...] = self.best_f_y > self.hyper.k

@@ -1,0 +1,74 @@
+"""PENCIL: labels as parameters, learned by gradient descent ("PENCIL" in the tables).
+
+Paper      Yi, Wu. Probabilistic End-to-end Noise Correction for Learning with Noisy Labels.
+           CVPR 2019. arXiv 1903.07788
+Idea       Train on the noisy labels at a high learning rate; then train net and labels together,
+           each label drawn to the net's output and held by the given one; then the net alone.
+Symbols    f = softmax output (B, C);  yt = label logits, at first K times one-hot
+           y^d = softmax(yt);  L_c = KL(f || y^d);  L_o = -log y^d at the noisy label
+           L_e = entropy of f;  c = C
+           L = 1/c L_c + alpha L_o + beta/c L_e;  yt <- yt - lambda dL/dyt
+Differs    D-16 (each stage begins with its momentum at 0). The public code has two slips, here
+           switches: it takes a second softmax in L_o (`softmax` = "twice"), and floor-divides the
+           last learning rate, 0.2 // 10 = 0 (`division` = "floor"). Batches are all full, so no
+           label moves further for being in a small one. Not all settings of the paper could be
+           confirmed: `evidence` in [[pencil_settings]].
+"""
+
+import chainer
+import chainer.functions as F
+import numpy as np
+
+from chainer_jo.functions.losses import cross_entropy, entropy
+from chainer_jo.methods.base import Method
+
+
+def reversed_kl(log_f, log_yd):
+    """``L_c = 1/n sum_i KL(f(x_i) || y^d_i)``, nats; both Variables ``(B, C)``."""
+    return F.sum(F.exp(log_f) * (log_f - log_yd)) / len(log_f)
+
+
+class Pencil(Method):
+    def __init__(self, net, noisy_labels, n_class, stages, transition):
+        super().__init__(net, noisy_labels, n_class, stages, transition)
+        self.labels.add_persistent('noisy', self.labels.y.copy())
+        self.labels.add_persistent('logits', np.float32(stages['correct']['K']) * self.labels.y)
+        self.add_persistent('lam', np.zeros((), 'f'))
+
+    def begin(self, stage):
+        super().begin(stage)
+        if stage == 'correct':
+            self.lam[...] = self.hyper.lambda_first
+
+    def warm_up(self, batch):
+        log_f = self.log_f(batch.x)
+        return cross_entropy(batch.y, log_f), log_f
+
+    def correct(self, batch):
+        log_f, c = self.log_f(batch.x), self.labels.y.shape[1]
+        self.yt = chainer.Variable(self.labels.logits[batch.index])
+        log_yd = F.log_softmax(self.yt)
+        L_c, L_e = reversed_kl(log_f, log_yd), entropy(log_f)
+        L_o = self._compatibility(self.labels.noisy[batch.index], log_yd)
+        return L_c / c + self.hyper.alpha * L_o + self.hyper.beta / c * L_e, log_f
+
+    def _compatibility(self, noisy, log_yd):
+        if self.hyper.softmax == 'twice':
+            log_yd = F.log_softmax(F.exp(log_yd))
+        return cross_entropy(noisy, log_yd)
+
+    def after_backward(self, batch):
+        if self.stage == 'correct':
+            # The batch that closes an epoch may hold an image twice; then both its steps count.
+            self.xp.add.at(self.labels.logits, batch.index, -self.lam * self.yt.grad)
+
+    def end_epoch(self, epoch, probe):
+        if self.stage == 'correct':
+            self.labels.y[...] = F.softmax(self.labels.logits).array
+            first, last = self.hyper.lambda_first, self.hyper.lambda_last
+            self.lam[...] = first + epoch / self.hyper.epochs * (last - first)
+
+    def fine_tune(self, batch):
+        log_f = self.log_f(batch.x)
+        log_yd = F.log_softmax(self.labels.logits[batch.index])
+        return reversed_kl(log_f, log_yd) / log_f.shape[1], log_f

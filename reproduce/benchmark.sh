@@ -1,0 +1,20 @@
+#!/usr/bin/env bash
+# Seconds per training step and peak memory, beside stock Chainer and PyTorch, on this machine's CPU.
+# Results: results/benchmarks/. Takes some minutes; let nothing else run.
+#
+# PyTorch gets an environment of its own, .venv-peer. On Linux pip fetches the build with CUDA, some
+# gigabytes; PIP_INDEX_URL names another index. Without PyTorch the others are measured.
+# Options: see python -m chainer_jo benchmark --help.
+set -euo pipefail
+cd "$(dirname "${BASH_SOURCE[0]}")/.."
+bash reproduce/setup.sh
+
+has_pytorch() { .venv-peer/bin/python -c 'import numpy, torch' 2>/dev/null; }
+
+if ! has_pytorch; then
+    printf 'benchmark: making .venv-peer with PyTorch, once\n' >&2
+    .venv/bin/python -m venv --clear .venv-peer >&2 &&
+        .venv-peer/bin/python -m pip install --disable-pip-version-check torch==2.13.0 numpy >&2 ||
+        printf 'benchmark: no PyTorch, see above: the others are measured\n' >&2
+fi
+exec .venv/bin/python -m chainer_jo benchmark "$@"

@@ -1,0 +1,186 @@
+import dataclasses
+import json
+import os
+import subprocess
+import sys
+from functools import partial
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from chainer_jo import backends
+from chainer_jo.benchmark import compare, page, process, workload
+from chainer_jo.errors import ChainerJoError, ConfigError
+
+CONTRACT = {
+    'system': str,
+    'device': str,
+    'precision': str,
+    'seconds_per_step': float,
+    'images_per_second': float,
+    'peak_memory_bytes': int,
+}
+NET = {'filters': [8, 8, 16], 'blocks': [2, 1], 'stem_stride': 2}
+OPTIMIZER = {'learning_rate': 0.1, 'momentum': 0.9, 'weight_decay': 1e-4}
+small = partial(workload.create, net=NET, optimizer=OPTIMIZER, batch=16, evaluation_images=20)
+
+
+def has_bfloat16():
+    try:
+        backends.check_precision('bfloat16')
+    except ConfigError:
+        return False
+    return True
+
+
+@pytest.fixture(scope='module')
+def measured(tmp_path_factory):
+    """A report without PyTorch, what was said on the way, and its folder."""
+    folder, said = tmp_path_factory.mktemp('benchmark'), []
+    report = compare.run('cpu', 4, '/no/such/python', folder, said.append, small)
+    return report, said, folder
+
+
+def test_every_row_has_the_keys_that_scripts_rely_on(measured):
+    report, _, folder = measured
+    assert json.loads((folder / 'cpu.json').read_text()) == report
+    for row in report['rows']:
+        assert {key: type(row[key]) for key in CONTRACT} == CONTRACT
+        assert row['images_per_second'] == pytest.approx(16 / row['seconds_per_step'])
+        assert row['seconds_per_epoch'] == pytest.approx(45_000 / row['images_per_second'])
+        assert 10 << 20 < row['peak_memory_bytes'] < 10 << 30
+
+
+@pytest.mark.usefixtures('onednn_loaded')
+def test_this_project_is_beside_stock_chainer_in_every_precision_of_the_machine(measured):
+    rows = measured[0]['rows']
+    expected = [('chainer', 'float32'), ('chainer_jo', 'float32')]
+    expected += [('chainer_jo', 'bfloat16')] if has_bfloat16() else []
+    assert [(row['system'], row['precision']) for row in rows] == expected
+    assert all(row['augmentation_share'] > 0 for row in rows[1:])
+
+
+@pytest.mark.usefixtures('onednn_loaded')
+def test_the_slow_reference_takes_part_in_some_rounds_only(measured):
+    assert [row['steps'] for row in measured[0]['rows'][:2]] == [2, 4]
+
+
+def test_without_pytorch_the_others_are_measured_and_the_page_says_so(measured):
+    report, said, folder = measured
+    (note,) = {note for note in report['notes'] if note.startswith('pytorch float32')}
+    assert 'No such file' in note
+    assert note in said
+    assert f'- {note}\n' in (folder / 'cpu.md').read_text()
+
+
+def test_the_page_has_a_line_for_every_row(measured):
+    report = measured[0]
+    text = page.to_markdown(report)
+    for row in report['rows']:
+        assert f'| {row["system"]} | {row["precision"]} | {row["seconds_per_step"]:.3f} |' in text
+
+
+def test_the_page_gives_speed_as_the_ratio_of_the_medians():
+    row = dict.fromkeys(('seconds_per_epoch', 'images_per_second'), 1.0) | {
+        'evaluation_images_per_second': 1.0, 'steps': 1, 'parameters': 1, 'versions': 'V',
+        'precision': 'float32',
+    }  # fmt: skip
+    slow = row | {'system': 'chainer', 'seconds_per_step': 9.0, 'peak_memory_bytes': 4 << 30}
+    fast = row | {'system': 'chainer_jo', 'seconds_per_step': 0.5, 'peak_memory_bytes': 1 << 30}
+    report = {
+        'date': '2000-01-02T03:04:05', 'notes': [], 'rows': [slow, fast],
+        'machine': compare.machine.describe(),
+        'workload': {'net': NET, 'batch': 16, 'epoch_images': 45_000},
+    }  # fmt: skip
+    assert (
+        'chainer_jo float32 is 18.00 times as fast as chainer float32, with 0.25 times its memory'
+    ) in page.to_markdown(report)
+
+
+@pytest.mark.usefixtures('onednn_loaded')
+def test_systems_that_compute_different_things_are_not_compared(tmp_path):
+    one = small(tmp_path)
+    other = dataclasses.replace(one, optimizer=OPTIMIZER | {'learning_rate': 0.08})
+    running = compare.systems('/no/such/python')[:2]
+    for system, work in zip(running, (one, other), strict=True):
+        task = json.dumps(system.task | {'workload': work.as_dict()})
+        with process.WorkerProcess([*system.words, task]) as system.process:
+            system.losses = [system.process.ask('step')['loss'] for _ in range(2)]
+    assert running[0].losses[0] == pytest.approx(running[1].losses[0], rel=1e-5)
+    with pytest.raises(ChainerJoError, match='chainer_jo float32 computes something else'):
+        compare.check_same(running)
+
+
+def test_a_worker_that_dies_is_an_error_that_says_why(tmp_path):
+    with pytest.raises(process.WorkerError) as raised:
+        process.WorkerProcess([sys.executable, '-c', 'raise OSError("no more")'])
+    assert 'OSError: no more' in raised.value.seen
+    greets = 'print("{}", flush=True); input(); raise OSError("in the step")'
+    words = [sys.executable, '-c', greets]
+    with process.WorkerProcess(words) as worker, pytest.raises(process.WorkerError) as raised:
+        worker.ask('step')
+    assert 'OSError: in the step' in raised.value.seen
+
+
+def test_an_idle_worker_uses_no_processor_time(tmp_path):
+    system = compare.systems('/no/such/python')[0]
+    task = json.dumps(system.task | {'workload': small(tmp_path).as_dict()})
+    with process.WorkerProcess([*system.words, task]) as worker:
+        worker.ask('step')
+        compare.time.sleep(compare.PAUSE_SECONDS)
+        before = processor_seconds(worker._process.pid)
+        compare.time.sleep(0.5)
+        assert processor_seconds(worker._process.pid) - before <= 0.05
+
+
+def processor_seconds(pid):
+    path = Path(f'/proc/{pid}/stat')
+    if not path.exists():
+        pytest.skip('no /proc here')
+    user, system = path.read_text().rpartition(')')[2].split()[11:13]
+    return (int(user) + int(system)) / os.sysconf('SC_CLK_TCK')
+
+
+def test_all_workers_wait_in_the_same_way(monkeypatch):
+    monkeypatch.setenv('OMP_WAIT_POLICY', 'ACTIVE')
+    monkeypatch.setenv('OMP_NUM_THREADS', '3')
+    variables = process.environment()
+    assert 'OMP_WAIT_POLICY' not in variables
+    assert {variables[name] for name in process.THREAD_VARIABLES} == {'3'}
+
+
+def test_a_gpu_is_refused(tmp_path):
+    with pytest.raises(ConfigError, match='CPU'):
+        compare.run('cuda:0', 1, None, tmp_path, print, small)
+
+
+def test_the_workload_reads_back_what_was_drawn(tmp_path):
+    work = small(tmp_path)
+    arrays = work.read()
+    net = workload.build(NET, rng=np.random.default_rng(0))
+    assert {name.strip('/') for name, _ in net.namedparams()} <= set(arrays)
+    assert arrays['x'].shape == (16, 3, 32, 32)
+    assert set(arrays['t']) <= set(range(10))
+    assert arrays['fc/W'].std() > 0
+
+
+@pytest.mark.skipif(not compare.PEER.exists(), reason='no .venv-peer: bash reproduce/benchmark.sh')
+def test_pytorchs_net_is_the_same(tmp_path):
+    report = compare.run('cpu', 1, None, tmp_path, lambda _: None, small)
+    systems = [(row['system'], row['precision']) for row in report['rows']]
+    assert ('pytorch', 'float32') in systems
+    assert ('pytorch channels_last', 'bfloat16') in systems
+    for row in report['rows']:
+        assert row['parameters'] == report['rows'][0]['parameters']
+
+
+@pytest.mark.long
+def test_the_command_prints_the_rows_of_the_papers_net_as_json(tmp_path):
+    done = subprocess.run(
+        [sys.executable, '-m', 'chainer_jo', 'benchmark', '--steps', '1', '--json'],
+        cwd=tmp_path, capture_output=True, text=True, check=True,
+    )  # fmt: skip
+    rows = json.loads(done.stdout)
+    assert rows == json.loads((tmp_path / 'results/benchmarks/cpu.json').read_text())['rows']
+    assert {row['parameters'] for row in rows} == {1_861_162}

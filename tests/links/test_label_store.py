@@ -1,0 +1,87 @@
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from chainer_jo.links.label_store import LabelStore
+
+N, C = 5, 3
+
+
+def outputs(rng, n=N):
+    return rng.dirichlet(np.ones(C), n).astype('f')
+
+
+def test_labels_are_one_hot_noisy_labels_at_first():
+    labels = LabelStore(np.array([2, 0, 1, 1]), C)
+    np.testing.assert_array_equal(labels.y, [[0, 0, 1], [1, 0, 0], [0, 1, 0], [0, 1, 0]])
+    assert labels.y.dtype == np.float32
+
+
+@given(st.integers(1, 4), st.integers(1, 9), st.integers(0, 2**32 - 1))
+def test_corrected_labels_are_the_running_average_of_a_slow_loop(window, epochs, seed):
+    """Also while fewer epochs are recorded than the window holds."""
+    rng = np.random.default_rng(seed)
+    store, past = LabelStore(rng.integers(C, size=N), C, window), {i: [] for i in range(N)}
+    for epoch in range(epochs):
+        for index in np.array_split(rng.permutation(N), 2):
+            f = outputs(rng, len(index))
+            store.record(f, index, np.full(len(index), epoch))
+            for i, row in zip(index, f, strict=True):
+                past[i].append(row.astype('d'))
+    store.average_outputs()
+    for i in range(N):
+        last = past[i][-window:]
+        np.testing.assert_allclose(store.y[i], sum(last) / len(last), atol=1e-6)
+    np.testing.assert_allclose(store.y.sum(axis=1), 1, atol=1e-6)
+
+
+def test_images_of_the_next_epoch_that_close_a_batch_replace_their_own_oldest_output():
+    rng = np.random.default_rng(0)
+    store = LabelStore(np.zeros(N, int), C, window=2)
+    first, second, third = (outputs(rng) for _ in range(3))
+    store.record(first, np.arange(N), np.full(N, 0))
+    store.record(second, np.arange(N), np.full(N, 1))
+    store.record(third[:2], np.arange(2), np.full(2, 2))
+    store.average_outputs()
+    np.testing.assert_allclose(store.y[:2], (second + third)[:2] / 2, atol=1e-6)
+    np.testing.assert_allclose(store.y[2:], (first + second)[2:] / 2, atol=1e-6)
+
+
+def test_hard_labels_keep_only_the_most_likely_class():
+    f = np.array([[0.2, 0.5, 0.3], [0.6, 0.3, 0.1]], 'f')
+    store = LabelStore(np.array([0, 1]), C, window=1)
+    store.record(f, np.arange(2), np.zeros(2, int))
+    store.average_outputs(hard=True)
+    np.testing.assert_array_equal(store.y, [[0, 1, 0], [1, 0, 0]])
+
+
+def test_correction_leaves_labels_that_were_taken_before_as_they_were():
+    store = LabelStore(np.array([0, 1]), C, window=1)
+    batch = store.y[np.arange(2)]
+    store.record(np.full((2, C), 1 / C, 'f'), np.arange(2), np.zeros(2, int))
+    store.average_outputs()
+    np.testing.assert_array_equal(batch, np.eye(C)[:2])
+
+
+def test_without_a_window_nothing_is_kept():
+    store = LabelStore(np.array([0, 1]), C)
+    store.record(np.full((2, C), 1 / C, 'f'), np.arange(2), np.zeros(2, int))
+    assert store.history.shape == (0, 2, C)
+    assert [name for name, _ in store.namedparams()] == []
+
+
+def test_all_of_it_is_saved():
+    rng = np.random.default_rng(0)
+    store = LabelStore(np.zeros(N, int), C, window=2)
+    store.record(outputs(rng), np.arange(N), np.zeros(N, int))
+    store.average_outputs()
+    copy = LabelStore(np.ones(N, int), C, window=2)
+    copy.copypersistents(store) if hasattr(copy, 'copypersistents') else copy.copyparams(store)
+    np.testing.assert_array_equal(copy.y, store.y)
+    np.testing.assert_array_equal(copy.history, store.history)
+
+
+@pytest.mark.parametrize('window', [1, 10])
+def test_the_history_holds_the_window(window):
+    assert LabelStore(np.zeros(N, int), C, window).history.shape == (window, N, C)

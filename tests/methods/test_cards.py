@@ -1,0 +1,47 @@
+import pytest
+
+from chainer_jo import methods, paper
+from chainer_jo.errors import ConfigError
+from chainer_jo.methods.base import Method
+
+each_method = pytest.mark.parametrize('name', paper.methods())
+HEADINGS = ('Paper', 'Idea', 'Symbols', 'Differs')
+
+
+def stages(name):
+    return [
+        stage
+        for stage, settings in paper.hyperparameters('paper')[name].items()
+        if isinstance(settings, dict)
+    ]
+
+
+@each_method
+def test_a_card_has_its_headings_in_order_and_every_stage(name):
+    lines = methods.card(name).splitlines()
+    headings = [line.split()[0] for line in lines if line and not line[0].isspace()]
+    assert [heading for heading in headings if heading in HEADINGS] == list(HEADINGS)
+    for stage in stages(name):
+        assert any(line.startswith(f'{stage}: ') for line in lines)
+
+
+@each_method
+def test_a_method_has_a_loss_for_every_stage_of_its_settings(name):
+    kind = methods.load(name)
+    assert issubclass(kind, Method)
+    assert stages(name)
+    for stage in stages(name):
+        assert callable(getattr(kind, stage)), stage
+
+
+def test_the_card_of_our_method_shows_the_papers_settings():
+    card = methods.card('ours')
+    assert '1908.05488' in card
+    assert 'epochs=200, begin=70, window=10' in card
+    assert 'epochs=120, learning_rate=0.2, divide_after=[40, 80]' in card
+
+
+def test_the_card_of_an_unknown_method_names_the_nearest():
+    with pytest.raises(ConfigError, match="unknown method 'tanka'") as error:
+        methods.card('tanka')
+    assert 'did you mean tanaka?' in error.value.fix

@@ -1,0 +1,121 @@
+import tomllib
+
+import pytest
+
+from chainer_jo import paper
+from chainer_jo.errors import ConfigError
+
+# Typed from the paper a second time: noise rates and the five columns of each half of Table 1.
+SYMMETRIC = {
+    'rate': '10 30 50 70 90',
+    'alpha': '1.2 1.2 1.2 1.2 0.8',
+    'beta': '0.8 0.8 0.8 0.8 0.4',
+    'learning_rate': '0.02 0.03 0.04 0.08 0.12',
+    'a': '0.5 0.9 2 4 8',
+}
+ASYMMETRIC = {
+    'rate': '10 20 30 40 50',
+    'alpha': '0.8 0.8 0.8 0.8 0.8',
+    'beta': '0.4 0.4 0.4 0.4 0.4',
+    'learning_rate': '0.03 0.03 0.03 0.03 0.03',
+    'a': '0.05 0.6 0.6 0.8 1.6',
+}
+CELLS = [
+    (preset, table, rate)
+    for preset in paper.PRESETS
+    for table in paper.tables()
+    for rate in paper.grid(table, preset)['rates']
+]
+
+
+def leaves(values, prefix=''):
+    for key, value in values.items():
+        if isinstance(value, dict):
+            yield from leaves(value, f'{prefix}{key}.')
+        else:
+            yield f'{prefix}{key}', value
+
+
+def read(name):
+    return tomllib.loads((paper.FOLDER / name).read_text())
+
+
+def test_table_1_is_as_the_paper_prints_it():
+    typed = []
+    for noise, half in (('symmetric', SYMMETRIC), ('asymmetric', ASYMMETRIC)):
+        for row in zip(*(map(float, half[key].split()) for key in half), strict=True):
+            typed.append({'noise': noise} | dict(zip(half, row, strict=True)))
+            typed[-1]['rate'] = round(typed[-1]['rate'] / 100, 6)
+    assert read('hyperparameters.toml')['table1'] == typed
+
+
+def test_the_schedule_is_that_of_section_4_2():
+    settings = dict(leaves(paper.hyperparameters('paper')))
+    printed = {
+        'common.batch_size': 128,
+        'common.momentum': 0.9,
+        'common.weight_decay': 1e-4,
+        'common.pad': 4,
+        'ours.correct.epochs': 200,
+        'ours.correct.begin': 70,
+        'ours.fine_tune.epochs': 120,
+        'ours.fine_tune.learning_rate': 0.2,
+        'ours.fine_tune.divide_after': [40, 80],
+        'tanaka.retrain.epochs': 120,
+        'tanaka.retrain.learning_rate': 0.2,
+        'tanaka.retrain.divide_after': [40, 80],
+    }
+    assert {key: settings[key] for key in printed} == printed
+
+
+def test_tanaka_and_ours_correct_labels_with_the_same_settings():
+    settings = paper.hyperparameters('paper')
+    assert settings['ours']['correct'] == settings['tanaka']['correct']
+
+
+@pytest.mark.parametrize(('preset', 'table', 'rate'), CELLS)
+def test_every_cell_of_a_table_has_its_own_row_of_hyper_parameters(preset, table, rate):
+    noise = paper.grid(table, preset)['noise']
+    rows = paper.hyperparameters(preset)['table1']
+    assert [row for row in rows if (row['noise'], row['rate']) == (noise, rate)]
+
+
+@pytest.mark.parametrize('table', paper.tables())
+def test_every_method_of_a_table_is_known(table):
+    for preset in paper.PRESETS:
+        assert set(paper.grid(table, preset)['methods']) <= set(paper.methods())
+
+
+@pytest.mark.parametrize('preset', paper.PRESETS)
+def test_a_preset_overrides_only_what_exists_and_keeps_its_type(preset):
+    overrides = read(f'presets/{preset}.toml')
+    grids = overrides.pop('grid', {})
+    known = dict(leaves(read('hyperparameters.toml'))) | dict(leaves(read('grids.toml')))
+    for key, value in [*leaves(overrides), *leaves(grids)]:
+        allowed = (float, int, str) if known[key] == 'table1' else type(known[key])
+        assert isinstance(value, allowed), key
+    rows = read('hyperparameters.toml')['table1'] + overrides.get('table1', [])
+    assert len({tuple(row) for row in rows}) == 1
+
+
+def test_the_preset_paper_overrides_nothing():
+    assert read('presets/paper.toml') == {}
+
+
+def test_reading_settings_twice_gives_the_same_whatever_was_done_to_the_first():
+    first = paper.hyperparameters('quick')
+    expected = dict(leaves(first))
+    first['common'] = None
+    assert dict(leaves(paper.hyperparameters('quick'))) == expected
+
+
+@pytest.mark.parametrize(
+    ('call', 'fix'),
+    [
+        (lambda: paper.grid('tabel2', 'paper'), 'did you mean table2'),
+        (lambda: paper.hyperparameters('qiuck'), 'did you mean quick'),
+    ],
+)
+def test_a_name_that_does_not_exist_gets_the_nearest_that_does(call, fix):
+    with pytest.raises(ConfigError, match=fix):
+        call()

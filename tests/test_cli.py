@@ -1,0 +1,407 @@
+"""The commands as a contract: exit codes, three-line errors, what goes where, keys of the JSON."""
+
+import json
+import os
+import re
+import shlex
+import signal
+import subprocess
+import sys
+import tarfile
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from chainer_jo import cli, paper
+from chainer_jo.datasets import cifar10
+
+ROOT = Path(__file__).parents[1]
+NARROW = {
+    'net.filters': '[2, 2, 2, 2]',
+    'net.stem_stride': '2',
+    'common.train_images': '128',
+    'common.validation_images': '50',
+    'cross_entropy.train.epochs': '2',
+}
+OVERRIDES = ' '.join(f"--set '{key}={value}'" for key, value in NARROW.items())
+TRAIN = 'train --preset quick --dataset fashion_mnist --noise symmetric --method cross_entropy'
+TINY = f'{TRAIN} --rate 0.5 {OVERRIDES}'
+THREE_LINES = r'error: .+\n  seen: .+\n  fix:  .+\n'
+CIFAR10 = 'train --dataset cifar10 --noise symmetric --rate 0.5 --method ours'
+
+
+def command(words, folder, **environment):
+    """Runs one command in a process of its own."""
+    return subprocess.run(
+        [sys.executable, '-m', 'chainer_jo', *shlex.split(words)],
+        cwd=folder,
+        env=os.environ | {'PYTHONPATH': str(ROOT), 'OMP_NUM_THREADS': '1'} | environment,
+        stdin=subprocess.DEVNULL,
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+
+
+@pytest.fixture(scope='module')
+def trained(tmp_path_factory):
+    """A folder in which the smallest trial was trained, and the process that did it."""
+    folder = tmp_path_factory.mktemp('trained')
+    return folder, command(TINY, folder, TERM='xterm-256color')
+
+
+@pytest.fixture
+def call(capsys, monkeypatch, tmp_path):
+    """Runs a command in this process, in an empty folder: (exit code, stdout, stderr)."""
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.delenv(cifar10.VARIABLE, raising=False)
+
+    def run(words, folder=tmp_path):
+        monkeypatch.chdir(folder)
+        with pytest.raises(SystemExit) as exited:
+            cli.main(shlex.split(words))
+        captured = capsys.readouterr()
+        return exited.value.code, captured.out, captured.err
+
+    return run
+
+
+def files(folder):
+    """What is there, apart from locks, which stay when nobody holds them."""
+    return {
+        path: path.read_bytes()
+        for path in folder.rglob('*')
+        if path.is_file() and path.name != '.lock'
+    }
+
+
+@pytest.fixture
+def refused(call, tmp_path):
+    """Runs a command that must end in an error of three lines and write nothing."""
+
+    def run(words):
+        before = files(tmp_path)
+        code, out, said = call(words)
+        assert out == ''
+        assert re.fullmatch(THREE_LINES, said), said
+        assert files(tmp_path) == before
+        return code, said
+
+    return run
+
+
+@pytest.mark.parametrize(
+    ('words', 'hint'),
+    [
+        ('', 'COMMAND'),
+        ('trian', 'trian'),
+        ('train', '--dataset'),
+        (f'{CIFAR10} --speed 3', '--speed'),
+        (f'{CIFAR10} --seed one', '--seed'),
+        (f'{CIFAR10} --seed -1', 'write 0 or more'),
+        (f'{CIFAR10} --backend fast', '--backend'),
+        (f'{CIFAR10} --preset qick', 'did you mean quick?'),
+        (f'{CIFAR10} --set ours.fine_tune.b=1', 'did you mean ours.fine_tune.a?'),
+        (f'{CIFAR10} --set ours.fine_tune.a=high', 'takes a number'),
+        (f'{CIFAR10} --device gpu', 'cuda:N'),
+        (f'{CIFAR10} --device cuda:99', '--device cpu'),
+        (f'{CIFAR10} --noise symetric', 'did you mean symmetric?'),
+        (f'{CIFAR10} --noise file', '--labels FILE'),
+        (f'{CIFAR10} --labels labels.npy', '--labels FILE'),
+        (f'{CIFAR10} --method tanka', 'did you mean tanaka?'),
+        (f'{CIFAR10} --dataset cifar', 'did you mean cifar10?'),
+        (f'{TRAIN} --rate 0.5 --data .', 'leave out --data'),
+        (f'{CIFAR10} --rate 70', 'write 0.7'),
+        (f'{CIFAR10} --rate 70%', '--rate'),
+        (f'{CIFAR10} --rate nan', 'write for example 0.7'),
+        (TRAIN, 'write for example 0.7'),
+        ('plan tabel2', 'did you mean table2?'),
+        ('plan table2 --only ours,tanka', 'did you mean tanaka?'),
+        ('plan table2 --rates 0.5,70', 'write 0.7'),
+        ('plan table2 --rates 0.5,', '--rates'),
+        ('plan table2 --trials 0', 'above 0'),
+        ('plan table2 --preset fast', 'paper'),
+        ('plan table2 --set common.batchsize=1', 'did you mean common.batch_size?'),
+        ('run tabel2', 'did you mean table2?'),
+        ('run table2 --jobs none', '--jobs'),
+        ('report tabel2', 'did you mean table2?'),
+        ('report table2 --preset qick', 'did you mean quick?'),
+        ('diff tabel2', 'did you mean table2?'),
+        ('show ours-none-s0-00000000', 'no trial'),
+        ('methods our', 'did you mean ours?'),
+    ],
+)
+def test_wrong_usage_ends_with_2_and_says_how_to_mend_it(refused, words, hint):
+    code, said = refused(words)
+    assert code == 2
+    assert hint in said
+
+
+@pytest.mark.parametrize('content', [None, b'', b'\x1f\x8b\x08\x00', 'truncated', 'not CIFAR-10'])
+def test_a_missing_or_damaged_archive_ends_with_3(refused, tmp_path, content):
+    path = tmp_path / 'cifar-10-binary.tar.gz'
+    if isinstance(content, str):
+        noise = tmp_path / 'data_batch_1.bin'
+        noise.write_bytes(np.random.default_rng(0).bytes(100_000))
+        with tarfile.open(path, 'w:gz') as archive:
+            archive.add(noise, noise.name)
+        if content == 'truncated':
+            path.write_bytes(path.read_bytes()[:50_000])
+    elif content is not None:
+        path.write_bytes(content)
+    code, said = refused(f'{CIFAR10} --data {path}')
+    assert code == 3
+    assert str(path) in said.splitlines()[0]
+
+
+@pytest.mark.parametrize(
+    ('labels', 'seen'),
+    [
+        (None, 'No such file'),
+        (np.zeros(5999, np.int64), r'shape \(5999,\)'),
+        (np.full(6000, 10), 'class 10 for example 0'),
+        (np.full(6000, -1), 'class -1 for example 0'),
+        (np.zeros(6000), 'float64'),
+    ],
+    ids=['missing', 'too short', 'class too high', 'class too low', 'fractions'],
+)
+def test_a_label_file_that_does_not_fit_ends_with_3(refused, tmp_path, labels, seen):
+    if labels is not None:
+        np.save(tmp_path / 'labels.npy', labels)
+    code, said = refused(
+        'train --dataset fashion_mnist --noise file --labels labels.npy --method ours'
+    )
+    assert code == 3
+    assert re.search(seen, said)
+
+
+@pytest.mark.parametrize('words', [TINY, 'report table2 --preset quick'], ids=['train', 'report'])
+def test_an_output_folder_that_cannot_be_written_ends_with_6(refused, tmp_path, words):
+    (tmp_path / 'file').write_text('kept')
+    code, said = refused(f'{words} --out file/results')
+    assert code == 6
+    assert '--out' in said
+
+
+def test_ctrl_c_before_training_ends_with_130_and_three_lines(tmp_path):
+    pipe = tmp_path / 'labels.npy'
+    os.mkfifo(pipe)
+    words = 'train --dataset fashion_mnist --noise file --labels labels.npy --method ours'
+    # A shell that runs the tests in the background has them ignore Ctrl-C.
+    script = 'import signal as s; s.signal(s.SIGINT, s.default_int_handler); import chainer_jo.cli'
+    process = subprocess.Popen(
+        [sys.executable, '-c', f'{script} as cli; cli.main()', *words.split()],
+        cwd=tmp_path,
+        env=os.environ | {'PYTHONPATH': str(ROOT)},
+        stderr=subprocess.PIPE,
+        text=True,
+    )
+    # Opening waits until the command reads, so the signal comes in the middle of its work.
+    with open(pipe, 'wb'):
+        process.send_signal(signal.SIGINT)
+        said = process.communicate()[1]
+    assert process.returncode == 130
+    assert re.fullmatch(THREE_LINES, said), said
+
+
+def test_results_go_to_stdout_and_all_else_to_stderr(trained):
+    _, done = trained
+    assert done.returncode == 0
+    assert re.fullmatch(
+        r'cross_entropy-symmetric-0\.5-s0-\w{8}  best 0\.\d{4}  last 0\.\d{4}  labels 0\.\d{4}  '
+        r'in results/quick/runs/cross_entropy-symmetric-0\.5-s0-\w{8}\n',
+        done.stdout,
+    )
+    lines = done.stderr.splitlines()
+    assert len(lines) == 2
+    assert all(re.match(r'cross_entropy-\S+: epoch [12]/2 train  loss ', line) for line in lines)
+
+
+def test_nothing_is_coloured_when_nobody_looks(trained):
+    _, done = trained
+    assert '\x1b' not in done.stdout + done.stderr
+    assert '\r' not in done.stdout + done.stderr
+
+
+def test_a_trial_that_is_done_is_not_trained_again(trained, call):
+    folder, done = trained
+    (result,) = folder.glob('results/quick/runs/*/result.json')
+    before = result.stat().st_mtime_ns
+    code, out, said = call(TINY, folder)
+    assert (code, out, said) == (0, done.stdout, '')
+    assert result.stat().st_mtime_ns == before
+
+
+def test_run_prints_the_table_and_trains_only_what_is_not_done(trained, call):
+    words = f'table2 --preset quick --only cross_entropy --rates 0.5 {OVERRIDES}'
+    code, out, said = call(f'run {words}', trained[0])
+    assert code == 0
+    assert said.startswith('1 trials: 1 done')
+    assert len(said.splitlines()) == 1
+    assert out.rstrip('\n') == (trained[0] / 'results/quick/table2.md').read_text().rstrip('\n')
+
+
+def test_train_json_prints_a_row_an_epoch_and_the_result(call):
+    code, out, said = call(f'{TINY} --json')
+    assert (code, said) == (0, '')
+    start, *epochs, result = [json.loads(line) for line in out.splitlines()]
+    assert start == {'start': []}
+    assert [row['epoch'] for row in epochs] == [1, 2]
+    assert list(epochs[0]) == [
+        'epoch', 'stage', 'stage_epoch', 'learning_rate', 'main/loss', 'main/accuracy',
+        'validation/main/accuracy', 'test/main/accuracy', 'label_accuracy', 'seconds',
+    ]  # fmt: skip
+    assert result['result']['epochs'] == 2
+
+
+def keys(text):
+    rows = json.loads(text)
+    assert rows
+    assert len({tuple(row) for row in rows}) == 1
+    return set(rows[0])
+
+
+def test_report_json_has_the_rows_of_the_contract(trained, call):
+    code, out, said = call('report table2 --preset quick --json', trained[0])
+    assert (code, said) == (0, '')
+    assert keys(out) == {
+        'table', 'method', 'noise', 'rate', 'trials', 'best_mean', 'best_std', 'last_mean',
+        'last_std', 'label_accuracy_mean', 'paper_best', 'paper_last', 'modified',
+    }  # fmt: skip
+    (row,) = [row for row in json.loads(out) if row['modified']]
+    assert row['modified'] == sorted(f'{key}={value}' for key, value in NARROW.items())
+    assert row['rate'] == 0.5
+    assert 0 <= row['last_mean'] <= 1
+    assert row['paper_last'] == 0.5311
+
+
+def test_report_all_covers_every_table(trained, call):
+    code, out, _ = call('report all --preset quick --json', trained[0])
+    assert code == 0
+    assert {row['table'] for row in json.loads(out)} == set(paper.tables())
+
+
+def test_plan_json_has_the_rows_of_the_contract_and_knows_what_is_done(trained, call):
+    code, out, said = call('plan table2 --preset quick --json', trained[0])
+    assert (code, said) == (0, '')
+    assert keys(out) == {'trial', 'state', 'epochs', 'seconds'}
+    assert {row['state'] for row in json.loads(out)} == {'to do'}
+    narrow = f'plan table2 --preset quick --only cross_entropy --json {OVERRIDES}'
+    done, todo = json.loads(call(narrow, trained[0])[1])
+    assert (done['state'], done['epochs']) == ('done', 2)
+    assert done['seconds'] > 0
+    assert (todo['state'], todo['epochs']) == ('to do', 2)
+
+
+def test_diff_ends_with_0_while_nothing_is_outside_tolerance(trained, call):
+    code, out, said = call('diff table2 --preset quick --json', trained[0])
+    assert (code, said) == (0, '')
+    assert keys(out) >= {'table', 'method', 'noise', 'rate', 'best_difference', 'last_verdict'}
+
+
+def test_methods_json_has_the_names_and_titles_of_the_contract(call):
+    code, out, said = call('methods --json')
+    assert (code, said) == (0, '')
+    assert keys(out) == {'name', 'title'}
+    assert {row['name'] for row in json.loads(out)} >= {'cross_entropy', 'tanaka', 'ours'}
+
+
+@pytest.mark.parametrize('name', paper.methods())
+def test_the_card_of_every_method_says_what_it_is(call, name):
+    code, out, _ = call(f'methods {name}')
+    assert code == 0
+    assert [word for word in ('Paper', 'Idea', 'Symbols', 'Differs') if word not in out] == []
+
+
+def test_show_finds_a_trial_by_its_id_and_by_its_folder(trained, call):
+    folder, done = trained
+    trial = done.stdout.split()[0]
+    code, out, said = call(f'show {trial} --json', folder)
+    assert (code, said) == (0, '')
+    shown = json.loads(out)
+    assert (shown['trial'], shown['state'], len(shown['log'])) == (trial, 'done', 2)
+    assert call(f'show results/quick/runs/{trial} --json', folder)[1] == out
+
+
+def test_doctor_names_versions_device_backend_and_data(call):
+    code, out, _ = call('doctor --json')
+    assert code == 0
+    findings = json.loads(out)
+    assert findings['chainer'] == '7.8.1'
+    assert {'python', 'numpy', 'gpu', 'device', 'backend', 'data'} <= set(findings)
+    embedded = findings['data'][0]
+    assert (embedded['name'], embedded['variant']) == ('fashion_mnist', 'embedded subset')
+    assert len(embedded['digest']) == 64
+
+
+def test_doctor_says_what_is_wrong_with_data(call, tmp_path):
+    code, out, _ = call(f'doctor --data {tmp_path}')
+    assert code == 0
+    assert re.search(r'cifar10 +no CIFAR-10 in .*\n +fix: put cifar-10-binary.tar.gz', out)
+
+
+def test_commands_that_train_nothing_do_not_import_chainer(trained, tmp_path):
+    script = """
+import shlex, sys
+from chainer_jo import cli
+for words in sys.argv[1:]:
+    try:
+        cli.main(shlex.split(words))
+    except SystemExit as exited:
+        assert exited.code == 0, words
+    assert not {'chainer', 'cupy'} & set(sys.modules), words
+"""
+    words = [
+        *('--help', 'train --help', 'methods', 'methods ours', 'plan table2 --preset quick'),
+        *('diff table2 --preset quick', 'report table2 --preset quick'),
+        f'show {trained[1].stdout.split()[0]}',
+    ]
+    done = subprocess.run(
+        [sys.executable, '-c', script, *words],
+        cwd=trained[0],
+        env=os.environ | {'PYTHONPATH': str(ROOT)},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert done.returncode == 0, done.stderr
+
+
+def test_help_and_plan_do_not_import_what_draws_figures(tmp_path):
+    for words in ('--help', 'plan table2', 'methods'):
+        done = subprocess.run(
+            [sys.executable, '-X', 'importtime', '-m', 'chainer_jo', *words.split()],
+            cwd=tmp_path,
+            env=os.environ | {'PYTHONPATH': str(ROOT)},
+            capture_output=True,
+            text=True,
+            check=True,
+        )
+        imported = set(re.findall(r'\| +([\w.]+)$', done.stderr, re.M))
+        assert 'numpy' in imported
+        assert not {'matplotlib', 'chainer', 'cupy', 'pooch', 'rich'} & imported
+
+
+def examples():
+    """Every command line that the help texts and the README show."""
+    texts = [cli.EXAMPLES, (ROOT / 'README.md').read_text()]
+    for text in texts:
+        yield from re.findall(r'python -m chainer_jo ([^`#\n]*)', text)
+        for script, words in re.findall(r'bash (reproduce/\w+\.sh)([^`#\n]*)', text):
+            runs = re.search(r'-m chainer_jo (.*)"\$@"', (ROOT / script).read_text())
+            if runs:
+                yield runs[1] + words
+
+
+@pytest.mark.parametrize('words', sorted(set(examples())))
+def test_every_command_that_is_shown_can_be_read(words):
+    options = cli.parser().parse_args(shlex.split(words))
+    assert callable(options.command)
+    table = getattr(options, 'table', 'all')
+    assert table in (*paper.tables(), 'all')
+
+
+def test_there_are_examples_of_every_main_command():
+    shown = {words.split()[0] for words in examples()}
+    assert shown >= {'run', 'train', 'plan', 'diff', 'methods'}

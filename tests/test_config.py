@@ -1,0 +1,326 @@
+import json
+import shlex
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from chainer_jo import cli, config, paper
+from chainer_jo.errors import ConfigError
+
+SETTINGS = paper.hyperparameters('paper')
+KEYS = [
+    f'{section}.{name}.{key}' if isinstance(value, dict) else f'{section}.{name}'
+    for section in ('common', 'net', 'noise', *paper.methods())
+    for name, value in SETTINGS[section].items()
+    for key in (value if isinstance(value, dict) else [None])
+    if name != 'title'
+]
+
+
+def trial(*overrides, method='ours', noise='symmetric', rate=0.7, seed=0, **others):
+    return config.trial(method, 'cifar10', noise, rate, seed, overrides=overrides, **others)
+
+
+def refusal(*overrides, **others):
+    with pytest.raises(ConfigError) as caught:
+        trial(*overrides, **others)
+    assert len(str(caught.value).splitlines()) == 3
+    return str(caught.value)
+
+
+def test_a_trial_without_overrides_has_the_papers_values_and_its_row_of_table_1():
+    described = trial()
+    assert described.common == SETTINGS['common']
+    assert described.stages['correct']['learning_rate'] == 0.08
+    assert described.stages['fine_tune']['a'] == 4.0
+    assert list(described.stages) == ['correct', 'fine_tune']
+    assert described.epochs == 320
+    assert described.modified == ()
+
+
+def test_nothing_of_table_1_is_left_to_look_up():
+    for method in paper.methods():
+        assert 'table1' not in json.dumps(trial(method=method).as_dict())
+
+
+def test_an_override_reaches_a_nested_setting_and_marks_the_trial_as_modified():
+    described = trial('ours.fine_tune.a=1', 'net.blocks=[1, 1, 1]', 'noise.exclude_true=true')
+    assert described.stages['fine_tune']['a'] == 1.0
+    assert described.net['blocks'] == [1, 1, 1]
+    assert described.noise['exclude_true'] is True
+    assert described.modified == (
+        'net.blocks=[1, 1, 1]', 'noise.exclude_true=true', 'ours.fine_tune.a=1.0',
+    )  # fmt: skip
+
+
+def test_an_override_leaves_other_trials_as_they_were():
+    before = trial().as_dict()
+    trial('common.batch_size=7', 'net.filters=[1, 1, 1, 1]', 'ours.correct.epochs=1')
+    assert trial().as_dict() == before
+
+
+@pytest.mark.parametrize(
+    'spelling', ['ours.fine_tune.a=1', 'ours.fine_tune.a = 1.0', ' ours.fine_tune.a=1e0 # one']
+)
+def test_spelling_and_order_of_overrides_do_not_change_the_trial(spelling):
+    expected = trial('ours.fine_tune.a=1.0', 'common.pad=2')
+    assert trial('common.pad=2', spelling) == expected
+    assert trial('common.pad=2', 'ours.fine_tune.a=3', spelling) == expected
+
+
+def test_the_last_of_two_overrides_of_one_setting_counts():
+    assert trial('common.pad=2', 'common.pad=3').modified == ('common.pad=3',)
+
+
+def test_the_section_of_another_method_does_not_count():
+    described = trial('tanaka.correct.epochs=3', method='ours')
+    assert described == trial()
+    assert trial('tanaka.correct.epochs=3', method='tanaka').epochs == 123
+
+
+@pytest.mark.parametrize(
+    ('override', 'nearest'),
+    [
+        ('ours.fine_tune.epoch=3', 'ours.fine_tune.epochs'),
+        ('ours.finetune.a=3', 'ours.fine_tune.a'),
+        ('common.batchsize=3', 'common.batch_size'),
+        ('tanaka.corect.epochs=3', 'tanaka.correct.epochs'),
+    ],
+)
+def test_an_unknown_key_names_the_nearest(override, nearest):
+    assert f'did you mean {nearest}?' in refusal(override)
+
+
+@pytest.mark.parametrize(
+    'override', ['', '=', 'ours=3', 'ours.title=x', 'table1=3', 'choices.loss=x']
+)
+def test_what_is_no_setting_is_refused(override):
+    assert 'unknown setting' in refusal(override)
+
+
+def test_a_key_without_a_value_is_refused():
+    assert 'write common.pad=VALUE' in refusal('common.pad')
+
+
+@pytest.mark.parametrize(
+    ('override', 'kind'),
+    [
+        ('common.batch_size=64.0', 'a whole number'),
+        ('common.batch_size=true', 'a whole number'),
+        ('common.batch_size=', 'a whole number'),
+        ('common.batch_size=1\n[x]', 'a whole number'),
+        ('common.momentum=high', 'a number'),
+        ('common.momentum=true', 'a number'),
+        ('common.flip=1', 'true or false'),
+        ('net.filters=32', 'a list of whole numbers'),
+        ('net.filters=[32, 32.5, 64, 128]', 'a list of whole numbers'),
+        ('net.filters=[[32], 32, 64, 128]', 'a list of whole numbers'),
+        ('ours.fine_tune.a=table1', 'a number'),
+        ('ours.correct.alpha=1979-05-27', 'a number'),
+    ],
+)
+def test_a_value_of_the_wrong_kind_is_refused_with_an_example(override, kind):
+    said = refusal(override)
+    assert f'takes {kind}\n' in said
+    example = said.rpartition('for example ')[2]
+    assert trial(example).modified
+
+
+@pytest.mark.parametrize(
+    'override',
+    [
+        'common.batch_size=0',
+        'common.validation_images=0',
+        'ours.correct.epochs=0',
+        'ours.correct.window=0',
+        'net.filters=[0, 32, 64, 128]',
+        'net.stem_stride=0',
+        'common.pad=-1',
+        'common.weight_decay=-0.1',
+        'ours.fine_tune.a=0',
+        'ours.fine_tune.learning_rate=nan',
+        'ours.fine_tune.learning_rate=inf',
+        'ours.fine_tune.learning_rate=1' + 400 * '0',
+        'common.batch_size=0x' + 5000 * 'f',
+        'ours.fine_tune.divide_after=[40, -1]',
+    ],
+)
+def test_a_number_out_of_range_is_refused(override):
+    assert 'is out of range' in refusal(override)
+
+
+def test_a_net_whose_lists_do_not_fit_together_is_refused():
+    assert 'do not fit together' in refusal('net.blocks=[5, 5]')
+    assert trial('net.blocks=[5, 5]', 'net.filters=[8, 8, 16]').net['blocks'] == [5, 5]
+
+
+@pytest.mark.parametrize('choice', ['kl', 'mix', 'kl+mix', '"kl"'])
+def test_a_choice_is_taken_with_or_without_quotes(choice):
+    assert trial(f'ours.fine_tune.loss={choice}').stages['fine_tune']['loss'] == choice.strip('"')
+
+
+@pytest.mark.parametrize('value', ['kI', '1', 'true', '[]', ''])
+def test_what_is_no_choice_is_refused_with_the_choices(value):
+    assert 'known: kl+mix, kl, mix' in refusal(f'ours.fine_tune.loss={value}')
+
+
+@pytest.mark.parametrize('name', ['method', 'noise', 'preset'])
+def test_a_name_that_does_not_exist_is_refused_with_those_that_do(name):
+    known = {'method': 'ours', 'noise': 'symmetric', 'preset': 'quick'}[name]
+    assert f'did you mean {known}?' in refusal(**{name: known[:-1]})
+
+
+def test_an_unknown_data_set_and_a_negative_seed_are_refused():
+    with pytest.raises(ConfigError, match='did you mean cifar10'):
+        config.trial('ours', 'cifar', 'symmetric', 0.7, 0)
+    with pytest.raises(ConfigError, match='the seed is negative'):
+        trial(seed=-1)
+
+
+@pytest.mark.parametrize(
+    ('rate', 'fix'),
+    [
+        (70, 'write 0.7\n'),
+        (1.5, 'write 0.015\n'),
+        (100.1, 'write for example 0.7'),
+        (-0.1, 'write for example 0.7'),
+        (float('nan'), 'write for example 0.7'),
+        (None, 'write for example 0.7'),
+    ],
+)
+def test_a_rate_that_is_no_fraction_is_refused(rate, fix):
+    assert fix in refusal(rate=rate) + '\n'
+
+
+@pytest.mark.parametrize('noise', ['none', 'file'])
+def test_noise_without_a_rate_takes_none(noise):
+    assert trial(noise=noise, rate=None).noise['rate'] is None
+    assert 'has no rate' in refusal(noise=noise)
+
+
+@pytest.mark.parametrize(
+    ('noise', 'rate', 'printed'),
+    [
+        ('symmetric', 0.0, 0.1),
+        ('symmetric', 0.61, 0.7),
+        ('symmetric', 0.2, 0.1),
+        ('asymmetric', 0.44, 0.4),
+        ('file', None, 0.5),
+    ],
+)
+def test_a_rate_that_is_not_printed_takes_the_row_of_the_nearest(noise, rate, printed):
+    kind = 'asymmetric' if noise == 'asymmetric' else 'symmetric'
+    (row,) = [r for r in SETTINGS['table1'] if (r['noise'], r['rate']) == (kind, printed)]
+    stages = trial(noise=noise, rate=rate).stages
+    assert stages['fine_tune']['a'] == row['a']
+    assert stages['correct']['learning_rate'] == row['learning_rate']
+
+
+def test_a_trial_id_is_words_and_the_digest_of_all_settings():
+    described = trial()
+    assert described.trial == f'ours-symmetric-0.7-s0-{described.digest[:8]}'
+    assert trial(noise='none', rate=None).trial.startswith('ours-none-s0-')
+    assert trial().digest == described.digest
+
+
+@pytest.mark.parametrize(
+    'change',
+    [
+        {'method': 'tanaka'},
+        {'noise': 'asymmetric'},
+        {'rate': 0.7000001},
+        {'seed': 1},
+        {'preset': 'quick'},
+        {'precision': 'bfloat16'},
+        {'labels': 'f' * 64},
+    ],
+    ids=str,
+)
+def test_whatever_changes_the_result_changes_the_id(change):
+    assert trial(**change).trial != trial().trial
+
+
+@pytest.mark.parametrize('key', KEYS)
+def test_every_setting_changes_the_id(key):
+    section, *path = key.split('.')
+    method = section if section in paper.methods() else 'ours'
+    present = SETTINGS[section]
+    for name in path:
+        present = present[name]
+    if path[-1] in SETTINGS['choices']:
+        value = next(choice for choice in SETTINGS['choices'][path[-1]] if choice != present)
+    elif isinstance(present, bool):
+        value = str(not present).lower()
+    elif isinstance(present, list):
+        value = [number + 1 for number in present]
+    else:
+        value = 7 if isinstance(present, int) else 0.37
+    standard, overridden = trial(method=method), trial(f'{key}={value}', method=method)
+    assert overridden.digest != standard.digest
+    # Not only because the override is listed: the setting itself is another one.
+    assert overridden.as_dict() | {'modified': []} != standard.as_dict()
+
+
+@pytest.mark.parametrize('method', paper.methods())
+def test_a_trial_goes_to_json_and_back(method):
+    described = trial('common.pad=2', method=method)
+    values = json.loads(json.dumps(described.as_dict())) | {'another': 'key'}
+    assert config.from_dict(values) == described
+    assert config.from_dict(values).digest == described.digest
+
+
+def parsed(command):
+    words = shlex.split(command)
+    assert words[:3] == ['python', '-m', 'chainer_jo']
+    options = cli.parser().parse_args(words[3:])
+    return config.trial(
+        options.method, options.dataset, options.noise, options.rate, options.seed,
+        options.preset, options.overrides,
+    )  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    'described',
+    [
+        trial(),
+        trial(preset='quick', seed=3, method='cross_entropy'),
+        trial(noise='none', rate=None),
+        trial(rate=1),
+        trial(rate=0.123456789),
+        trial("ours.fine_tune.loss = 'mix'", 'net.filters=[1,1,1,1]', 'common.flip=false'),
+    ],
+    ids=lambda described: described.trial,
+)
+def test_the_command_of_a_trial_describes_the_same_trial(described):
+    assert parsed(described.command) == described
+
+
+VALUES = st.one_of(
+    st.text(),
+    st.integers().map(str),
+    st.floats().map(str),
+    st.lists(st.integers(-3, 300) | st.floats() | st.booleans()).map(str),
+    st.sampled_from([word for choices in SETTINGS['choices'].values() for word in choices]),
+    st.sampled_from(['true', 'false', '{}', '[' * 3000, '9' * 5000, "'", '1\nx = 2', '07:32:00']),
+)
+OVERRIDES = st.one_of(
+    st.text(),
+    st.builds('{}={}'.format, st.sampled_from(KEYS), VALUES),
+    st.builds('{}={}'.format, st.text(), VALUES),
+)
+
+
+@settings(max_examples=500)
+@given(st.lists(OVERRIDES, min_size=1, max_size=3), st.sampled_from(list(paper.methods())))
+def test_any_override_gives_a_valid_trial_or_a_refusal_of_three_lines(overrides, method):
+    described = said = None
+    try:
+        described = trial(*overrides, method=method)
+    except ConfigError as error:
+        said = str(error)
+    if described is None:
+        assert len(said.split('\n')) == 3
+    else:
+        assert parsed(described.command) == described
+        assert config.from_dict(json.loads(json.dumps(described.as_dict()))) == described

@@ -1,0 +1,79 @@
+"""A trial of every method that takes half a second: the quick preset, smaller still."""
+
+import json
+import shlex
+from pathlib import Path
+
+from chainer_jo import config as configuration
+from chainer_jo import paper
+from chainer_jo.training import trial, updaters
+
+SMALL = (
+    'common.train_images=128',
+    'common.validation_images=32',
+    'common.batch_size=56',  # No divisor of 128: batches reach over the ends of epochs and stages.
+    'net.filters=[4, 4, 4, 4]',
+    'net.blocks=[1, 1, 1]',
+    'net.stem_stride=4',
+)
+SHORT = {'epochs': 3, 'begin': 2, 'window': 2, 'divide_after': [1, 2]}
+STEPS = 7  # Batches of 56 in 3 epochs of 128 images: 3 + 2 + 2.
+SILENT = trial.Observer(lambda *_: None, lambda *_: None, lambda *_: None)
+
+
+def overrides(method):
+    """The settings that make any method's trial tiny, whatever stages it has."""
+    stages = paper.hyperparameters('quick')[method]
+    return SMALL + tuple(
+        f'{method}.{stage}.{key}={SHORT[key]}'
+        for stage, settings in stages.items()
+        if isinstance(settings, dict)
+        for key in settings
+        if key in SHORT
+    )
+
+
+def config(method, *more, seed=0):
+    """The TrialConfig; ``more`` are overrides on top."""
+    return configuration.trial(
+        method, 'fashion_mnist', 'symmetric', 0.5, seed, 'quick', (*overrides(method), *more)
+    )
+
+
+def words(config, out, *more):
+    """The command line of the trial, after ``python -m chainer_jo``."""
+    return [*shlex.split(config.command)[3:], '--out', str(out), '--device', 'cpu', *more]
+
+
+def run(config, out, observer=SILENT, seconds=60.0):
+    """Runs the trial in this process and returns its result."""
+    return trial.run(config, out, observer, snapshot_seconds=seconds)
+
+
+def folder(config, out):
+    return Path(out) / 'runs' / config.trial
+
+
+def outcome(config, out):
+    """All that a trial leaves behind, but for times: two equal ones are identical bit for bit."""
+    files = {path.name: path for path in folder(config, out).iterdir()}
+    result = json.loads(files.pop('result.json').read_text())
+    rows = [json.loads(line) for line in files.pop('log.jsonl').read_text().splitlines()]
+    del result['times']
+    for row in rows:
+        del row['seconds']
+    return {name: path.read_bytes() for name, path in files.items()} | {
+        'result.json': result,
+        'log.jsonl': rows,
+    }
+
+
+def updater(config, out):
+    """The updater of the trial's first stage, before its first step."""
+    place = folder(config, out)
+    place.mkdir(parents=True)
+    started = trial._Trial(config, place, SILENT, None, None, '@numpy')
+    started.method.begin(next(iter(config.stages)))
+    made = updaters.create(started.method, started.data, config)
+    made.optimizer.lr = 0.01
+    return made

@@ -1,0 +1,96 @@
+"""Every method, stopped anywhere, ends as if it had never been stopped."""
+
+import itertools
+import os
+import signal
+
+import chainer
+import pytest
+import tiny
+
+from chainer_jo import paper
+from chainer_jo.errors import StoppedError
+from chainer_jo.training import trial
+
+EVERY_STEP = range(1, tiny.STEPS + 1)
+
+
+def stages(method):
+    return len(tiny.config(method).stages)
+
+
+def run_until_done(config, out, observer=tiny.SILENT):
+    """Runs the trial until it is not stopped any more and returns how often it was."""
+    stops = 0
+    while True:
+        try:
+            tiny.run(config, out, observer, seconds=0)
+        except StoppedError:
+            stops += 1
+        else:
+            return stops
+
+
+@pytest.fixture
+def sigterm_at(monkeypatch):
+    """SIGTERM arrives in the middle of the given steps of every stage, as one from outside does."""
+    update, count = chainer.GradientMethod.update, itertools.count(1)
+
+    def install(steps):
+        def interrupted(optimizer, *arguments):
+            if next(count) % tiny.STEPS in {step % tiny.STEPS for step in steps}:
+                os.kill(os.getpid(), signal.SIGTERM)
+            update(optimizer, *arguments)
+
+        monkeypatch.setattr(chainer.GradientMethod, 'update', interrupted)
+
+    return install
+
+
+# Within an epoch, at its end, and at the end of a stage; in the long form after every step.
+@pytest.mark.parametrize('steps', [(1, 3, 7), pytest.param(EVERY_STEP, marks=pytest.mark.long)])
+@pytest.mark.parametrize('method', paper.methods())
+def test_a_trial_stopped_in_every_stage_ends_like_one_that_was_not(
+    method, steps, sigterm_at, tmp_path
+):
+    config = tiny.config(method)
+    tiny.run(config, tmp_path / 'whole')
+    sigterm_at(steps)
+    assert run_until_done(config, tmp_path / 'pieces') == len(steps) * stages(method)
+    assert tiny.outcome(config, tmp_path / 'pieces') == tiny.outcome(config, tmp_path / 'whole')
+
+
+@pytest.mark.parametrize(
+    'method', ['ours', *(pytest.param(name, marks=pytest.mark.long) for name in paper.methods())]
+)
+def test_a_trial_that_breaks_off_at_every_epoch_end_ends_like_one_that_does_not(method, tmp_path):
+    config, seen = tiny.config(method), set()
+
+    def break_off_once(row):
+        if row['epoch'] not in seen:
+            seen.add(row['epoch'])
+            # No snapshot is taken on this way out, so the last step is done again.
+            raise StoppedError(signal.SIGTERM, seen='', fix='')
+
+    tiny.run(config, tmp_path / 'whole')
+    observer = trial.Observer(lambda *_: None, break_off_once, lambda *_: None)
+    stops = run_until_done(config, tmp_path / 'pieces', observer)
+    assert stops == config.epochs == 3 * stages(method)
+    assert tiny.outcome(config, tmp_path / 'pieces') == tiny.outcome(config, tmp_path / 'whole')
+
+
+def test_a_resumed_trial_says_how_often_and_from_where(sigterm_at, tmp_path):
+    config, started = tiny.config('cross_entropy'), []
+    sigterm_at(EVERY_STEP)
+    observer = trial.Observer(
+        lambda epochs, rows: started.append((epochs, len(rows))), lambda *_: None, lambda *_: None
+    )
+    run_until_done(config, tmp_path, observer)
+    assert started == [(3, epoch) for epoch in (0, 0, 0, 1, 1, 2, 2, 3)]
+    assert tiny.run(config, tmp_path)['times']['resumes'] == tiny.STEPS
+
+
+def test_a_finished_trial_is_not_trained_again(tmp_path):
+    config = tiny.config('cross_entropy')
+    first = tiny.run(config, tmp_path)
+    assert tiny.run(config, tmp_path) == first
