@@ -12,7 +12,7 @@ import pytest
 from chainer_jo import cli, store
 
 KEPT = Path(__file__).parent / 'help'
-COMMANDS = re.findall(r'^    (\w+) ', cli.parser().format_help(), re.M)
+COMMANDS = re.findall(r'^    (\w+)', cli.parser().format_help(), re.M)
 
 
 @pytest.mark.parametrize('command', ['', *COMMANDS])

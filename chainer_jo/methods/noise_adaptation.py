@@ -10,8 +10,8 @@ Symbols    f = softmax output (B, C);  y = noisy labels, one-hot (B, C)
            L = -1/n sum_i log (Q^T f(x_i))_y + penalty tr(Q)
 Differs    The paper gives neither our schedule nor the form of Q: softmax rows, which start at
            `initial` times the identity before the softmax, are ours. Weight decay acts on the
-           logits too (D-17), which draws Q to uniform rows. Too large a penalty makes the layer swap
-           classes, since a swapped Q has a smaller trace still.
+           logits too (D-17), which draws Q to uniform rows. A penalty that is too
+           large makes the layer swap classes, since the trace of such a Q is smaller still.
 """
 
 import chainer

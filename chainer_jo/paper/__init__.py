@@ -48,6 +48,12 @@ def grid(table, preset):
     return _merge(grids[table], _preset(preset).get('grid', {}).get(table, {}))
 
 
+def columns(grid):
+    """Returns the columns of a grid as ``(noise, rate)``."""
+    noise, rates = grid['noise'], grid['rates']
+    return list(zip([noise] * len(rates) if isinstance(noise, str) else noise, rates, strict=True))
+
+
 def tables():
     """Returns the names of all tables."""
     return tuple(_read('grids.toml'))

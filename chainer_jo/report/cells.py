@@ -4,6 +4,8 @@ import json
 from collections import Counter
 from dataclasses import dataclass
 
+from chainer_jo import paper
+
 STANDARD_DATA = ('official', 'embedded subset')
 
 
@@ -27,13 +29,6 @@ class Cell:
     results: list
 
 
-def settings(grid):
-    """Returns the columns of a grid as ``(noise, rate)``; ``noise`` may be one name for all rates
-    or a list with one name for each."""
-    noise, rates = grid['noise'], grid['rates']
-    return list(zip([noise] * len(rates) if isinstance(noise, str) else noise, rates, strict=True))
-
-
 def cells(grid, published, results, standard):
     """Sorts results into the cells of a grid; results of other grids are left out.
 
@@ -49,7 +44,7 @@ def cells(grid, published, results, standard):
         list of Cell: The grid's own cells, run or not, the paper's methods first and in its order;
         after them the cells of modified trials.
     """
-    methods, columns = _methods(grid, published), settings(grid)
+    methods, columns = _methods(grid, published), paper.columns(grid)
     own = [result for result in results if _belongs(grid, columns, result)]
     digest = _usual_data(own)
     found = {(m, *column, ()): [] for m in methods for column in columns}
@@ -74,7 +69,7 @@ def _methods(grid, published):
 
 
 def _printed(grid, published):
-    kinds = {noise for noise, _ in settings(grid)}
+    kinds = {noise for noise, _ in paper.columns(grid)}
     return [row for row in published if row['noise'] in kinds]
 
 

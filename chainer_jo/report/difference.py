@@ -2,7 +2,7 @@
 
 import math
 
-from chainer_jo.report.cells import settings
+from chainer_jo import paper
 from chainer_jo.report.markdown import column_title, header, method_title, points
 
 OUTSIDE = ('above', 'below')
@@ -102,7 +102,7 @@ def _t_share(angle, freedom):
 
 def to_markdown(grid, differences):
     """Returns the differences as Markdown: points, what is allowed, and the verdict."""
-    columns, groups = settings(grid), {}
+    columns, groups = paper.columns(grid), {}
     for row in differences:
         group = groups.setdefault((row['method'], tuple(row['modified'])), {})
         group[row['noise'], row['rate']] = row

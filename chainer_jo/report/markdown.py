@@ -2,7 +2,7 @@
 
 import string
 
-from chainer_jo.report.cells import settings
+from chainer_jo import paper
 
 DATASETS = {'cifar10': 'CIFAR-10', 'fashion_mnist': 'Fashion-MNIST', 'clothing1m': 'Clothing1M'}
 
@@ -13,7 +13,7 @@ def to_markdown(grid, rows, cells):
     A column is a noise rate; a method has the lines best, last and labels. Percent with two
     decimals: mean ± standard deviation (trials), under it the paper's number and the difference.
     """
-    columns, shown = settings(grid), _shown(rows)
+    columns, shown = paper.columns(grid), _shown(rows)
     marks = marks_of(shown)
     by_method = {}
     for row in shown:

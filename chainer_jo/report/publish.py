@@ -6,7 +6,7 @@ from pathlib import Path
 from chainer_jo import config, paper, store
 from chainer_jo.errors import ConfigError, DataError
 from chainer_jo.report import figures, markdown, readme, tables
-from chainer_jo.report.cells import cells, settings
+from chainer_jo.report.cells import cells
 from chainer_jo.report.collect import collect, read_log, unreadable
 from chainer_jo.report.readme import figure_name
 
@@ -58,7 +58,7 @@ def write(table, preset, out):
     store.write_text(Path(out) / f'{table}.md', report.markdown)
     store.write_text(Path(out) / f'{table}.csv', tables.to_csv(report.rows))
     logs, damaged = read_logs(report.cells, out)
-    for noise, rate in settings(report.grid):
+    for noise, rate in paper.columns(report.grid):
         lines = figures.lines(report.cells, noise, rate, logs)
         if lines:
             _write_figures(report.grid, lines, Path(out))

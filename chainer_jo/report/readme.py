@@ -3,8 +3,9 @@
 from collections import Counter
 from pathlib import Path
 
+from chainer_jo import paper
 from chainer_jo.report import difference, markdown, tables
-from chainer_jo.report.cells import cells, settings
+from chainer_jo.report.cells import cells
 from chainer_jo.report.collect import collect, unreadable
 from chainer_jo.report.markdown import data_note, header, percent
 
@@ -68,7 +69,7 @@ def _table(out, grid, published, found, trials, command):
 
 def _figures(out, grid):
     """The pictures that lie in the folder, each with its numbers."""
-    for noise, rate in settings(grid):
+    for noise, rate in paper.columns(grid):
         for kind in ('figure3', 'labels'):
             name = figure_name(kind, noise, rate)
             if (out / f'{name}.png').exists():

@@ -53,14 +53,17 @@ def trials(table, preset, only=None, rates=None, count=None, overrides=(), preci
         if method not in grid['methods']:
             raise paper.unknown(f'method of {table}', method, grid['methods'])
     methods = [method for method in grid['methods'] if not only or method in only]
+    columns = paper.columns(grid)
+    if rates and isinstance(grid['noise'], str):
+        columns = [(grid['noise'], rate) for rate in rates]
+    elif rates:
+        columns = [column for column in columns if column[1] in rates]
     return [
-        config.trial(
-            method, grid['dataset'], grid['noise'], rate, seed, preset, overrides, precision
-        )
+        config.trial(method, grid['dataset'], noise, rate, seed, preset, overrides, precision)
         for method in methods
-        for rate in (rates or grid['rates'])
+        for noise, rate in columns
         for seed in range(count or grid['trials'])
-    ]  # fmt: skip
+    ]
 
 
 def cells(configs, out):
@@ -86,7 +89,7 @@ def _log_seconds(folder):
     try:
         lines = (folder / 'log.jsonl').read_text().splitlines()
         return [json.loads(line)['seconds'] for line in lines]
-    except (OSError, ValueError, KeyError):
+    except (OSError, ValueError, KeyError, TypeError):
         return []
 
 

@@ -1,5 +1,8 @@
 """F-05 to F-08: a damaged or foreign snapshot is noticed, named, set aside, and never used."""
 
+import hashlib
+import io
+import os
 import random
 import shutil
 import signal
@@ -135,8 +138,6 @@ def test_a_snapshot_of_another_seed_is_refused_with_both_identities(stopped, tmp
 
 
 def test_snapshots_are_taken_by_number_and_not_by_time(broken):
-    import os
-
     newest, older = snapshots(broken)
     os.utime(newest, (0, 0))
     assert snapshots(broken) == [newest, older]
@@ -144,8 +145,6 @@ def test_snapshots_are_taken_by_number_and_not_by_time(broken):
 
 def test_a_snapshot_with_a_pickle_is_not_loaded(broken):
     """The digest is right, so only the reader's refusal of objects is left to stop it."""
-    import hashlib
-    import io
 
     class Harm:
         def __reduce__(self):

@@ -5,7 +5,7 @@ import numpy as np
 import pytest
 import tiny
 
-from chainer_jo import store
+from chainer_jo import paper, store
 from chainer_jo.errors import DivergedError
 from chainer_jo.training import extensions
 
@@ -27,6 +27,19 @@ def test_a_diverged_trial_ends_with_exit_code_5_every_time(seconds, tmp_path, fi
         for array in store.read_arrays(path).values():
             assert array.dtype.kind != 'f' or np.isfinite(array).all()
     figure('F-14', f'diverged, a snapshot every {seconds} s: exit code 5 twice, no result')
+
+
+@pytest.mark.parametrize('method', paper.methods())
+def test_no_method_ends_as_if_it_had_learnt_at_an_absurd_rate(method, tmp_path):
+    settings = paper.hyperparameters('quick')[method]
+    rates = [
+        f'{method}.{stage}.learning_rate=1e9' for stage in settings if type(settings[stage]) is dict
+    ]
+    config = tiny.config(method, *rates)
+    child = children.Child(tiny.words(config, tmp_path / 'out'), tmp_path / 'log')
+    assert child.wait() == 5
+    assert 'Traceback' not in child.said()
+    assert not (tiny.folder(config, tmp_path / 'out') / 'result.json').exists()
 
 
 @pytest.mark.parametrize('value', [np.nan, np.inf])

@@ -53,7 +53,7 @@ def test_a_switch_is_a_setting_that_can_be_changed(switch):
     for name in path:
         present = present[name]
     # Where the ledger names no value, one other than the paper's that is of its kind.
-    value = value or {'table1': 1.5}.get(str(present), present)
+    value = value or {'table1': 1.5, 'pencil_settings': 1.5}.get(str(present), present)
     overridden = config.trial(method, 'cifar10', 'symmetric', 0.5, 0, overrides=[f'{key}={value}'])
     assert overridden.modified
 

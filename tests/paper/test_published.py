@@ -50,11 +50,11 @@ def test_every_printed_cell_is_there_once():
     assert len(ROWS) == len(paper.published()) == 4 * 5 + 6 * 5 + 5
 
 
-@pytest.mark.parametrize('table', paper.tables())
+@pytest.mark.parametrize('table', ['table2', 'table3'])
 def test_a_table_at_the_papers_settings_has_the_printed_cells(table):
     grid = paper.grid(table, 'paper')
     printed = {key for key in ROWS if key[0] == table and key[1] in grid['methods']}
     assert {key[1] for key in printed} >= {'cross_entropy', 'tanaka', 'ours'}
     for method in {key[1] for key in printed}:
-        for rate in grid['rates']:
-            assert (table, method, grid['noise'], rate) in printed
+        for noise, rate in paper.columns(grid):
+            assert (table, method, noise, rate) in printed

@@ -1,6 +1,7 @@
 import pytest
 
-from chainer_jo.report.cells import cells, settings
+from chainer_jo.paper import columns
+from chainer_jo.report.cells import cells
 from chainer_jo.report.collect import collect
 
 
@@ -97,7 +98,7 @@ def test_trials_outside_the_grid_are_left_out(
 
 
 def test_a_grid_may_pair_each_rate_with_its_own_noise():
-    assert settings({'noise': ['symmetric', 'asymmetric'], 'rates': [0.9, 0.3]}) == [
+    assert columns({'noise': ['symmetric', 'asymmetric'], 'rates': [0.9, 0.3]}) == [
         ('symmetric', 0.9),
         ('asymmetric', 0.3),
     ]

@@ -1,0 +1,114 @@
+import os
+import signal
+import threading
+
+import pytest
+import tiny
+
+from chainer_jo import store
+from chainer_jo.errors import StoppedError
+from chainer_jo.sweep import local
+
+NEVER = 10**6
+
+
+def sweep(out, jobs=2, on_line=lambda config, line: None):
+    return local.LocalSweep(['--out', str(out), '--device', 'cpu'], jobs, on_line)
+
+
+def test_all_trials_run_and_tell_their_start_epochs_and_result(tmp_path):
+    configs, lines = [tiny.config(name) for name in ('cross_entropy', 'ours')], {}
+    failures = sweep(
+        tmp_path, on_line=lambda config, line: lines.setdefault(config.trial, []).append(line)
+    ).run(configs)
+    assert failures == []
+    for config in configs:
+        start, *rows, result = lines[config.trial]
+        assert start == {'start': []}
+        assert [row['epoch'] for row in rows] == list(range(1, config.epochs + 1))
+        assert result['result'] == store.read_json(
+            tiny.folder(config, tmp_path) / 'result.json'
+        )  # fmt: skip
+
+
+def test_a_failed_trial_is_told_with_its_message_and_the_others_go_on(tmp_path):
+    good = tiny.config('cross_entropy')
+    bad = tiny.config('cross_entropy', 'cross_entropy.train.learning_rate=1e9')
+    (failure,) = sweep(tmp_path).run([bad, good])
+    assert failure.exit_code == 5
+    assert failure.problem == f'trial {bad.trial} failed'
+    assert 'error: training diverged' in failure.seen
+    assert (tiny.folder(good, tmp_path) / 'result.json').exists()
+
+
+@pytest.mark.parametrize('signum', [signal.SIGTERM, signal.SIGINT])
+def test_a_signal_stops_every_trial_after_a_snapshot(signum, tmp_path):
+    configs = [
+        tiny.config('cross_entropy', f'cross_entropy.train.epochs={NEVER}', seed=seed)
+        for seed in range(3)
+    ]
+    running = set()
+
+    def stop_when_two_train(config, line):
+        running.add(config.trial)
+        if len(running) == 2 and 'epoch' in line:
+            os.kill(os.getpid(), signum)
+
+    before = signal.getsignal(signum)
+    with pytest.raises(StoppedError) as error:
+        sweep(tmp_path, on_line=stop_when_two_train).run(configs)
+    assert error.value.exit_code == 128 + signum
+    assert signal.getsignal(signum) is before
+    assert len(running) == 2
+    for config in configs:
+        taken = list(tiny.folder(config, tmp_path).glob('snapshot-*.arrays'))
+        assert bool(taken) == (config.trial in running)
+
+
+def test_a_trial_that_another_process_holds_is_left_until_the_others_are_done(
+    tmp_path, monkeypatch
+):
+    monkeypatch.setattr(local, 'RETRY_SECONDS', 0.1)
+    held, free = (tiny.config('cross_entropy', seed=seed) for seed in (0, 1))
+    order, release = [], threading.Event()
+
+    def on_line(config, line):
+        if 'result' in line:
+            order.append(config)
+            release.set()
+
+    def hold():
+        with store.lock(tiny.folder(held, tmp_path)):
+            taken.set()
+            release.wait()
+
+    taken = threading.Event()
+    other = threading.Thread(target=hold)
+    other.start()
+    taken.wait()
+    assert sweep(tmp_path, jobs=1, on_line=on_line).run([held, free]) == []
+    other.join()
+    assert order == [free, held]
+
+
+def test_the_longest_trials_start_first(tmp_path):
+    short, long = tiny.config('cross_entropy'), tiny.config('ours')
+    started = []
+    sweep(
+        tmp_path, 1, lambda config, line: started.append(config) if 'start' in line else None
+    ).run([short, long])
+    assert started == [long, short]
+
+
+def test_trials_side_by_side_share_the_cores(tmp_path, monkeypatch):
+    for name in local.THREAD_VARIABLES:
+        monkeypatch.delenv(name, raising=False)
+    monkeypatch.setenv('OMP_WAIT_POLICY', 'PASSIVE')  # Waiting threads leave a busy core alone.
+    cores = local.cores()
+    assert 1 <= cores <= os.cpu_count()
+    for jobs, threads in ((1, cores), (cores, 1)):
+        config = tiny.config('cross_entropy', seed=jobs)
+        sweep(tmp_path, jobs).run([config])
+        result = store.read_json(tiny.folder(config, tmp_path) / 'result.json')
+        backend = result['environment']['backend']
+        assert f'{threads} thread' in backend or not backend.startswith('onednn')

@@ -1,0 +1,99 @@
+import json
+
+import pytest
+
+from chainer_jo import paper
+from chainer_jo.errors import ConfigError
+from chainer_jo.sweep import plan
+
+
+def test_a_table_has_a_trial_for_every_method_rate_and_seed_of_its_grid():
+    grid = paper.grid('table2', 'paper')
+    found = [(t.method, t.noise['rate'], t.seed) for t in plan.trials('table2', 'paper')]
+    wanted = []
+    for method in grid['methods']:
+        for rate in grid['rates']:
+            for seed in range(grid['trials']):
+                wanted.append((method, rate, seed))
+    assert found == wanted
+    assert len(found) == len(grid['methods']) * 5 * 5
+
+
+def test_methods_rates_and_trials_can_be_chosen():
+    chosen = plan.trials('table2', 'paper', only=['ours', 'tanaka'], rates=[0.2], count=2)
+    assert [(t.method, t.noise['rate'], t.seed) for t in chosen] == [
+        ('tanaka', 0.2, 0), ('tanaka', 0.2, 1), ('ours', 0.2, 0), ('ours', 0.2, 1),
+    ]  # fmt: skip
+
+
+def test_all_trials_of_a_table_have_their_own_id():
+    trials = plan.trials('table2', 'paper') + plan.trials('table2', 'quick')
+    assert len({trial.trial for trial in trials}) == len(trials)
+
+
+@pytest.mark.parametrize(
+    ('arguments', 'problem'),
+    [
+        ({'only': ['our']}, "unknown method of table2 'our'"),
+        ({'rates': [70.0]}, 'the noise rate is a fraction'),
+        ({'overrides': ['ours.finetune.a=1.0']}, 'unknown setting'),
+    ],
+)
+def test_what_does_not_exist_is_refused(arguments, problem):
+    with pytest.raises(ConfigError, match=problem):
+        plan.trials('table2', 'paper', **arguments)
+
+
+def begin(out, trial, seconds=()):
+    folder = out / 'runs' / trial.trial
+    folder.mkdir(parents=True)
+    (folder / 'config.json').write_text('{}')
+    lines = [json.dumps({'seconds': value}) for value in seconds]
+    (folder / 'log.jsonl').write_text('\n'.join(lines))
+    return folder
+
+
+def test_states_and_times_come_from_what_lies_in_the_folder(tmp_path):
+    trials = plan.trials('table2', 'quick', only=['ours', 'cross_entropy'], rates=[0.5], count=2)
+    cross_entropy, _, ours, other = trials
+    assert [cell.state for cell in plan.cells(trials, tmp_path)] == ['to do'] * 4
+    (begin(tmp_path, cross_entropy) / 'result.json').write_text('{}')
+    begin(tmp_path, ours, seconds=[9.0, 2.0, 1.0])
+    cells = plan.cells(trials, tmp_path)
+    assert [cell.state for cell in cells] == ['done', 'to do', 'begun', 'to do']
+    assert [cell.epochs_done for cell in cells] == [0, 0, 3, 0]
+    # The median epoch times the epochs; measured on the one trial of the method that has begun.
+    assert [cell.seconds for cell in cells] == [None, None, 2 * ours.epochs, 2 * other.epochs]
+    assert cells[2].as_dict() == {
+        'trial': ours.trial,
+        'state': 'begun',
+        'epochs': ours.epochs,
+        'seconds': 2 * ours.epochs,
+    }
+
+
+def test_the_summary_counts_states_and_the_time_that_is_left(tmp_path):
+    trials = plan.trials('table2', 'quick', only=['ours'], rates=[0.5], count=2)
+    begin(tmp_path, trials[0], seconds=[60.0] * 2)
+    left = 2 * trials[0].epochs - 2
+    line = plan.summary(plan.cells(trials, tmp_path))
+    assert line == (
+        f'2 trials: 0 done, 1 begun, 1 to do, about {left // 60}:{left % 60:02}:00 of training left'
+    )
+    text = plan.as_text(plan.cells(trials, tmp_path)).splitlines()
+    assert text[0].split()[:2] == ['begun', f'2/{trials[0].epochs}']
+    assert text[-1] == line
+
+
+def test_without_a_measurement_no_time_is_promised(tmp_path):
+    cells = plan.cells(plan.trials('table2', 'quick', only=['ours'], count=1), tmp_path)
+    assert 'training left' not in plan.summary(cells)
+    assert 'not measured' in plan.as_text(cells)
+
+
+@pytest.mark.parametrize('torn', ['{"seconds": 1', '[]', '{}', '\xff'])
+def test_a_torn_log_is_no_measurement(torn, tmp_path):
+    (trial,) = plan.trials('table2', 'quick', only=['ours'], rates=[0.5], count=1)
+    (begin(tmp_path, trial) / 'log.jsonl').write_text(torn, encoding='latin-1')
+    (cell,) = plan.cells([trial], tmp_path)
+    assert (cell.state, cell.epochs_done, cell.seconds) == ('begun', 0, None)

@@ -1,0 +1,201 @@
+import json
+import os
+import stat
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from hypothesis.extra import numpy as st_np
+
+from chainer_jo import store
+from chainer_jo.errors import DataError, InUseError, WriteError
+
+ARRAYS = {'y': np.eye(3, dtype='f'), 'stage': np.array('correct'), 'empty': np.zeros((0, 2), 'i')}
+json_values = st.recursive(
+    st.none() | st.booleans() | st.integers() | st.floats(allow_nan=False, allow_infinity=False)
+    | st.text(),
+    lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.text(), inner, max_size=3),
+    max_leaves=8,
+)  # fmt: skip
+plain_arrays = st_np.arrays(
+    st.sampled_from(['<f4', '<f8', '<i4', '|u1', '|b1', '<U5']),
+    st_np.array_shapes(min_dims=0, min_side=0, max_dims=3),
+)
+
+
+@pytest.fixture(scope='module')
+def folder(tmp_path_factory):
+    """One folder for all examples of a property."""
+    return tmp_path_factory.mktemp('store')
+
+
+def names(folder):
+    return sorted(path.name for path in folder.iterdir())
+
+
+@given(value=json_values)
+def test_json_comes_back_as_it_went(folder, value):
+    store.write_json(folder / 'value.json', value)
+    assert store.read_json(folder / 'value.json') == value
+
+
+arrays_by_name = st.dictionaries(st.sampled_from(['a', 'b/c', 'net/0/W']), plain_arrays)
+
+
+@given(arrays=arrays_by_name)
+def test_arrays_come_back_with_name_dtype_shape_and_bits(folder, arrays):
+    store.write_arrays(folder / 'x.arrays', arrays)
+    back = store.read_arrays(folder / 'x.arrays')
+    assert back.keys() == arrays.keys()
+    for name, array in arrays.items():
+        assert (back[name].dtype, back[name].shape) == (array.dtype, array.shape)
+        assert back[name].tobytes() == array.tobytes()
+
+
+def test_equal_arrays_make_equal_files_in_whatever_order_they_come(tmp_path):
+    store.write_arrays(tmp_path / 'one', ARRAYS)
+    store.write_arrays(tmp_path / 'two', dict(reversed(ARRAYS.items())))
+    assert (tmp_path / 'one').read_bytes() == (tmp_path / 'two').read_bytes()
+
+
+def test_text_is_utf_8_and_replaces_the_older_file(tmp_path):
+    store.write_text(tmp_path / 'text', 'older')
+    store.write_text(tmp_path / 'text', 'λ ~ Beta(α, α)\n')
+    assert (tmp_path / 'text').read_bytes() == 'λ ~ Beta(α, α)\n'.encode()
+    assert names(tmp_path) == ['text']
+
+
+@pytest.mark.parametrize('value', [float('nan'), float('inf'), {'loss': [1, -float('inf')]}])
+def test_numbers_that_are_not_json_are_not_written(tmp_path, value):
+    with pytest.raises(ValueError, match='not JSON compliant'):
+        store.write_json(tmp_path / 'x.json', value)
+    assert names(tmp_path) == []
+
+
+@pytest.mark.parametrize('text', ['', '{', '{"a": NaN}', '[Infinity]', '{"a": 1} x', '\xff'])
+def test_json_that_is_torn_or_not_json_is_refused_by_name(tmp_path, text):
+    path = tmp_path / 'x.json'
+    path.write_text(text, encoding='latin-1')
+    with pytest.raises(DataError, match=f'cannot read {path}'):
+        store.read_json(path)
+
+
+def test_a_missing_file_is_refused_by_name(tmp_path):
+    for read in (store.read_json, store.read_arrays):
+        with pytest.raises(DataError, match='cannot read .*nowhere'):
+            read(tmp_path / 'nowhere')
+
+
+def test_a_flipped_bit_or_a_truncation_of_an_array_file_is_noticed(tmp_path):
+    path = tmp_path / 'x.arrays'
+    store.write_arrays(path, ARRAYS)
+    whole = path.read_bytes()
+    for place in range(0, len(whole), 7):
+        damaged = bytearray(whole)
+        damaged[place] ^= 1 << place % 8
+        for content in (damaged, whole[:place]):
+            path.write_bytes(content)
+            with pytest.raises(DataError, match='is damaged'):
+                store.read_arrays(path)
+    path.write_bytes(whole + b'\0')
+    with pytest.raises(DataError, match='is damaged'):
+        store.read_arrays(path)
+
+
+def test_objects_are_neither_written_nor_read(tmp_path):
+    with pytest.raises(TypeError, match='rows holds Python objects'):
+        store.write_arrays(tmp_path / 'x.arrays', {'rows': np.array([None])})
+    assert names(tmp_path) == []
+
+
+def test_a_file_is_synced_before_it_takes_the_place_of_the_older_one_and_its_folder_after(
+    tmp_path, monkeypatch
+):
+    store.write_text(tmp_path / 'x', 'older')
+    done = []
+
+    def watched(name):
+        function = getattr(os, name)
+
+        def call(*arguments):
+            done.append((name, names(tmp_path)))
+            if name == 'fsync':
+                done[-1] += (stat.S_ISDIR(os.fstat(arguments[0]).st_mode),)
+            return function(*arguments)
+
+        monkeypatch.setattr(os, name, call)
+
+    watched('fsync')
+    watched('replace')
+    store.write_text(tmp_path / 'x', 'content')
+    both = [f'.x.{os.getpid()}.tmp', 'x']
+    assert done == [
+        ('fsync', both, False),
+        ('replace', both),
+        ('fsync', ['x'], True),
+    ]
+
+
+def test_a_failed_write_leaves_the_older_file_and_nothing_else(tmp_path, monkeypatch):
+    def full(descriptor):
+        raise OSError(28, 'No space left on device')
+
+    store.write_text(tmp_path / 'x', 'older')
+    monkeypatch.setattr(os, 'fsync', full)
+    with pytest.raises(WriteError, match='cannot write .*x') as error:
+        store.write_text(tmp_path / 'x', 'newer')
+    assert error.value.seen == 'No space left on device (5 bytes to write)'
+    assert (tmp_path / 'x').read_text() == 'older'
+    assert names(tmp_path) == ['x']
+
+
+def test_no_folder_is_made_by_a_write(tmp_path):
+    with pytest.raises(WriteError):
+        store.write_text(tmp_path / 'away' / 'x', 'content')
+    assert names(tmp_path) == []
+
+
+def test_digests_tell_apart_values_types_shapes_and_order():
+    x = np.arange(6, dtype='i')
+    values = [
+        (x,), (x.reshape(2, 3),), (x.astype('f'),), (x.astype('<i8'),), (x[::-1],), (x, x),
+        ('a', 'b'), ('b', 'a'), ('ab',), ({'a': 1},), ({'a': 2},), (1,), (1.5,), ('1',), (None,),
+    ]  # fmt: skip
+    digests = [store.digest(*value) for value in values]
+    assert len(set(digests)) == len(values)
+    assert all(len(digest) == 64 for digest in digests)
+
+
+def test_a_digest_depends_on_content_only():
+    x = np.arange(6.0).reshape(2, 3)
+    assert store.digest(x) == store.digest(np.asfortranarray(x)) == store.digest(x.copy())
+    assert store.digest({'a': 1, 'b': 2}) == store.digest({'b': 2, 'a': 1})
+
+
+def test_a_locked_folder_is_refused_with_pid_and_host(tmp_path):
+    with store.lock(tmp_path / 'trial'), pytest.raises(InUseError) as error:  # noqa: SIM117
+        with store.lock(tmp_path / 'trial'):
+            pass
+    assert error.value.seen.startswith(f'pid {os.getpid()} on ')
+    with store.lock(tmp_path / 'trial'):
+        pass
+    assert names(tmp_path / 'trial') == ['.lock']
+
+
+def test_a_lock_is_free_again_after_an_error(tmp_path):
+    def fail():
+        with store.lock(tmp_path):
+            raise KeyError
+
+    for _ in range(2):
+        with pytest.raises(KeyError):
+            fail()
+
+
+def test_whoever_takes_a_lock_sweeps_the_temporary_files_of_the_dead_and_nothing_else(tmp_path):
+    (tmp_path / '.log.jsonl.4711.tmp').write_text('half a l')
+    store.write_text(tmp_path / 'notes.tmp', 'mine')
+    store.write_text(tmp_path / 'log.jsonl', json.dumps({}))
+    with store.lock(tmp_path):
+        assert names(tmp_path) == ['.holder', '.lock', 'log.jsonl', 'notes.tmp']

@@ -1,0 +1,31 @@
+import chainer
+import pytest
+
+from chainer_jo import backends
+from chainer_jo.errors import ConfigError
+from chainer_jo.training import device
+
+
+@pytest.fixture(autouse=True)
+def automatic_backend():
+    yield
+    backends.use('auto')
+
+
+def test_the_cpu_can_always_be_chosen():
+    assert device.choose('cpu', 'auto') == '@numpy'
+
+
+@pytest.mark.parametrize('name', ['gpu', 'cuda', 'cuda:', 'cuda:x', '0', ''])
+def test_a_device_that_does_not_exist_is_refused_with_the_known_ones(name):
+    with pytest.raises(ConfigError, match='there is no device') as error:
+        device.choose(name, 'auto')
+    assert error.value.fix == 'choose auto, cpu or cuda:N'
+
+
+@pytest.mark.skipif(chainer.backends.cuda.available, reason='here is a GPU')
+def test_a_gpu_that_cannot_be_used_is_never_replaced_by_the_cpu_in_silence():
+    assert device.choose('auto', 'auto') == '@numpy'
+    with pytest.raises(ConfigError, match='the device cuda:0 cannot be used'):
+        device.choose('cuda:0', 'auto')
+    assert device.describe().startswith('none: ')
