@@ -63,7 +63,8 @@ class TrialProgress:
     def finish(self, trial, result):
         """A trial is done."""
         self.done += 1
-        if self._bars:
+        # Another process may have finished it, and then there is no bar.
+        if trial in self._tasks:
             self._bars.remove_task(self._tasks.pop(trial))
         say(
             f'{trial}: done ({self.done} of {self.total})  '

@@ -46,7 +46,11 @@ def show(out, trial, command):
 def _unknown(out, trial):
     known = sorted(path.parent.name for path in Path(out).glob('runs/*/config.json'))
     near = difflib.get_close_matches(trial, known, n=3, cutoff=0.4)
-    fix = f'did you mean {" or ".join(near)}?' if near else 'choose another folder with --out'
+    fix = (
+        f'did you mean {" or ".join(near)}?'
+        if near
+        else f'name one of the folders in {Path(out) / "runs"}'
+    )
     return ConfigError(f'no trial {trial!r} in {out}', seen=f'{len(known)} trials there', fix=fix)
 
 

@@ -58,8 +58,19 @@ def trials(table, preset, only=None, rates=None, count=None, overrides=(), preci
         columns = [(grid['noise'], rate) for rate in rates]
     elif rates:
         columns = [column for column in columns if column[1] in rates]
+    variants = [[], *grid.get('variants', [])]
     return [
-        config.trial(method, grid['dataset'], noise, rate, seed, preset, overrides, precision)
+        config.trial(
+            method,
+            grid['dataset'],
+            noise,
+            rate,
+            seed,
+            preset,
+            [*variant, *overrides],
+            precision,
+        )
+        for variant in variants
         for method in methods
         for noise, rate in columns
         for seed in range(count or grid['trials'])

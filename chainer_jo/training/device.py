@@ -22,7 +22,7 @@ def choose(device, backend):
     if device == 'auto':
         return '@cupy:0'
     kind, _, number = device.partition(':')
-    if kind != 'cuda' or not number.isdigit():
+    if kind != 'cuda' or not number.isdecimal():
         raise ConfigError(
             f'there is no device {device!r}', seen=device, fix='choose auto, cpu or cuda:N'
         )

@@ -58,18 +58,21 @@ def run(config, out, observer, data=None, labels=None, device='@numpy', snapshot
         ChainerJoError: See :mod:`chainer_jo.errors`; a stop or divergence leaves the last snapshot.
     """
     folder = Path(out) / 'runs' / config.trial
+    done = folder / 'result.json'
+    # Before the folder is made: data that cannot be had leave nothing behind.
+    dataset = None if done.exists() else datasets.load(config.dataset, data)
     with store.lock(folder):
-        if (folder / 'result.json').exists():
+        if done.exists():
             _remove_snapshots(folder)
-            return store.read_json(folder / 'result.json')
-        return _Trial(config, folder, observer, data, labels, device).run(snapshot_seconds)
+            return store.read_json(done)
+        return _Trial(config, folder, observer, dataset, labels, device).run(snapshot_seconds)
 
 
 class _Trial:
-    def __init__(self, config, folder, observer, data, labels, device):
+    def __init__(self, config, folder, observer, dataset, labels, device):
         self.config, self.folder, self.observer = config, folder, observer
         self.started, self.clock = datetime.datetime.now(datetime.UTC), time.monotonic()
-        self.dataset = datasets.load(config.dataset, data)
+        self.dataset = dataset
         self.identity = store.digest(config.as_dict(), self.dataset.digest, SCHEMA)
         self._write_config()
         host_data, noisy, index = prepare(self.dataset, config, labels)
