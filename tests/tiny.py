@@ -5,7 +5,7 @@ import shlex
 from pathlib import Path
 
 from chainer_jo import config as configuration
-from chainer_jo import paper
+from chainer_jo import datasets, paper
 from chainer_jo.training import trial, updaters
 
 SMALL = (
@@ -72,7 +72,7 @@ def updater(config, out):
     """The updater of the trial's first stage, before its first step."""
     place = folder(config, out)
     place.mkdir(parents=True)
-    started = trial._Trial(config, place, SILENT, None, None, '@numpy')
+    started = trial._Trial(config, place, SILENT, datasets.load(config.dataset), None, '@numpy')
     started.method.begin(next(iter(config.stages)))
     made = updaters.create(started.method, started.data, config)
     made.optimizer.lr = 0.01
