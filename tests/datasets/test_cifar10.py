@@ -1,9 +1,11 @@
+import gc
 import gzip
 import hashlib
 import io
 import pickle
 import tarfile
 import threading
+import warnings
 from functools import partial
 from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
 
@@ -99,6 +101,10 @@ def server(tmp_path):
         yield folder, f'http://127.0.0.1:{http.server_port}'
         http.shutdown()
         thread.join()
+    # pooch leaves the sockets of failed downloads to the garbage collector, which warns of them.
+    with warnings.catch_warnings():
+        warnings.simplefilter('ignore', ResourceWarning)
+        gc.collect()
 
 
 def assert_made(dataset):
