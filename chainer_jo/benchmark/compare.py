@@ -35,7 +35,6 @@ class System:
         name (str): For people.
         words (list of str): Command line of its worker, but for the task.
         task (dict): What its worker is told besides the workload; has ``precision``.
-        every (int): It takes part in one of so many rounds; more than 1 for a slow one.
         process (WorkerProcess): Its worker.
         losses (list of float): Before each step of the warm-up.
         seconds (dict): Command to the times that its runs took.
@@ -45,7 +44,6 @@ class System:
     name: str
     words: list
     task: dict
-    every: int = 1
     process: WorkerProcess = None
     losses: list = field(default_factory=list)
     seconds: dict = field(default_factory=dict)
@@ -83,7 +81,7 @@ def systems(peer):
         return {'layout': layout, 'precision': precision}
 
     return [
-        System('chainer', own, ours('chainer', 'float32'), every=3),
+        System('chainer', own, ours('chainer', 'float32')),
         System('chainer_jo', own, ours('onednn', 'float32')),
         System('pytorch', other, pytorchs('nchw')),
         System('pytorch channels_last', other, pytorchs('channels_last')),
