@@ -184,15 +184,13 @@ def _measure(running, steps, say):
     for i in range(steps):
         say(f'round {i + 1} of {steps}')
         for system in running:
-            if i % system.every == 0:
-                system.run('step')
+            system.run('step')
     for system in running:
         system.peak_memory_bytes = system.process.ask('memory')['bytes']
     for i in range(EVALUATIONS):
         say(f'evaluation {i + 1} of {EVALUATIONS}')
         for system in running:
-            if i % system.every == 0:
-                system.run('evaluate')
+            system.run('evaluate')
     for system in running:
         if system.name == 'chainer_jo':
             for _ in range(AUGMENTATIONS):
