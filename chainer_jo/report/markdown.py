@@ -127,7 +127,8 @@ def _footnotes(grid, rows, cells, marks):
     notes += [f'[{m}] departs from the preset: {code(kind)}.' for kind, m in marks.items()]
     notes += _data_notes(cells)
     notes += grid.get('notes', [])
-    notes.append(f'Made by `{table_command(grid)}`.')
+    most = max((len(cell.results) for cell in cells), default=0)
+    notes.append(f'Made by `{table_command(grid, most)}`.')
     return [line for note in notes for line in (note, '')][:-1]
 
 
@@ -171,7 +172,8 @@ def dataset_title(name):
     return DATASETS.get(name, name)
 
 
-def table_command(grid):
-    """Returns the command that runs a table's missing trials."""
+def table_command(grid, trials=0):
+    """Returns the command that runs a table's missing trials, or as many a cell as ``trials``."""
     data = '' if grid['dataset'] == 'fashion_mnist' else ' --data DIR'
-    return f'python -m chainer_jo run {grid["table"]} --preset {grid["preset"]}{data}'
+    count = f' --trials {trials}' if trials not in (0, grid['trials']) else ''
+    return f'python -m chainer_jo run {grid["table"]} --preset {grid["preset"]}{count}{data}'
