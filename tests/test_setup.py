@@ -18,7 +18,7 @@ TRAIN = [
     *('train', '--method', 'cross_entropy', '--preset', 'quick', '--dataset', 'fashion_mnist'),
     *('--noise', 'symmetric', '--rate', '0.5'),
     *('--set', 'common.train_images=256', '--set', 'common.validation_images=64'),
-    *('--set', 'cross_entropy.train.epochs=20'),
+    *('--set', 'cross_entropy.train.epochs=6', '--snapshot-seconds', '1'),
 ]
 
 
