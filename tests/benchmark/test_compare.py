@@ -61,9 +61,8 @@ def test_this_project_is_beside_stock_chainer_in_every_precision_of_the_machine(
     assert all(row['augmentation_share'] > 0 for row in rows[1:])
 
 
-@pytest.mark.usefixtures('onednn_loaded')
-def test_the_slow_reference_takes_part_in_some_rounds_only(measured):
-    assert [row['steps'] for row in measured[0]['rows'][:2]] == [2, 4]
+def test_every_system_takes_part_in_every_round(measured):
+    assert {row['steps'] for row in measured[0]['rows']} == {4}
 
 
 def test_without_pytorch_the_others_are_measured_and_the_page_says_so(measured):
