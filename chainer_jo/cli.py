@@ -269,6 +269,7 @@ def _run(options):
     out = _out(options)
     cells = plan.cells(_trials(options), out)
     todo = [cell.config for cell in cells if cell.state != 'done']
+    _say_if_slow(options)
     say(plan.summary(cells))
     progress = TrialProgress(len(cells), len(cells) - len(todo))
     machine = ['--out', str(out), '--device', options.device, '--backend', options.backend]
@@ -307,6 +308,7 @@ def _train(options):
     )  # fmt: skip
     chosen = device.choose(options.device, options.backend)
     backends.check_precision(options.precision)
+    _say_if_slow(options)
     out = _out(options)
     with _watching(described, options.json) as observer:
         result = trial.run(
@@ -321,6 +323,14 @@ def _train(options):
             f'labels {result["label_accuracy"]:.4f}  in {out / "runs" / described.trial}'
         )
     return 0
+
+
+def _say_if_slow(options):
+    from chainer_jo import backends
+    from chainer_jo.console import say
+
+    if options.backend == 'auto' and backends.name_for() == 'chainer':
+        say(f'on the CPU: {backends.describe()}')
 
 
 def _read_labels(options):

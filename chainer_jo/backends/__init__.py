@@ -39,7 +39,7 @@ def name_for(*arrays):
     """Returns the backend that computes on these arrays: ``'onednn'`` or ``'chainer'``.
 
     oneDNN takes float32 and ``BFLOAT16`` arrays of NumPy, or Variables over them; all others are
-    Chainer's.
+    Chainer's. Without arrays: the backend of those that oneDNN could take.
     """
     if _wanted == 'chainer' or _why_not_onednn():
         return 'chainer'

@@ -1,8 +1,9 @@
 import chainer
 import numpy as np
 import pytest
+import tiny
 
-from chainer_jo import backends
+from chainer_jo import backends, cli
 from chainer_jo.backends import onednn, onednn_api
 from chainer_jo.errors import ConfigError
 
@@ -53,6 +54,14 @@ class TestWithoutOneDNN:
     def test_auto_takes_chainer_and_says_why(self):
         assert backends.name_for(image) == 'chainer'
         assert 'a-wheel-nobody-has is not installed' in backends.describe()
+
+    def test_a_trial_says_so_in_one_line(self, tmp_path, capsys):
+        config = tiny.config('cross_entropy', 'cross_entropy.train.epochs=1')
+        with pytest.raises(SystemExit, match='0'):
+            cli.main([*tiny.words(config, tmp_path)])
+        lines = [line for line in capsys.readouterr().err.splitlines() if 'on the CPU' in line]
+        assert len(lines) == 1
+        assert 'a-wheel-nobody-has is not installed' in lines[0]
 
     def test_asking_for_onednn_is_an_error_with_the_reason(self):
         with pytest.raises(ConfigError, match='a-wheel-nobody-has is not installed'):
