@@ -157,7 +157,7 @@ def _add_output(parser):
 
 def _add_sweep(parser):
     _add_output(parser)
-    parser.add_argument('--only', type=_listed(str), metavar='METHOD,…', help='methods to keep')
+    parser.add_argument('--only', type=_listed(str), metavar='METHOD,…', help='methods to run')
     parser.add_argument('--rates', type=_listed(float), metavar='0.5,…', help='noise rates')
     parser.add_argument('--trials', type=_positive, metavar='N', help='trials a cell')
     _add_settings(parser)

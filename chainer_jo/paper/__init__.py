@@ -36,8 +36,9 @@ def grid(table, preset):
     """Returns what a table needs under a preset.
 
     Returns:
-        dict: ``caption``, ``dataset``, ``noise``, ``rates`` (fractions), ``methods``, ``trials``,
-        ``tolerance`` (points).
+        dict: ``caption``, ``dataset``, ``noise``, ``rates`` (fractions), ``methods``, ``others``
+        (methods that the preset leaves out unless they are asked for), ``trials``, ``tolerance``
+        (points).
 
     Raises:
         ConfigError: There is no such table or preset.
@@ -45,7 +46,9 @@ def grid(table, preset):
     grids = _read('grids.toml')
     if table not in grids:
         raise unknown('table', table, grids)
-    return _merge(grids[table], _preset(preset).get('grid', {}).get(table, {}))
+    merged = _merge(grids[table], _preset(preset).get('grid', {}).get(table, {}))
+    others = [method for method in grids[table]['methods'] if method not in merged['methods']]
+    return merged | {'others': others}
 
 
 def columns(grid):

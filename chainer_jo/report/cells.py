@@ -44,8 +44,9 @@ def cells(grid, published, results, standard):
         list of Cell: The grid's own cells, run or not, the paper's methods first and in its order;
         after them the cells of modified trials.
     """
-    methods, columns = _methods(grid, published), paper.columns(grid)
+    columns = paper.columns(grid)
     own = [result for result in results if _belongs(grid, columns, result)]
+    methods = _methods(grid, published, {result['config']['method'] for result in own})
     digest = _usual_data(own)
     found = {(m, *column, ()): [] for m in methods for column in columns}
     for result in own:
@@ -61,11 +62,12 @@ def cells(grid, published, results, standard):
     return [Cell(*key, found[key]) for key in sorted(found, key=place)]
 
 
-def _methods(grid, published):
-    """The grid's methods, those of the paper first and in the paper's order."""
+def _methods(grid, published, run):
+    """The grid's methods and others that were run, the paper's first and in its order."""
+    shown = grid['methods'] + [method for method in grid['others'] if method in run]
     printed = list(dict.fromkeys(row['method'] for row in _printed(grid, published)))
-    own = [method for method in grid['methods'] if method not in printed]
-    return [method for method in printed if method in grid['methods']] + own
+    own = [method for method in shown if method not in printed]
+    return [method for method in printed if method in shown] + own
 
 
 def _printed(grid, published):
@@ -78,7 +80,7 @@ def _belongs(grid, columns, result):
     return (
         config['preset'] == grid['preset']
         and config['dataset'] == grid['dataset']
-        and config['method'] in grid['methods']
+        and config['method'] in grid['methods'] + grid['others']
         and (config['noise']['kind'], config['noise']['rate']) in columns
     )
 

@@ -41,7 +41,7 @@ def trials(table, preset, only=None, rates=None, count=None, overrides=(), preci
     """Returns the TrialConfigs of a table, in the order of its rows.
 
     Args:
-        only (sequence of str): Methods to keep; default all.
+        only (sequence of str): Methods to run; default those of the preset.
         rates (sequence of float): Noise rates instead of the table's.
         count (int): Trials a cell instead of the table's.
 
@@ -49,10 +49,11 @@ def trials(table, preset, only=None, rates=None, count=None, overrides=(), preci
         ConfigError: A name, rate or override is wrong.
     """
     grid = paper.grid(table, preset)
+    known = grid['methods'] + grid['others']
     for method in only or ():
-        if method not in grid['methods']:
-            raise paper.unknown(f'method of {table}', method, grid['methods'])
-    methods = [method for method in grid['methods'] if not only or method in only]
+        if method not in known:
+            raise paper.unknown(f'method of {table}', method, known)
+    methods = [method for method in known if method in only] if only else grid['methods']
     columns = paper.columns(grid)
     if rates and isinstance(grid['noise'], str):
         columns = [(grid['noise'], rate) for rate in rates]

@@ -38,9 +38,10 @@ def grid():
         'noise': 'symmetric',
         'rates': [0.5, 0.7],
         'methods': ['gce', 'ours', 'cross_entropy'],
+        'others': ['mixup', 'tanaka'],
         'trials': 5,
         'tolerance': 1.0,
-        'titles': {'cross_entropy': 'Cross entropy', 'ours': 'Ours', 'gce': 'GCE'},
+        'titles': {'cross_entropy': 'Cross entropy', 'ours': 'Ours', 'gce': 'GCE', 'mixup': 'Mixup'},
     }
 
 

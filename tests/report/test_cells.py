@@ -16,6 +16,18 @@ def test_every_cell_of_the_grid_is_there_before_anything_was_run(grid, published
     assert all(cell.results == [] and cell.modified == () for cell in found)
 
 
+def test_a_method_that_the_preset_leaves_out_has_cells_once_it_was_run(
+    grid, published, standard, add_trial
+):
+    other = add_trial(method='mixup', rate=0.7)
+
+    found = cells(grid, published, [other], standard)
+
+    assert [(cell.method, cell.rate) for cell in found][-2:] == [('mixup', 0.5), ('mixup', 0.7)]
+    assert run(found)[0].results == [other]
+    assert 'tanaka' not in {cell.method for cell in found}
+
+
 def test_trials_that_differ_in_the_seed_share_a_cell(grid, published, standard, add_trial):
     results = [add_trial(seed=seed) for seed in range(3)]
 

@@ -26,6 +26,11 @@ def test_methods_rates_and_trials_can_be_chosen():
     ]  # fmt: skip
 
 
+def test_a_method_that_the_preset_leaves_out_can_be_asked_for():
+    assert 'gce' not in paper.grid('table2', 'quick')['methods']
+    assert [t.method for t in plan.trials('table2', 'quick', only=['gce'], rates=[0.7])] == ['gce']
+
+
 def test_all_trials_of_a_table_have_their_own_id():
     trials = plan.trials('table2', 'paper') + plan.trials('table2', 'quick')
     assert len({trial.trial for trial in trials}) == len(trials)
