@@ -9,6 +9,7 @@ from chainer_jo import datasets, paper, store
 from chainer_jo.errors import ConfigError
 
 NOISE_KINDS = ('symmetric', 'asymmetric', 'none', 'file')
+PRECISIONS = ('float32', 'strict_float32', 'bfloat16', 'float16')
 
 
 @dataclass(frozen=True)
@@ -97,7 +98,7 @@ def trial(
         seed (int): At least 0.
         preset (str): Name of a file in ``paper/presets``.
         overrides (sequence of str): ``section.key=value`` with a TOML value.
-        precision (str): ``float32``, or ``bfloat16`` where the backend has it.
+        precision (str): One of ``PRECISIONS``, where the backend has it.
         labels (str): SHA-256 of the labels for noise ``file``.
 
     Raises:
@@ -222,7 +223,7 @@ _AT_LEAST_ONE = (
     'epochs', 'begin', 'window', 'batch_size', '_images', 'filters', 'blocks', '_stride',
     'prune_every', 'lid_batch', 'neighbours',
 )  # fmt: skip
-_LARGEST = 1e9
+_LARGEST = {'drop': 0.999, 'epsilon': 0.999, 'momentum': 0.999, 'q': 1.0, 'k': 1.0}
 
 
 def _checked(key, text, present, choices):
@@ -243,10 +244,11 @@ def _checked(key, text, present, choices):
         )
     # Neither Beta(0, 0) nor the L_0 of generalised cross entropy exists.
     least = 1e-9 if name in ('a', 'q') else 1 if name.endswith(_AT_LEAST_ONE) else 0
+    largest = _LARGEST.get(name, 1e9)
     # NaN is in no range.
-    if not all(least <= number <= _LARGEST for number in numbers):
+    if not all(least <= number <= largest for number in numbers):
         raise ConfigError(
-            f'{key} is out of range', seen=repr(text), fix=f'write {least:g} to {_LARGEST:g}'
+            f'{key} is out of range', seen=repr(text), fix=f'write {least:g} to {largest:g}'
         )
     return wanted(value)
 

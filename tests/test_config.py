@@ -144,6 +144,10 @@ def test_a_value_of_the_wrong_kind_is_refused_with_an_example(override, kind):
         'ours.fine_tune.learning_rate=1' + 400 * '0',
         'common.batch_size=0x' + 5000 * 'f',
         'ours.fine_tune.divide_after=[40, -1]',
+        'forward_estimated.estimate.drop=1',
+        'cnn_crf.train.epsilon=1.0',
+        'gce.train.q=1.5',
+        'common.momentum=1.0',
     ],
 )
 def test_a_number_out_of_range_is_refused(override):

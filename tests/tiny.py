@@ -16,7 +16,9 @@ SMALL = (
     'net.blocks=[1, 1, 1]',
     'net.stem_stride=4',
 )
-SHORT = {'epochs': 3, 'begin': 2, 'window': 2, 'divide_after': [1, 2]}
+SHORT = {
+    'epochs': 3, 'begin': 2, 'window': 2, 'divide_after': [1, 2], 'prune_from': 1, 'prune_every': 1,
+}  # fmt: skip
 STEPS = 7  # Batches of 56 in 3 epochs of 128 images: 3 + 2 + 2.
 SILENT = trial.Observer(lambda *_: None, lambda *_: None, lambda *_: None)
 

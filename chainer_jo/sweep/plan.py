@@ -60,6 +60,11 @@ def trials(table, preset, only=None, rates=None, count=None, overrides=(), preci
     elif rates:
         columns = [column for column in columns if column[1] in rates]
     variants = [[], *grid.get('variants', [])]
+
+    def makes_sense(method, rate):
+        changed = any(override.startswith(f'{method}.') for override in overrides)
+        return changed or [method, rate] not in grid.get('without', [])
+
     return [
         config.trial(
             method,
@@ -74,6 +79,7 @@ def trials(table, preset, only=None, rates=None, count=None, overrides=(), preci
         for variant in variants
         for method in methods
         for noise, rate in columns
+        if makes_sense(method, rate)
         for seed in range(count or grid['trials'])
     ]
 

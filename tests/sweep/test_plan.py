@@ -31,6 +31,14 @@ def test_a_method_that_the_preset_leaves_out_can_be_asked_for():
     assert [t.method for t in plan.trials('table2', 'quick', only=['gce'], rates=[0.7])] == ['gce']
 
 
+def test_a_pair_of_method_and_rate_that_makes_no_sense_is_left_out_unless_it_is_changed():
+    def count(*overrides):
+        trials = plan.trials('table3', 'paper', only=['backward'], count=1, overrides=overrides)
+        return sum(trial.noise['rate'] == 0.5 for trial in trials)
+
+    assert (count(), count('backward.train.singular=pinv')) == (0, 1)
+
+
 def test_all_trials_of_a_table_have_their_own_id():
     trials = plan.trials('table2', 'paper') + plan.trials('table2', 'quick')
     assert len({trial.trial for trial in trials}) == len(trials)
