@@ -31,6 +31,21 @@ def test_a_method_that_the_preset_leaves_out_can_be_asked_for():
     assert [t.method for t in plan.trials('table2', 'quick', only=['gce'], rates=[0.7])] == ['gce']
 
 
+@pytest.mark.parametrize('preset', paper.PRESETS)
+def test_every_ablation_changes_what_is_trained(preset):
+    grid = paper.grid('ablations', preset)
+    trials = plan.trials('ablations', preset, count=1)
+    size = len(trials) // (1 + len(grid['variants']))
+    plain, *changed = (
+        [_settings(t) for t in trials[i : i + size]] for i in range(0, len(trials), size)
+    )
+    assert all(variant != plain for variant in changed)
+
+
+def _settings(trial):
+    return {key: value for key, value in trial.as_dict().items() if key != 'modified'}
+
+
 def test_a_pair_of_method_and_rate_that_makes_no_sense_is_left_out_unless_it_is_changed():
     def count(*overrides):
         trials = plan.trials('table3', 'paper', only=['backward'], count=1, overrides=overrides)
