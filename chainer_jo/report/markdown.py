@@ -127,8 +127,7 @@ def _footnotes(grid, rows, cells, marks):
     notes += [f'[{m}] departs from the preset: {code(kind)}.' for kind, m in marks.items()]
     notes += _data_notes(cells)
     notes += grid.get('notes', [])
-    most = max((len(cell.results) for cell in cells), default=0)
-    notes.append(f'Made by `{table_command(grid, most)}`.')
+    notes.append(f'Made by `{table_command(grid, cells)}`.')
     return [line for note in notes for line in (note, '')][:-1]
 
 
@@ -172,8 +171,20 @@ def dataset_title(name):
     return DATASETS.get(name, name)
 
 
-def table_command(grid, trials=0):
-    """Returns the command that runs a table's missing trials, or as many a cell as ``trials``."""
-    data = '' if grid['dataset'] == 'fashion_mnist' else ' --data DIR'
-    count = f' --trials {trials}' if trials not in (0, grid['trials']) else ''
-    return f'python -m chainer_jo run {grid["table"]} --preset {grid["preset"]}{count}{data}'
+def table_command(grid, cells=()):
+    """Returns the command that runs a table, or the part of it that the cells have results of."""
+    run = [cell for cell in cells if cell.results]
+    command = f'python -m chainer_jo run {grid["table"]} --preset {grid["preset"]}'
+    trials = max((len(cell.results) for cell in run), default=grid['trials'])
+    for option, seen, usual in (
+        ('only', _different(cell.method for cell in run), grid['methods']),
+        ('rates', _different(cell.rate for cell in run), grid['rates']),
+        ('trials', [trials], [grid['trials']]),
+    ):
+        if seen and set(seen) != set(usual):
+            command += f' --{option} {",".join(map(str, seen))}'
+    return command + ('' if grid['dataset'] == 'fashion_mnist' else ' --data DIR')
+
+
+def _different(values):
+    return list(dict.fromkeys(values))

@@ -41,7 +41,12 @@ def grid():
         'others': ['mixup', 'tanaka'],
         'trials': 5,
         'tolerance': 1.0,
-        'titles': {'cross_entropy': 'Cross entropy', 'ours': 'Ours', 'gce': 'GCE', 'mixup': 'Mixup'},
+        'titles': {
+            'cross_entropy': 'Cross entropy',
+            'ours': 'Ours',
+            'gce': 'GCE',
+            'mixup': 'Mixup',
+        },
     }
 
 

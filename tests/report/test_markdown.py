@@ -34,7 +34,7 @@ numbers are for CIFAR-10.
 Data: Fashion-MNIST (embedded subset), digest `5f5f5f5f5f5f5f5f`; 5,000 training, 1,000 validation \
 and 2,000 test images; validation labels: clean.
 
-Made by `python -m chainer_jo run table2 --preset quick --trials 2`.
+Made by `python -m chainer_jo run table2 --preset quick --only ours,gce --rates 0.7 --trials 2`.
 """
 
 
