@@ -25,7 +25,9 @@ setup(
     license='MIT',
     packages=find_packages(include=['chainer_jo', 'chainer_jo.*']),
     package_data={
-        'chainer_jo': [f'**/*{end}' for end in ('.toml', '.csv', '.md', '.npz', 'LICENSE*')]
+        'chainer_jo': [
+            f'**/*{end}' for end in ('.toml', '.csv', '.md', '.npz', '.cu', '.cuh', 'LICENSE*')
+        ]
     },
     entry_points={'console_scripts': ['chainer-jo = chainer_jo.cli:main']},
     python_requires='>=3.11',

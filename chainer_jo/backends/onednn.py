@@ -240,6 +240,11 @@ def _convolution_backward_weights(dtype, x_shape, W_shape, stride, pad):
     return primitive, geometry.reorder(primitive.layout('diff_weights'), geometry.plain_W)
 
 
+def weights(W, dtype):
+    """Returns weights as they are: every primitive has its own layout for them."""
+    return W
+
+
 def convolution(x, W, stride, pad, residual=None):
     """Returns the convolution of ``x``, plus ``residual`` (of the result's shape) if given."""
     key = (x.shape, W.shape, stride, pad)
@@ -302,8 +307,12 @@ def _normalization_backward(dtype, shape, eps, fixed):
     return _Primitive(descriptor, names, f'gradients of {what}')
 
 
-def normalize_relu(x, gamma, beta, eps):
+def normalize_relu(x, gamma, beta, eps, running=None):
     """Returns ``relu(gamma * (x - mean) / sqrt(variance + eps) + beta)`` over the batch.
+
+    Args:
+        running (tuple): None, or ``(mean, variance, decay)``: arrays that move towards the batch's
+            mean and unbiased variance, and how much of them stays.
 
     Returns:
         tuple: The result; mean and (biased) variance of each channel; the signs that
@@ -317,7 +326,16 @@ def normalize_relu(x, gamma, beta, eps):
         **{'src': _channel_last(x), 'dst': y, 'scale': gamma, 'shift': beta},
         **{'mean': mean, 'variance': variance, 'workspace': signs},
     )
+    if running is not None:
+        _update_running(*running, mean, variance, x.size // gamma.size)
     return y, mean, variance, signs
+
+
+def _update_running(running_mean, running_variance, decay, mean, variance, m):
+    running_mean *= decay
+    running_mean += (1 - decay) * mean
+    running_variance *= decay
+    running_variance += (1 - decay) * m / max(m - 1, 1) * variance
 
 
 def normalize_relu_fixed(x, gamma, beta, mean, variance, eps, keep_signs):
@@ -426,3 +444,13 @@ def convert(x, dtype):
     y = _empty_images(x.shape, dtype)
     _conversion(x.dtype, dtype, x.shape)(src=_channel_last(x), dst=y)
     return y
+
+
+def convert_gradient(gx, dtype):
+    """Returns the gradient of an image as another type; all types have the same scale here."""
+    return convert(gx, dtype)
+
+
+def takes(array):
+    """Says whether this is an array of NumPy of a type that is computed here."""
+    return isinstance(array, np.ndarray) and array.dtype in DATA_TYPES

@@ -5,7 +5,6 @@ import chainer.functions as F
 from chainer.utils import type_check
 
 from chainer_jo import backends
-from chainer_jo.backends import onednn
 from chainer_jo.functions.first_order import FirstOrderFunction
 
 
@@ -27,8 +26,9 @@ def batch_normalization_relu(x, gamma, beta, running_mean, running_var, eps=2e-5
         Variable: Shape of ``x``, not negative.
     """
     running = (running_mean, running_var)
-    if backends.name_for(x, gamma, beta, *running) == 'onednn':
-        return _OneDNNBatchNormalizationReLU(*running, eps, decay).apply((x, gamma, beta))[0]
+    if backend := backends.of(x, gamma, beta, *running):
+        function = _BatchNormalizationReLU(backend, *running, eps, decay)
+        return function.apply((x, gamma, beta))[0]
     if chainer.config.train:
         return F.relu(
             F.batch_normalization(
@@ -44,8 +44,9 @@ def batch_normalization_relu(x, gamma, beta, running_mean, running_var, eps=2e-5
     return F.relu(F.fixed_batch_normalization(x, gamma, beta, *running, eps=eps))
 
 
-class _OneDNNBatchNormalizationReLU(FirstOrderFunction):
-    def __init__(self, running_mean, running_var, eps, decay):
+class _BatchNormalizationReLU(FirstOrderFunction):
+    def __init__(self, backend, running_mean, running_var, eps, decay):
+        super().__init__(backend)
         self.running_mean, self.running_var = running_mean, running_var
         self.eps, self.decay = eps, decay
 
@@ -62,21 +63,17 @@ class _OneDNNBatchNormalizationReLU(FirstOrderFunction):
         self.fixed = not chainer.config.train
         if self.fixed:
             self.mean, self.var = self.running_mean, self.running_var
-            y, self.signs = onednn.normalize_relu_fixed(
+            y, self.signs = self.backend.normalize_relu_fixed(
                 *inputs, self.mean, self.var, self.eps, chainer.config.enable_backprop
             )
         else:
-            y, self.mean, self.var, self.signs = onednn.normalize_relu(*inputs, self.eps)
-            self._update_running(self.x.size // self.gamma.size)
+            running = self.running_mean, self.running_var, self.decay
+            y, self.mean, self.var, self.signs = self.backend.normalize_relu(
+                *inputs, self.eps, running
+            )
         return (y,)
-
-    def _update_running(self, m):
-        self.running_mean *= self.decay
-        self.running_mean += (1 - self.decay) * self.mean
-        self.running_var *= self.decay
-        self.running_var += (1 - self.decay) * m / max(m - 1, 1) * self.var
 
     def gradients(self, indexes, gy):
         saved = (self.x, self.gamma, self.mean, self.var, self.signs)
-        gxs = onednn.normalize_relu_gradients(*saved, gy, self.eps, self.fixed)
+        gxs = self.backend.normalize_relu_gradients(*saved, gy, self.eps, self.fixed)
         return [gxs[i] for i in indexes]

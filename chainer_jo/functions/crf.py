@@ -9,6 +9,8 @@ one-hot labels.
 import chainer.functions as F
 from chainer import backend
 
+from chainer_jo.functions.product import product
+
 
 def clean_scores(a, pair):
     """Returns the logits ``(B, C)`` of ``p(y_hat | x)``; their logsumexp is ``log Z(x)``."""
@@ -17,7 +19,7 @@ def clean_scores(a, pair):
 
 def clamped_scores(a, pair, y):
     """Returns ``s(y_hat, y)`` for all ``y_hat``, ``(B, C)``, at given one-hot ``y`` ``(B, C)``."""
-    return a + F.matmul(y, pair, transb=True)
+    return a + product(y, pair, transposed=True)
 
 
 def e_step(s, log_auxiliary, alpha):

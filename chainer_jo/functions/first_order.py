@@ -2,24 +2,29 @@
 
 import chainer
 
-from chainer_jo.backends import onednn
 from chainer_jo.functions.tape import Activation
 
 
 class FirstOrderFunction(chainer.FunctionNode):
-    """A function on oneDNN that can be differentiated once.
+    """A function on oneDNN or cuDNN that can be differentiated once.
 
     A subclass gives ``gradients`` instead of ``backward``, and keeps what that needs in attributes:
     its call is a node of Chainer's graph, or an entry of a tape if the first input is an
     :class:`~chainer_jo.functions.tape.Activation`.
+
+    Args:
+        backend (module): What computes; see :func:`chainer_jo.backends.of`.
     """
+
+    def __init__(self, backend):
+        self.backend = backend
 
     def gradients(self, indexes, gy):
         """Returns an array, new or ``gy`` itself, for each index of an input.
 
         Args:
             indexes (sequence of int): The inputs whose gradients are wanted.
-            gy (numpy.ndarray): The gradient of the one output.
+            gy (array): The gradient of the one output.
         """
         raise NotImplementedError
 
@@ -29,15 +34,15 @@ class FirstOrderFunction(chainer.FunctionNode):
         return super().apply(inputs)
 
     def backward_accumulate(self, target_input_indexes, grad_outputs, grad_inputs):
-        """Adds to the gradients from other paths in place, with oneDNN's threads."""
+        """Adds to the gradients from other paths in place, by the backend."""
         if chainer.config.enable_backprop:
             raise NotImplementedError(
-                f'{self.label} on oneDNN has no second derivative; '
+                f'{self.label} has no second derivative; '
                 "call chainer_jo.backends.use('chainer') first"
             )
         gy = grad_outputs[0].array
-        gxs = self.gradients(target_input_indexes, gy)
+        gxs, add = self.gradients(target_input_indexes, gy), self.backend.accumulate
         return tuple(
-            chainer.Variable(gx if other is None else onednn.accumulate(gx, other.array, gy))
+            chainer.Variable(gx if other is None else add(gx, other.array, gy))
             for gx, other in zip(gxs, grad_inputs, strict=True)
         )

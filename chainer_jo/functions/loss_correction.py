@@ -10,6 +10,8 @@ import math
 import chainer.functions as F
 from chainer import backend
 
+from chainer_jo.functions.product import product
+
 # The net's outputs are clipped to [EPSILON, 1 - EPSILON] in Patrini's public code.
 EPSILON = 1e-7
 # Stands for a probability of zero where a logarithm is taken.
@@ -25,7 +27,7 @@ def forward_loss(y, log_f, T):
         T (array): ``(C, C)``, float32, rows that sum to 1.
     """
     xp = backend.get_array_module(y)
-    T_y = y @ T.T
+    T_y = product(y, T, transposed=True).array
     return -F.sum(F.logsumexp(log_f + xp.log(xp.maximum(T_y, TINY)), axis=1)) / len(y)
 
 
@@ -39,4 +41,4 @@ def backward_loss(y, log_f, T_inverse):
         T_inverse (array): ``(C, C)``, float32.
     """
     clipped = F.clip(log_f, math.log(EPSILON), math.log1p(-EPSILON))
-    return -F.sum((y @ T_inverse) * clipped) / len(y)
+    return -F.sum(product(y, T_inverse).array * clipped) / len(y)

@@ -3,7 +3,6 @@
 import chainer.functions as F
 
 from chainer_jo import backends
-from chainer_jo.backends import onednn
 from chainer_jo.functions.first_order import FirstOrderFunction
 
 
@@ -16,15 +15,15 @@ def global_average_pooling(x):
     Returns:
         Variable: ``(N, C)``.
     """
-    if backends.name_for(x) == 'onednn':
-        return _OneDNNAverage().apply((x,))[0]
+    if backend := backends.of(x):
+        return _Average(backend).apply((x,))[0]
     return F.average(x, axis=(2, 3))
 
 
-class _OneDNNAverage(FirstOrderFunction):
+class _Average(FirstOrderFunction):
     def forward(self, inputs):
         self.shape, self.dtype = inputs[0].shape, inputs[0].dtype
-        return (onednn.average(*inputs),)
+        return (self.backend.average(*inputs),)
 
     def gradients(self, indexes, gy):
-        return (onednn.average_gradient(self.shape, self.dtype, gy),)
+        return (self.backend.average_gradient(self.shape, self.dtype, gy),)

@@ -1,13 +1,11 @@
 """A record of function calls, run backwards for the gradients."""
 
-from chainer_jo.backends import onednn
-
 
 class Activation:
     """What a function on a tape takes and returns in place of a Variable.
 
     Attributes:
-        array (numpy.ndarray): Its value.
+        array (array): Its value.
         tape (Tape): Where functions of it are recorded.
     """
 
@@ -40,7 +38,7 @@ class Tape:
 
         Args:
             y (Activation): The result of the last call.
-            gy (numpy.ndarray): Its gradient.
+            gy (array): Its gradient.
             wanted (sequence): Whose gradients.
 
         Raises:
@@ -54,9 +52,9 @@ class Tape:
         found = {id(y): gy}
         while calls:
             function, inputs, result = calls.pop()
-            gy = found.pop(id(result))
+            gy, add = found.pop(id(result)), function.backend.accumulate
             indexes = [i for i, x in enumerate(inputs) if id(x) in needed]
             for i, gx in zip(indexes, function.gradients(indexes, gy), strict=True):
                 key = id(inputs[i])
-                found[key] = onednn.accumulate(gx, found[key], gy) if key in found else gx
+                found[key] = add(gx, found[key], gy) if key in found else gx
         return [found[id(x)] for x in wanted]

@@ -3,6 +3,8 @@
 import chainer
 import numpy as np
 
+from chainer_jo.functions import scatter
+
 
 class LabelStore(chainer.Link):
     """Soft labels ``y`` and the net's last outputs for every training image.
@@ -25,9 +27,15 @@ class LabelStore(chainer.Link):
         self.add_persistent('history', np.zeros((window, len(labels), n_class), 'f'))
 
     def record(self, f, index, turn):
-        """Records outputs ``f`` (B, C) of the images ``index`` (B,) in their ``turn``-th epoch."""
+        """Records outputs ``f`` (B, C) of images ``index`` (B,) in their epochs ``turn`` (B,)."""
+        window, n, n_class = self.history.shape
+        if window:
+            scatter.put(self.history.reshape(-1, n_class), turn % window * n + index, f)
+
+    def record_all(self, f, turn):
+        """Records outputs ``f`` (N, C) of all images in epoch ``turn``, an integer."""
         if len(self.history):
-            self.history[turn % len(self.history), index] = f
+            self.history[turn % len(self.history)] = f
 
     def average_outputs(self, hard=False):
         """Replaces every label by the mean of its recorded outputs (Sec. 3.1; D-01, D-02).

@@ -6,8 +6,9 @@ from chainer import initializers
 
 from chainer_jo import backends
 from chainer_jo.functions.batch_normalization_relu import batch_normalization_relu
-from chainer_jo.functions.bfloat16 import in_bfloat16
 from chainer_jo.functions.convolution import convolution_2d
+from chainer_jo.functions.linear import linear
+from chainer_jo.functions.low_precision import in_low_precision
 from chainer_jo.functions.pooling import global_average_pooling
 
 
@@ -22,6 +23,12 @@ class Convolution2D(chainer.Link):
                 initializers.HeNormal(rng=rng), (out_channels, in_channels, ksize, ksize)
             )
 
+    def device_resident_accept(self, visitor):
+        super().device_resident_accept(visitor)
+        # On a GPU weights stay in the layout that cuDNN takes, and so do their gradients.
+        if backend := backends.of(self.W):
+            self.W.array = backend.weights(self.W.array, self.W.dtype)
+
     def forward(self, x, residual=None):
         """Returns the convolution of ``x`` (N, in, H, W), with ``residual`` added if given."""
         return convolution_2d(x, self.W, self.stride, self.pad, residual)
@@ -34,6 +41,14 @@ class BatchNormalizationReLU(L.BatchNormalization):
         return batch_normalization_relu(
             x, self.gamma, self.beta, self.avg_mean, self.avg_var, self.eps, self.decay
         )
+
+
+class Linear(L.Linear):
+    """The last layer."""
+
+    def forward(self, x):
+        """Returns ``x W' + b``, ``(N, out)``, of ``x`` ``(N, in)``."""
+        return linear(x, self.W, self.b)
 
 
 class Block(chainer.Chain):
@@ -70,8 +85,9 @@ class PreActResNet(chainer.Chain):
         blocks (sequence of int): Blocks in each stage; stages after the first halve the image.
         stem_stride (int): Stride of the first convolution; 2 makes a member of the family that
             costs a quarter.
-        precision (str): ``float32``, or ``bfloat16`` for all but the last layer; parameters are
-            float32 in both.
+        precision (str): ``float32``; ``strict_float32``, the same without tensor cores, which
+            round the factors of a convolution to TF32; ``bfloat16`` or ``float16`` for all but
+            the last layer. Parameters are always float32.
         rng (numpy.random.Generator): Draws the initial weights, in the order of the layers.
 
     Source: Sec. 4.2; widths and initialisers from Tanaka et al.'s public code.
@@ -96,7 +112,7 @@ class PreActResNet(chainer.Chain):
             # A ChainList names them in their order; a Sequential does not.
             self.blocks = chainer.ChainList(*_blocks(filters, blocks, rng))
             self.bn = BatchNormalizationReLU(filters[-1])
-            self.fc = L.Linear(filters[-1], n_class, initialW=initializers.LeCunNormal(rng=rng))
+            self.fc = Linear(filters[-1], n_class, initialW=initializers.LeCunNormal(rng=rng))
 
     def forward(self, x):
         """Returns the logits ``(N, C)`` of images ``(N, channels, H, W)``, float32."""
@@ -106,8 +122,12 @@ class PreActResNet(chainer.Chain):
         """Returns what the last layer sees, ``(N, filters[-1])``."""
         if self.precision == 'float32':
             return self._features(x)
+        if self.precision == 'strict_float32':
+            with chainer.using_config('use_cudnn_tensor_core', 'never'):
+                return self._features(x)
         below = (self.conv, self.blocks, self.bn)
-        return in_bfloat16(self._features, x, (p for link in below for p in link.params()))
+        parameters = (p for link in below for p in link.params())
+        return in_low_precision(self.precision, self._features, x, parameters)
 
     def _features(self, x):
         h = self.conv(x)

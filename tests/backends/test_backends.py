@@ -4,7 +4,7 @@ import pytest
 import tiny
 
 from chainer_jo import backends, cli
-from chainer_jo.backends import onednn, onednn_api
+from chainer_jo.backends import cudnn, cudnn_plans, onednn, onednn_api
 from chainer_jo.errors import ConfigError
 
 image = np.zeros((1, 1, 2, 2), np.float32)
@@ -15,7 +15,7 @@ def no_wheel(monkeypatch):
     """A machine on which oneDNN's wheel was never installed."""
     # All of the module's: primitives belong to the library that was loaded when they were made.
     caches = [value for value in vars(onednn).values() if hasattr(value, 'cache_clear')]
-    caches.append(backends._why_not_onednn)
+    caches.append(backends._why_not)
     monkeypatch.setattr(onednn_api, 'WHEEL', 'a-wheel-nobody-has')
     for cache in caches:
         cache.cache_clear()
@@ -68,6 +68,63 @@ class TestWithoutOneDNN:
             backends.use('onednn')
 
 
-def test_an_unknown_backend_is_an_error_that_lists_the_known_ones():
-    with pytest.raises(ConfigError, match='auto, chainer, onednn'):
+@pytest.fixture
+def no_gpu():
+    """Skips a test on a machine with a GPU that cuDNN can use."""
+    if backends.name_on('@cupy:0') == 'cudnn':
+        pytest.skip('here is a GPU')
+
+
+@pytest.mark.usefixtures('no_gpu')
+class TestWithoutGPU:
+    def test_asking_for_cudnn_is_an_error_with_the_reason(self):
+        with pytest.raises(ConfigError, match='the backend cudnn cannot be used') as raised:
+            backends.use('cudnn')
+        assert raised.value.seen
+        assert cudnn_plans.WHEEL in raised.value.fix
+
+    def test_a_gpu_would_get_chainers_functions_and_the_description_says_why(self):
+        assert backends.name_on('@cupy:0') == 'chainer'
+        assert backends.describe('@cupy:0').startswith("chainer (Chainer's own functions; ")
+
+    def test_float16_is_refused(self):
+        for backend in (None, 'onednn', 'chainer'):
+            with pytest.raises(ConfigError, match='float16 cannot be used here') as raised:
+                backends.check_precision('float16', backend)
+            assert 'only cudnn, on a GPU, has it' in raised.value.seen
+
+
+@pytest.mark.usefixtures('cudnn_on_cpu')
+class TestWithCuDNN:
+    def test_float32_and_float16_arrays_of_cupy_go_to_cudnn(self):
+        assert backends.name_for(image, image.astype(np.float16)) == 'cudnn'
+        assert backends.of(chainer.Variable(image)) is cudnn
+        backends.check_precision('float16')
+
+    def test_arrays_of_another_type_go_to_chainer(self):
+        assert backends.name_for(image.astype(np.float64)) == 'chainer'
+        assert backends.of(image, image.astype(np.int32)) is None
+
+    def test_chainer_can_be_forced(self):
+        backends.use('chainer')
+        assert backends.of(image) is None
+        assert backends.name_on('@cupy:0') == 'chainer'
+
+    @pytest.mark.usefixtures('onednn_loaded')
+    def test_each_kind_of_array_has_its_backend(self, monkeypatch):
+        backends.use('auto')
+        monkeypatch.setattr('cupy.ndarray', type('ndarray', (np.ndarray,), {}))
+        assert backends.name_on('@numpy') == backends.name_for(image) == 'onednn'
+        assert backends.name_on('@cupy:0') == 'cudnn'
+
+
+def test_an_unknown_backend_or_precision_is_an_error_that_lists_the_known_ones():
+    with pytest.raises(ConfigError, match='auto, chainer, onednn, cudnn'):
         backends.use('cuda')
+    with pytest.raises(ConfigError, match='float32, strict_float32, bfloat16, float16'):
+        backends.check_precision('float8')
+
+
+def test_strict_float32_is_there_for_every_backend():
+    for backend in (None, 'onednn', 'cudnn', 'chainer'):
+        backends.check_precision('strict_float32', backend)

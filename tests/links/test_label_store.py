@@ -49,6 +49,29 @@ def test_images_of_the_next_epoch_that_close_a_batch_replace_their_own_oldest_ou
     np.testing.assert_allclose(store.y[2:], (first + second)[2:] / 2, atol=1e-6)
 
 
+@pytest.mark.parametrize('window', [1, 2])
+def test_an_image_that_a_batch_holds_twice_keeps_what_a_loop_would_write_last(window):
+    index, turn = np.array([3, 0, 1, 3]), np.array([4, 4, 4, 5])
+    store, f = LabelStore(np.zeros(N, int), C, window), outputs(np.random.default_rng(0), 4)
+    store.record(f, index, turn)
+    expected = np.zeros((window, N, C))
+    for i, image in enumerate(index):
+        expected[turn[i] % window, image] = f[i]
+    np.testing.assert_array_equal(store.history, expected)
+
+
+@pytest.mark.parametrize('window', [0, 1, 3])
+def test_outputs_of_all_images_at_once_are_recorded_as_those_of_their_batches(window):
+    rng = np.random.default_rng(0)
+    at_once, by_batch = (LabelStore(np.zeros(N, int), C, window) for _ in range(2))
+    for turn in range(4):
+        f = outputs(rng)
+        at_once.record_all(f, turn)
+        for index in np.array_split(rng.permutation(N), 2):
+            by_batch.record(f[index], index, np.full(len(index), turn))
+    np.testing.assert_array_equal(at_once.history, by_batch.history)
+
+
 def test_hard_labels_keep_only_the_most_likely_class():
     f = np.array([[0.2, 0.5, 0.3], [0.6, 0.3, 0.1]], 'f')
     store = LabelStore(np.array([0, 1]), C, window=1)

@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 from chainer_jo import backends
 from chainer_jo.backends import onednn
 from chainer_jo.errors import ConfigError
-from chainer_jo.functions.bfloat16 import in_bfloat16
+from chainer_jo.functions.low_precision import in_low_precision
 from chainer_jo.links.preact_resnet import PreActResNet
 
 EPS = 2.0**-8  # of bfloat16
@@ -293,7 +293,7 @@ class TestRefusal:
     @pytest.mark.usefixtures('bfloat16')
     def test_arrays_that_onednn_does_not_take_are_refused(self):
         with pytest.raises(ConfigError, match='bfloat16 cannot be used here'):
-            in_bfloat16(lambda x: x, np.zeros((1, 1, 2, 2), np.float64), ())
+            in_low_precision('bfloat16', lambda x: x, np.zeros((1, 1, 2, 2), np.float64), ())
 
     @pytest.mark.usefixtures('onednn_loaded')
     def test_a_processor_without_it_is_an_error_that_says_so_before_anything_is_written(

@@ -1,0 +1,312 @@
+"""Convolution by cuDNN, and all else that a net needs by own kernels, of CuPy arrays.
+
+The functions are those of :mod:`~chainer_jo.backends.onednn`, and so is the layout: every image
+array has the shape ``(N, C, H, W)``, the type float32 or float16, and lies channel-last in memory;
+arguments in another layout are copied first. Weights, ``(O, I, kh, kw)``, do so too; they,
+statistics and the gradients of both are always float32. Nothing here waits for the GPU or calls
+cuBLAS, so a captured stream can record it once every function has run before on the same shapes.
+
+Gradients of float16 images are stored ``SCALE`` times as large, so that small ones do not vanish:
+they become so in :func:`average_gradient`, and those of parameters come out at their own size.
+"""
+
+import math
+import sys
+
+import chainer
+import numpy as np
+
+from chainer_jo.backends import cudnn_plans, kernels
+from chainer_jo.backends.cudnn_plans import Convolution, describe
+from chainer_jo.backends.kernels import THREADS
+from chainer_jo.backends.onednn import output_shape
+
+__all__ = ['describe', 'output_shape']
+
+FLOAT16, FLOAT32 = np.dtype(np.float16), np.dtype(np.float32)
+# Of the gradients of images. The mean over a batch of 128 and an average over 64 pixels leave some
+# 1e-5 of them, where float16 has two digits; the largest, times 1024, is far below its 65504.
+SCALE = {FLOAT32: 1, FLOAT16: 1024}
+_TYPE_NAMES = {FLOAT32: 'float', FLOAT16: '__half'}
+# A reduction's first kernel makes at most this many parts: four blocks for each of 132 processors.
+_PARTS = 528
+_ROWS_OF_A_THREAD = 4
+
+
+def load():
+    """Loads CuPy, the front end and cuDNN.
+
+    Raises:
+        OSError: One of them or a GPU is missing; the message says which.
+    """
+    try:
+        import cupy
+    except ImportError as error:
+        raise OSError(f'CuPy is not installed ({error})') from error
+    try:
+        cupy.cuda.runtime.getDeviceCount()
+    except cupy.cuda.runtime.CUDARuntimeError as error:
+        raise OSError(str(error)) from error
+    cudnn_plans.load()
+
+
+def takes(array):
+    """Says whether this is an array of CuPy of a type that is computed here."""
+    # Whoever holds a CuPy array has imported CuPy.
+    cupy = sys.modules.get('cupy')
+    return cupy is not None and isinstance(array, cupy.ndarray) and array.dtype in SCALE
+
+
+def _empty(shape, dtype=FLOAT32):
+    import cupy
+
+    return cupy.empty(shape, dtype)
+
+
+def _empty_images(shape, dtype=FLOAT32):
+    n, c, h, w = shape
+    return _empty((n, h, w, c), dtype).transpose(0, 3, 1, 2)
+
+
+def _lies_channel_last(x):
+    return x.ndim == 4 and x.transpose(0, 2, 3, 1).flags.c_contiguous
+
+
+def _channel_last(x):
+    return x if _lies_channel_last(x) else convert(x, x.dtype)
+
+
+def _contiguous(*arrays, dtype=FLOAT32):
+    import cupy
+
+    return (cupy.ascontiguousarray(array, dtype) for array in arrays)
+
+
+def _launch(name, entry, grid, block, *arguments, **macros):
+    """Runs a kernel on the current stream; Python's numbers become int and float."""
+    kinds = {int: np.int32, float: np.float32}
+    arguments = tuple(kinds.get(type(value), lambda v: v)(value) for value in arguments)
+    kernels.function(name, entry, **macros)(grid, block, arguments)
+
+
+def _launch_flat(name, entry, size, *arguments, **macros):
+    """Runs a kernel with a thread for each of ``size`` numbers."""
+    _launch(name, entry, (math.ceil(size / THREADS),), (THREADS,), *arguments, **macros)
+
+
+class _Rows:
+    """How kernels of ``channel_last.cuh`` go over images: rows of packs of channels."""
+
+    def __init__(self, x):
+        n, c, h, w = x.shape
+        vector = 1 if c % 4 else 4
+        self.rows, self.columns = n * h * w, c // vector
+        self.macros = {'HALF': int(x.dtype == FLOAT16), 'VEC': vector, 'THREADS': THREADS}
+        width = min(self.columns, THREADS)
+        self.block = (width, 1 << int(math.log2(THREADS // width)))
+        self._groups = math.ceil(self.columns / width)
+
+    def grid(self, x):
+        return (x, self._groups)
+
+    def parts(self):
+        """Returns the rows of a part of a reduction, and the number of parts."""
+        least = self.block[1] * _ROWS_OF_A_THREAD
+        chunk = max(least, math.ceil(self.rows / _PARTS))
+        return chunk, math.ceil(self.rows / chunk)
+
+    def launch(self, name, entry, x, *arguments):
+        """Runs a kernel with ``x`` blocks for each group of columns."""
+        _launch(name, entry, self.grid(x), self.block, *arguments, **self.macros)
+
+    def launch_over(self, name, entry, *arguments):
+        """Runs a kernel that goes over all rows."""
+        blocks = math.ceil(self.rows / (self.block[1] * _ROWS_OF_A_THREAD))
+        self.launch(name, entry, blocks, *arguments, self.rows, self.columns)
+
+    def reduce(self, name, entry, numbers, *arguments):
+        """Runs a reduction's first kernel; returns its parts, of ``numbers`` a column each."""
+        chunk, parts = self.parts()
+        partial = _empty((parts, self.columns, numbers(self.macros['VEC'])))
+        self.launch(name, entry, parts, *arguments, partial, self.rows, self.columns, chunk)
+        return partial
+
+    def finish(self, name, entry, partial, *arguments):
+        """Runs a reduction's second kernel, a block for each column."""
+        arguments = (partial, len(partial), self.columns, *arguments)
+        _launch(name, entry, (self.columns,), (THREADS,), *arguments, **self.macros)
+
+
+def convert(x, dtype, factor=1.0):
+    """Returns ``x`` times ``factor``, channel-last, as float32 or float16, rounded to nearest."""
+    if x.dtype == dtype and factor == 1 and _lies_channel_last(x):
+        return x
+    y = _empty_images(x.shape, dtype)
+    _, c, h, w = x.shape
+    strides = (x.strides[axis] // x.itemsize for axis in (0, 2, 3, 1))
+    macros = {'SOURCE': _TYPE_NAMES[x.dtype], 'TARGET': _TYPE_NAMES[y.dtype]}
+    macros['HALF'] = int('__half' in macros.values())
+    arguments = (x, y, float(factor), x.size, h, w, c, *strides)
+    _launch_flat('copy', 'copy', x.size, *arguments, **macros)
+    return y
+
+
+def convert_gradient(gx, dtype):
+    """Returns the gradient of an image, or of weights, as another type and at its scale."""
+    return convert(gx, dtype, SCALE[np.dtype(dtype)] / SCALE[gx.dtype])
+
+
+def weights(W, dtype):
+    """Returns weights as the convolutions of images of a type take them, to be used twice."""
+    return convert(W, dtype)
+
+
+def _convolve(operation, x_shape, W_shape, stride, pad, first, second, result):
+    shapes = (x_shape, W_shape, output_shape(x_shape, W_shape, stride, pad))
+    tensor_cores = chainer.config.use_cudnn_tensor_core != 'never'
+    key = (operation, result.dtype.name, *shapes, stride, pad, tensor_cores)
+    cudnn_plans.run(Convolution(*key), first, second, result)
+    return result
+
+
+def convolution(x, W, stride, pad, residual=None):
+    """Returns the convolution of ``x``, plus ``residual`` (of the result's shape) if given.
+
+    Here and in the gradients, float32 factors are rounded to TF32, unless
+    ``chainer.config.use_cudnn_tensor_core`` is ``'never'``.
+    """
+    y = _empty_images(output_shape(x.shape, W.shape, stride, pad), x.dtype)
+    arguments = (_channel_last(x), weights(W, x.dtype), y)
+    _convolve('forward', x.shape, W.shape, stride, pad, *arguments)
+    return y if residual is None else add(y, residual, out=y)
+
+
+def convolution_gradient_x(x_shape, W, gy, stride, pad):
+    """Returns the gradient of a convolution's input, of shape ``x_shape``."""
+    arguments = (weights(W, gy.dtype), _channel_last(gy), _empty_images(x_shape, gy.dtype))
+    return _convolve('gradient_x', x_shape, W.shape, stride, pad, *arguments)
+
+
+def convolution_gradient_W(x, W_shape, gy, stride, pad):
+    """Returns the gradient of a convolution's weights, of shape ``W_shape``."""
+    arguments = (_channel_last(x), _channel_last(gy), _empty_images(W_shape, x.dtype))
+    gW = _convolve('gradient_W', x.shape, W_shape, stride, pad, *arguments)
+    return convert_gradient(gW, FLOAT32)
+
+
+_BN = 'batch_normalization_relu'
+
+
+def normalize_relu(x, gamma, beta, eps, running=None):
+    """Returns ``relu(gamma * (x - mean) / sqrt(variance + eps) + beta)`` over the batch.
+
+    Args:
+        running (tuple): None, or ``(mean, variance, decay)``: contiguous arrays that move towards
+            the batch's mean and unbiased variance, and how much of them stays.
+
+    Returns:
+        tuple: The result; mean and (biased) variance of each channel; what
+        :func:`normalize_relu_gradients` needs for the signs.
+    """
+    x = _channel_last(x)
+    rows, (mean, variance) = _Rows(x), _empty((2, x.shape[1]))
+    moving = running or (np.uint64(0), np.uint64(0), 0.0)
+    partial = rows.reduce(_BN, 'statistics', lambda vector: 1 + 2 * vector, x)
+    rows.finish(_BN, 'finish_statistics', partial, mean, variance, *moving)
+    y, signs = normalize_relu_fixed(x, gamma, beta, mean, variance, eps, True)
+    return y, mean, variance, signs
+
+
+def normalize_relu_fixed(x, gamma, beta, mean, variance, eps, keep_signs):
+    """Normalises by given statistics. Returns the result and the signs, or None."""
+    x, y = _channel_last(x), _empty_images(x.shape, x.dtype)
+    parameters = (*_contiguous(gamma, beta, mean, variance), float(eps))
+    _Rows(x).launch_over(_BN, 'normalize', x, *parameters, y)
+    # The signs are computed again from x, which costs nothing; beta is what is missing for that.
+    return y, beta if keep_signs else None
+
+
+def normalize_relu_gradients(x, gamma, mean, variance, signs, gy, eps, fixed):
+    """Returns the gradients of ``x``, ``gamma`` and ``beta``.
+
+    ``fixed`` says that the statistics are constants, not those of ``x``.
+    """
+    x, gy, gx = _channel_last(x), _channel_last(gy), _empty_images(x.shape, x.dtype)
+    rows, (ggamma, gbeta) = _Rows(x), _empty((2, x.shape[1]))
+    given = (x, gy, *_contiguous(gamma, signs, mean, variance), float(eps))
+    partial = rows.reduce(_BN, 'gradient_sums', lambda vector: 2 * vector, *given)
+    scale = SCALE[x.dtype]
+    rows.finish(_BN, 'finish_gradient_sums', partial, ggamma, gbeta, 1 / scale)
+    share = 0.0 if fixed else scale / rows.rows
+    rows.launch_over(_BN, 'gradient_x', *given, ggamma, gbeta, share, gx)
+    return gx, ggamma, gbeta
+
+
+def average(x):
+    """Returns the average of each channel of each image, ``(N, C)``, float32."""
+    x, y = _channel_last(x), _empty(x.shape[:2])
+    rows = _Rows(x)
+    rows.launch('pooling', 'average', len(x), x, y, math.prod(x.shape[2:]), rows.columns)
+    return y
+
+
+def average_gradient(x_shape, dtype, gy):
+    """Returns the gradient of :func:`average`'s argument from ``gy``, ``(N, C)``, float32."""
+    (gy,), gx = _contiguous(gy), _empty_images(x_shape, dtype)
+    rows, pixels = _Rows(gx), math.prod(x_shape[2:])
+    arguments = (gy, gx, SCALE[gx.dtype] / pixels, pixels, rows.columns)
+    rows.launch('pooling', 'average_gradient', len(gx), *arguments)
+    return gx
+
+
+def add(x, y, out=None):
+    """Returns the sum of two images; ``out`` may be ``x``, if it is a result of this module."""
+    out = _empty_images(x.shape, x.dtype) if out is None else out
+    vector = 1 if x.size % 4 else 4
+    macros = {'HALF': int(x.dtype == FLOAT16), 'VEC': vector}
+    arguments = (_channel_last(x), _channel_last(y), out, x.size // vector)
+    _launch_flat('elementwise', 'add', x.size // vector, *arguments, **macros)
+    return out
+
+
+def accumulate(gx, other, gy):
+    """Returns the sum of two gradients: in place, unless the first is ``gy``, others' too."""
+    if _lies_channel_last(gx):
+        return add(gx, other, None if gx is gy else gx)
+    return gx + other
+
+
+def linear(x, W, b):
+    """Returns ``x W' + b``, ``(N, O)``, of ``x`` ``(N, I)`` and ``W`` ``(O, I)``, all float32."""
+    y, sizes = _empty((len(x), len(W))), (len(x), *W.shape[::-1])
+    _launch_flat('linear', 'linear', y.size, *_contiguous(x, W, b), y, *sizes)
+    return y
+
+
+def linear_gradient_x(W, gy):
+    """Returns the gradient of :func:`linear`'s ``x``, ``(N, I)``."""
+    gx, sizes = _empty((len(gy), W.shape[1])), (len(gy), *W.shape[::-1])
+    _launch_flat('linear', 'gradient_x', gx.size, *_contiguous(W, gy), gx, *sizes)
+    return gx
+
+
+def linear_gradient_W(x, gy):
+    """Returns the gradients of :func:`linear`'s ``W`` and ``b``."""
+    (n, i), o = x.shape, gy.shape[1]
+    gW, gb = _empty((o, i)), _empty(o)
+    _launch_flat('linear', 'gradient_W', o * (i + 1), *_contiguous(x, gy), gW, gb, n, i, o)
+    return gW, gb
+
+
+def augment(images, mean, index, offsets, flips, pad):
+    """Does what :func:`chainer_jo.datasets.augment.augment` does, in one kernel.
+
+    The result lies channel-last.
+    """
+    _, c, h, w = images.shape
+    x = _empty_images((len(index), c, h, w))
+    (images,) = _contiguous(images, dtype=np.uint8)
+    choices = (*_contiguous(index, offsets, dtype=np.int32), *_contiguous(flips, dtype=bool))
+    arguments = (images, *_contiguous(mean), *choices, x, x.size, c, h, w, pad)
+    _launch_flat('augment', 'augment', x.size, *arguments)
+    return x

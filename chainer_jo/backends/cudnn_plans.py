@@ -1,0 +1,175 @@
+"""cuDNN's plans for convolutions: found once, kept, run on raw memory.
+
+A plan is made for a GPU, or for the description of one (:func:`build` needs no GPU then). Only
+deterministic ones are taken: results are the same bit for bit on every run.
+"""
+
+import functools
+import threading
+import typing
+
+import numpy as np
+
+from chainer_jo.errors import ChainerJoError
+
+WHEEL = 'nvidia-cudnn-frontend==1.23.0'
+FIRST, SECOND, RESULT = 1, 2, 3  # the names of a plan's arrays
+_local = threading.local()
+
+
+class Convolution(typing.NamedTuple):
+    """What one plan computes, for images and weights that lie channel-last.
+
+    Attributes:
+        operation (str): ``'forward'`` takes x and W, ``'gradient_x'`` takes W and gy,
+            ``'gradient_W'`` takes x and gy.
+        dtype (str): ``'float32'`` or ``'float16'``, of all three arrays; sums are float32.
+        x_shape, W_shape, y_shape (tuple): ``(N, I, H, W)``, ``(O, I, kh, kw)``, ``(N, O, ...)``.
+        stride, pad (int): The same both ways.
+        tensor_cores (bool): Whether float32 factors may be rounded to TF32.
+    """
+
+    operation: str
+    dtype: str
+    x_shape: tuple
+    W_shape: tuple
+    y_shape: tuple
+    stride: int
+    pad: int
+    tensor_cores: bool
+
+
+@functools.cache
+def load():
+    """Loads the front end and cuDNN.
+
+    Raises:
+        OSError: One is missing or too old; the message says which.
+    """
+    try:
+        import cudnn
+
+        version = cudnn.backend_version()
+    except (ImportError, OSError, RuntimeError) as error:
+        raise OSError(f'{WHEEL.partition("=")[0]} cannot be loaded ({error})') from error
+    if version < 90000:
+        raise OSError(f'cuDNN is version {version}, and 90000 or newer is needed')
+    return cudnn
+
+
+def describe():
+    """Returns the versions in a few words. Raises as :func:`load`."""
+    cudnn = load()
+    version = cudnn.backend_version()
+    parts = (version // 10000, version // 100 % 100, version % 100)
+    return f'cuDNN {".".join(map(str, parts))}, front end {cudnn.__version__}'
+
+
+def build(convolution, **device):
+    """Returns the front end's graph of a :class:`Convolution`, with the plan that cuDNN likes best.
+
+    Args:
+        device: ``handle=``, or ``device_property=`` for a GPU that is not there.
+
+    Raises:
+        ChainerJoError: cuDNN has no plan.
+    """
+    cudnn = load()
+    try:
+        graph = _graph(cudnn, convolution, device)
+        graph.validate()
+        graph.build_operation_graph()
+        graph.create_execution_plans([cudnn.heur_mode.A, cudnn.heur_mode.FALLBACK])
+        graph.deselect_numeric_notes(_unwanted(cudnn, convolution))
+        graph.check_support()
+        graph.build_plans()
+    except (RuntimeError, cudnn.cudnnGraphNotSupportedError) as error:
+        raise ChainerJoError(
+            f'cuDNN cannot compute {convolution}', seen=str(error), fix='use --backend chainer'
+        ) from error
+    return graph
+
+
+def _graph(cudnn, convolution, device):
+    types = {'float32': cudnn.data_type.FLOAT, 'float16': cudnn.data_type.HALF}
+    dtype = types[convolution.dtype]
+    graph = cudnn.pygraph(
+        io_data_type=dtype,
+        intermediate_data_type=cudnn.data_type.FLOAT,
+        compute_data_type=cudnn.data_type.FLOAT,
+        **device,
+    )
+
+    def tensor(shape, name):
+        made = graph.tensor(dim=list(shape), stride=_strides(shape), data_type=dtype)
+        return made.set_uid(name)
+
+    _, _, x, W, y, stride, pad, _ = convolution
+    window = {'stride': [stride] * 2, 'padding': [pad] * 2, 'dilation': [1, 1]}
+    if convolution.operation == 'forward':
+        shape = y
+        result = graph.conv_fprop(image=tensor(x, FIRST), weight=tensor(W, SECOND), **window)
+    elif convolution.operation == 'gradient_x':
+        shape = x
+        result = graph.conv_dgrad(filter=tensor(W, FIRST), loss=tensor(y, SECOND), **window)
+    else:
+        shape = W
+        result = graph.conv_wgrad(image=tensor(x, FIRST), loss=tensor(y, SECOND), **window)
+    result.set_output(True).set_data_type(dtype).set_dim(list(shape))
+    result.set_stride(_strides(shape)).set_uid(RESULT)
+    return graph
+
+
+def _strides(shape):
+    _, c, h, w = shape
+    return [c * h * w, 1, c * w, c]
+
+
+def _unwanted(cudnn, convolution):
+    notes = [cudnn.numerical_note.NONDETERMINISTIC]
+    if convolution.dtype == 'float32' and not convolution.tensor_cores:
+        notes.append(cudnn.numerical_note.TENSOR_CORE)
+    return notes
+
+
+class _Device:
+    """A thread's handle for one GPU, with its plans and their working memory.
+
+    Each plan keeps an array of its own: a captured graph remembers its address.
+    """
+
+    def __init__(self):
+        self.handle = load().create_handle()
+        self._plans = {}
+
+    def plan(self, convolution):
+        import cupy
+
+        if convolution not in self._plans:
+            graph = build(convolution, handle=self.handle)
+            memory = cupy.empty(max(1, graph.get_workspace_size()), np.uint8)
+            self._plans[convolution] = graph, memory
+        return self._plans[convolution]
+
+
+def _device(number):
+    if not hasattr(_local, 'devices'):
+        _local.devices = {}
+    if number not in _local.devices:
+        _local.devices[number] = _Device()
+    return _local.devices[number]
+
+
+def run(convolution, first, second, result):
+    """Computes a :class:`Convolution` of CuPy arrays on the current stream.
+
+    The plan is found at the first call, which must not be part of a captured graph.
+    """
+    import cupy
+
+    device = _device(first.device.id)
+    graph, memory = device.plan(convolution)
+    load().set_stream(handle=device.handle, stream=cupy.cuda.get_current_stream().ptr)
+    # Raw pointers: an exchange of arrays would order streams in its own way.
+    pointers = {FIRST: first.data.ptr, SECOND: second.data.ptr, RESULT: result.data.ptr}
+    graph.execute(pointers, memory.data.ptr, handle=device.handle)

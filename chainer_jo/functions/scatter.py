@@ -1,0 +1,40 @@
+"""Writing a batch's rows into an array in which an image has one place.
+
+The batch that closes an epoch may hold an image a second time (D-35), and a GPU writes in no order.
+So equal places are given equal values, worked out before. The functions take NumPy and CuPy arrays.
+"""
+
+from chainer import backend
+
+
+def put(array, index, values):
+    """Does ``array[index] = values``; where an index comes again, the last value stays.
+
+    Args:
+        array (array): ``(N, ...)``, written in place.
+        index (array): ``(B,)``, integers in ``[0, N)``.
+        values (array): ``(B, ...)``.
+    """
+    array[index] = values[_first_and_last(index)[1]]
+
+
+def add(array, index, values):
+    """Does ``array[index] += values``; where an index comes twice, both values are added in order.
+
+    Args:
+        array (array): ``(N, ...)``, written in place.
+        index (array): ``(B,)``, integers in ``[0, N)``, each at most twice.
+        values (array): ``(B, ...)``.
+    """
+    xp = backend.get_array_module(array)
+    first, last = _first_and_last(index)
+    once = array[index] + values[first]
+    comes_again = (first != last).reshape(-1, *(1,) * (array.ndim - 1))
+    array[index] = xp.where(comes_again, once + values[last], once)
+
+
+def _first_and_last(index):
+    """Where in ``index`` each of its values comes first, and where last; ``(B,)`` both."""
+    xp = backend.get_array_module(index)
+    same = index[:, None] == index
+    return same.argmax(axis=1), (same * xp.arange(len(index))).argmax(axis=1)
