@@ -13,14 +13,19 @@ Differs    One-hot labels and no clean ones: 100 states, all sums exact. Vahdat'
            y alone, which b already is. p_aux is Bayes' rule on the true T ("oracle", as for
            `forward`) or keeps the noisy label with probability 1 - epsilon ("prior");
            `cnn_crf_estimated` takes an estimated T. alpha and schedule are ours.
+Measured   Quick preset, symmetric 70 % (results/quick_all_systems), `last`: 31.80, below cross
+           entropy's 36.50, though 63.15 at its best epoch. The exact likelihood of the noisy labels
+           can be raised by memorising them, and W and b, which are learned, do not prevent it. With
+           Gibbs chains in its place, negative_phase = "pcd", it is 72.40.
 """
 
 import chainer
 import chainer.functions as F
 import numpy as np
 
-from chainer_jo.functions import crf
+from chainer_jo.functions import crf, scatter
 from chainer_jo.functions.loss_correction import TINY
+from chainer_jo.functions.product import product
 from chainer_jo.methods.base import Method
 
 
@@ -65,7 +70,8 @@ class CnnCrf(Method):
     def train(self, batch):
         a, pair = self.net(batch.x), self.pair
         s = crf.clamped_scores(a, pair, batch.y)
-        q = crf.e_step(s.array, batch.y @ self.log_auxiliary.T, self.alpha)
+        log_auxiliary = product(batch.y, self.log_auxiliary, transposed=True).array
+        q = crf.e_step(s.array, log_auxiliary, self.alpha)
         clean = crf.clean_scores(a, pair)
         if self.hyper.negative_phase == 'pcd':
             negative = self.score_of_chains(a, pair, batch.index)
@@ -78,12 +84,9 @@ class CnnCrf(Method):
 
         Its gradient is an estimate of that of ``log Z``; its value is not.
         """
-        xp, one_hot = self.xp, self.xp.eye(len(pair), dtype='f')
+        one_hot = self.xp.eye(len(pair), dtype='f')
         y_hat, y = crf.gibbs_sweep(a.array, pair.array, self.chain[index], self.uniform[index])
-        # The batch that closes an epoch may hold an image twice: the later one counts, so that the
-        # result does not depend on which write comes last.
-        latest = ((index[:, None] == index) * xp.arange(len(index))).argmax(axis=1)
-        self.chain[index] = y[latest]
+        scatter.put(self.chain, index, y)
         return F.sum(one_hot[y_hat] * crf.clamped_scores(a, pair, one_hot[y]))
 
     def end_epoch(self, epoch, probe):

@@ -18,7 +18,7 @@ class EstimatedTransition(Method):
 
     def __init__(self, net, noisy_labels, n_class, stages, transition):
         super().__init__(net, noisy_labels, n_class, stages, np.eye(n_class))
-        self.add_persistent('best_accuracy', -1.0)
+        self.add_persistent('best_accuracy', np.full((), -1.0))
 
     def estimate(self, batch):
         log_f = F.log_softmax(self.net(batch.x))
@@ -28,5 +28,5 @@ class EstimatedTransition(Method):
         if self.stage != 'estimate':
             super().end_epoch(epoch, probe)
         elif probe.validation_accuracy > self.best_accuracy:
-            self.best_accuracy = probe.validation_accuracy
+            self.best_accuracy[...] = probe.validation_accuracy
             self.know(estimate_transition(probe.outputs(), self.hyper.drop))

@@ -19,6 +19,7 @@ import chainer.functions as F
 import numpy as np
 
 from chainer_jo.functions.losses import cross_entropy
+from chainer_jo.functions.product import product
 from chainer_jo.methods.base import Method
 
 
@@ -45,5 +46,5 @@ class NoiseAdaptation(Method):
     def adapt(self, batch):
         log_f, Q = self.log_f(batch.x), self.Q()
         trace = F.sum(Q * self.xp.eye(self.n_class, dtype='f'))
-        log_noisy = F.log(F.matmul(F.exp(log_f), Q))
+        log_noisy = F.log(product(F.exp(log_f), Q))
         return cross_entropy(batch.y, log_noisy) + self.hyper.penalty * trace, log_f

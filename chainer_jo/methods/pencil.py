@@ -19,6 +19,7 @@ import chainer
 import chainer.functions as F
 import numpy as np
 
+from chainer_jo.functions import scatter
 from chainer_jo.functions.losses import cross_entropy, entropy
 from chainer_jo.methods.base import Method
 
@@ -59,8 +60,7 @@ class Pencil(Method):
 
     def after_backward(self, batch):
         if self.stage == 'correct':
-            # The batch that closes an epoch may hold an image twice; then both its steps count.
-            self.xp.add.at(self.labels.logits, batch.index, -self.lam * self.yt.grad)
+            scatter.add(self.labels.logits, batch.index, -self.lam * self.yt.grad)
 
     def end_epoch(self, epoch, probe):
         if self.stage == 'correct':

@@ -130,6 +130,15 @@ class LocalSweep:
         return code, said[0]
 
 
+def default_jobs(device):
+    """Returns how many trials run side by side unless one says.
+
+    Args:
+        device (str): Chainer's name of it: one a core on a CPU, and one on a GPU.
+    """
+    return 1 if device.startswith('@cupy') else cores()
+
+
 def cores():
     """Returns the number of processor cores this process may use."""
     if hasattr(os, 'sched_getaffinity'):

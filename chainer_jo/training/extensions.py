@@ -11,7 +11,7 @@ from chainer.serializers import DictionarySerializer
 from chainer_jo import store
 from chainer_jo.datasets.streams import rng
 from chainer_jo.errors import DivergedError
-from chainer_jo.training import evaluation
+from chainer_jo.training import evaluation, state
 
 
 def epoch_end(trainer):
@@ -57,7 +57,7 @@ class CorrectLabels(training.Extension):
         method = updater.method
         probe = Probe(updater, trainer.observation['validation/main/accuracy'])
         if getattr(method.hyper, 'label_pass', 'train') == 'eval':
-            method.labels.record(probe.outputs(), slice(None), updater.epoch - 1)
+            method.labels.record_all(probe.outputs(), updater.epoch - 1)
         method.end_epoch(updater.epoch, probe)
         hits = method.labels.y.argmax(axis=1) == updater.data.true_labels
         chainer.report({'label_accuracy': float(hits.mean())})
@@ -90,19 +90,30 @@ class Guard(training.Extension):
     priority = 200
 
     def __call__(self, trainer):
-        finite_state(trainer.updater)
+        require_finite(trainer.updater)
 
 
 def finite_state(updater):
     """Returns all that a snapshot must hold of an updater: a dict of arrays on the host.
 
     Raises:
-        DivergedError: The epoch's loss so far, a weight, a statistic or a label is not finite.
+        DivergedError: See :func:`require_finite`.
     """
+    require_finite(updater)
     serializer = DictionarySerializer()
     updater.serialize(serializer)
-    arrays = {name: np.asarray(value) for name, value in serializer.target.items()}
-    bad = sorted(name for name in arrays if not _finite(arrays[name]))
+    return {name: np.asarray(value) for name, value in serializer.target.items()}
+
+
+def require_finite(updater):
+    """Checks on the device, and asks it once.
+
+    Raises:
+        DivergedError: The epoch's loss so far, a weight, a statistic or a label is not finite.
+    """
+    xp, arrays = updater.method.xp, state.arrays(updater, 'f')
+    finite = xp.stack([xp.isfinite(array).all() for array in arrays.values()]).tolist()
+    bad = sorted(name for name, all_are in zip(arrays, finite, strict=True) if not all_are)
     if bad:
         raise DivergedError(
             'training diverged: ' + ('the loss' if 'sums' in bad else bad[0]) + ' is not finite',
@@ -110,11 +121,6 @@ def finite_state(updater):
             f'learning rate {updater.optimizer.lr:g}',
             fix='lower the learning rate of this stage with --set; snapshots are from before',
         )
-    return arrays
-
-
-def _finite(array):
-    return array.dtype.kind != 'f' or bool(np.isfinite(array).all())
 
 
 class Schedule(training.Extension):

@@ -32,14 +32,21 @@ class EpochTables:
     partner: Any = None
     lam: Any = None
 
+    def _drawn(self):
+        tables = {field.name: getattr(self, field.name) for field in fields(self)}
+        return {name: table for name, table in tables.items() if table is not None}
+
     def to_device(self, device):
         """Returns the tables as arrays on a ``chainer.Device``."""
-        return EpochTables(
-            *(
-                None if table is None else device.send(table)
-                for table in (getattr(self, field.name) for field in fields(self))
-            )
-        )
+        return EpochTables(**{name: device.send(table) for name, table in self._drawn().items()})
+
+    def copy_row(self, s, row=None):
+        """Returns a copy of row ``s`` of every table, in the arrays of an earlier one if given."""
+        if row is None:
+            return EpochTables(**{name: t[s, ...].copy() for name, t in self._drawn().items()})
+        for name, table in self._drawn().items():
+            getattr(row, name)[...] = table[s]
+        return row
 
 
 def draw(seed, stage, epoch, n, common):

@@ -14,6 +14,7 @@ from chainer.serializers import DictionarySerializer
 
 import chainer_jo
 from chainer_jo import backends, datasets, methods, store
+from chainer_jo.backends.cuda_graph import CudaGraph
 from chainer_jo.datasets.label_files import save_noise
 from chainer_jo.datasets.streams import rng
 from chainer_jo.errors import ConfigError
@@ -39,7 +40,16 @@ class Observer:
     warn: object
 
 
-def run(config, out, observer, data=None, labels=None, device='@numpy', snapshot_seconds=60.0):
+def run(
+    config,
+    out,
+    observer,
+    data=None,
+    labels=None,
+    device='@numpy',
+    snapshot_seconds=60.0,
+    graph=True,
+):
     """Runs a trial, or the rest of it, and returns its result.
 
     Args:
@@ -50,6 +60,7 @@ def run(config, out, observer, data=None, labels=None, device='@numpy', snapshot
         labels (numpy.ndarray): Noisy labels for noise ``file``, ``(N,)``.
         device (str): Chainer's name of the device.
         snapshot_seconds (float): Least time between two snapshots.
+        graph (bool): Whether to capture the training steps as CUDA graphs where cuDNN computes.
 
     Returns:
         dict: The content of ``result.json``.
@@ -65,11 +76,12 @@ def run(config, out, observer, data=None, labels=None, device='@numpy', snapshot
         if done.exists():
             _remove_snapshots(folder)
             return store.read_json(done)
-        return _Trial(config, folder, observer, dataset, labels, device).run(snapshot_seconds)
+        trial = _Trial(config, folder, observer, dataset, labels, device, graph)
+        return trial.run(snapshot_seconds)
 
 
 class _Trial:
-    def __init__(self, config, folder, observer, dataset, labels, device):
+    def __init__(self, config, folder, observer, dataset, labels, device, graph=True):
         self.config, self.folder, self.observer = config, folder, observer
         self.started, self.clock = datetime.datetime.now(datetime.UTC), time.monotonic()
         self.dataset = dataset
@@ -82,6 +94,8 @@ class _Trial:
         self.wrong = float((noisy != host_data.true_labels).mean())
         self.device = chainer.get_device(device)
         self.device.use()
+        # Chainer's own functions call cuBLAS, which cannot be captured.
+        self.graph = graph and backends.name_on(device) == 'cudnn'
         self.method = methods.load(config.method)(
             self._net('init'),
             noisy,
@@ -131,7 +145,8 @@ class _Trial:
         settings = self.config.stages[stage]
         if arrays is None and settings.get('start') == 'fresh':
             self.method.net.copyparams(self._net(f'init/{stage}').to_device(self.device))
-        updater = updaters.create(self.method, self.data, self.config)
+        capture = CudaGraph if self.graph else None
+        updater = updaters.create(self.method, self.data, self.config, capture)
         if arrays is not None:
             snapshot.restore(updater, arrays)
         trainer = training.Trainer(
@@ -185,7 +200,7 @@ class _Trial:
             'last': _accuracies(rows[-1]),
             'label_accuracy': rows[-1]['label_accuracy'],
             'epochs': len(rows),
-            'environment': environment(self.device),
+            'environment': environment(self.device) | {'graph': self.graph},
             'digests': {
                 'model': store.digest(*(model[name] for name in sorted(model))),
                 'labels': store.digest(y),
@@ -226,7 +241,7 @@ def environment(device):
         'python': platform.python_version(),
         'numpy': np.__version__,
         'chainer': chainer.__version__,
-        'backend': backends.describe(),
+        'backend': backends.describe(device.name),
         'device': device.name,
         'machine': platform.machine(),
         'cores': os.cpu_count(),

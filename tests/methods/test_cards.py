@@ -1,3 +1,6 @@
+import json
+from pathlib import Path
+
 import pytest
 
 from chainer_jo import methods, paper
@@ -45,3 +48,20 @@ def test_the_card_of_an_unknown_method_names_the_nearest():
     with pytest.raises(ConfigError, match="unknown method 'tanka'") as error:
         methods.card('tanka')
     assert 'did you mean tanaka?' in error.value.fix
+
+
+RESULTS = Path(__file__).parents[2] / 'results' / 'quick_all_systems' / 'runs'
+
+
+def test_a_method_that_ends_below_cross_entropy_says_so_on_its_card():
+    results = [json.loads(path.read_text()) for path in RESULTS.glob('*/result.json')]
+    plain = {r['config']['method']: r for r in results if not r['config']['modified']}
+    assert set(plain) == set(paper.methods())
+    baseline = plain['cross_entropy']['last']['test_accuracy']
+    for result in results:
+        name, last = result['config']['method'], result['last']['test_accuracy']
+        measured = methods.card(name).partition('Measured')[2]
+        # A card with a measurement gives those of the method's other settings too.
+        if plain[name]['last']['test_accuracy'] < baseline:
+            assert f'{100 * last:.2f}' in measured
+            assert f'{100 * baseline:.2f}' in measured
