@@ -91,11 +91,16 @@ def parser():
     _add_sweep(run)
     _add_machine(run)
     _add_snapshots(run)
-    run.add_argument('--jobs', type=_positive, help='trials side by side (default: one a core)')
+    _add_graph(run)
+    run.add_argument(
+        '--jobs', type=_positive,
+        help='trials side by side (default: one a core; on a GPU one)',
+    )  # fmt: skip
     train = command('train', _train, 'runs one trial, or the rest of it')
     _add_trial(train)
     _add_machine(train)
     _add_snapshots(train)
+    _add_graph(train)
     _add_output(train)
     train.add_argument('--json', action='store_true', help='print a JSON row an epoch')
     report = command('report', _report, 'writes tables, figures and results/README.md')
@@ -124,7 +129,7 @@ def _positive(text):
 
 
 def _precision(text):
-    return {'bf16': 'bfloat16', 'fp32': 'float32'}.get(text, text)
+    return {'bf16': 'bfloat16', 'fp16': 'float16', 'fp32': 'float32'}.get(text, text)
 
 
 def _seconds(text):
@@ -169,8 +174,9 @@ def _add_settings(parser):
         help='override a setting, such as ours.fine_tune.a=1.0; marks the result as modified',
     )  # fmt: skip
     parser.add_argument(
-        '--precision', type=_precision, default='float32', choices=('float32', 'bfloat16'),
-        help='of the activations; bfloat16 (or bf16) is for processors that have it',
+        '--precision', type=_precision, default='float32', choices=config.PRECISIONS,
+        help='of the activations; float32 may use TF32 on a GPU, strict_float32 may not; '
+        'bfloat16 (or bf16) is for processors that have it, float16 (or fp16) for GPUs',
     )  # fmt: skip
 
 
@@ -190,6 +196,13 @@ def _add_snapshots(parser):
     )  # fmt: skip
 
 
+def _add_graph(parser):
+    parser.add_argument(
+        '--no-graph', action='store_true',
+        help='launch every kernel of a step by itself; on a GPU steps are captured as CUDA graphs',
+    )  # fmt: skip
+
+
 def _add_trial(parser):
     parser.add_argument('--dataset', required=True, help='cifar10 | fashion_mnist')
     parser.add_argument('--noise', required=True, help=' | '.join(config.NOISE_KINDS))
@@ -203,10 +216,15 @@ def _add_trial(parser):
 
 
 def _add_benchmark(parser):
-    parser.add_argument('--device', default='auto', help='auto | cpu (default: auto)')
+    parser.add_argument('--device', default='auto', help='auto | cpu | cuda:N (default: auto)')
     parser.add_argument(
-        '--steps', type=_positive, default=12, metavar='N', help='steps a system (default: 12)'
-    )
+        '--steps', type=_positive, default=12, metavar='N',
+        help='steps a system; on a GPU, turns of 50 steps (default: 12)',
+    )  # fmt: skip
+    parser.add_argument(
+        '--jobs', type=_listed(_positive), metavar='1,2,…',
+        help='instead: images a second in sum of so many trials side by side on the device',
+    )  # fmt: skip
     parser.add_argument(
         '--peer', metavar='PYTHON', help='interpreter that has PyTorch (default: .venv-peer)'
     )
@@ -263,20 +281,23 @@ def _run(options):
     from chainer_jo import backends
     from chainer_jo.console import TrialProgress, say
     from chainer_jo.sweep import local, plan
+    from chainer_jo.training import device
 
-    backends.use(options.backend)
-    backends.check_precision(options.precision)
+    chosen = device.choose(options.device, options.backend)
+    backends.check_precision(options.precision, backends.name_on(chosen))
     out = _out(options)
     cells = plan.cells(_trials(options), out)
     todo = [cell.config for cell in cells if cell.state != 'done']
-    _say_if_slow(options)
+    _say_if_slow(options, chosen)
     say(plan.summary(cells))
     progress = TrialProgress(len(cells), len(cells) - len(todo))
     machine = ['--out', str(out), '--device', options.device, '--backend', options.backend]
     machine += ['--snapshot-seconds', f'{options.snapshot_seconds:g}']
+    if options.no_graph:
+        machine += ['--no-graph']
     if options.data:
         machine += ['--data', options.data]
-    jobs = options.jobs or min(local.cores(), max(1, len(todo)))
+    jobs = options.jobs or min(local.default_jobs(chosen), max(1, len(todo)))
     with progress.shown():
         failures = local.LocalSweep(machine, jobs, _forward_to(progress)).run(todo)
     print(_write_report(options.table, options.preset, out).markdown)
@@ -307,13 +328,14 @@ def _train(options):
         options.preset, options.overrides, options.precision, labels_digest,
     )  # fmt: skip
     chosen = device.choose(options.device, options.backend)
-    backends.check_precision(options.precision)
-    _say_if_slow(options)
+    backends.check_precision(options.precision, backends.name_on(chosen))
+    _say_if_slow(options, chosen)
     out = _out(options)
     with _watching(described, options.json) as observer:
         result = trial.run(
-            described, out, observer, options.data, labels, chosen, options.snapshot_seconds
-        )
+            described, out, observer, options.data, labels, chosen, options.snapshot_seconds,
+            not options.no_graph,
+        )  # fmt: skip
     if options.json:
         print(json.dumps({'result': result}))
     else:
@@ -325,12 +347,13 @@ def _train(options):
     return 0
 
 
-def _say_if_slow(options):
+def _say_if_slow(options, device):
     from chainer_jo import backends
     from chainer_jo.console import say
 
-    if options.backend == 'auto' and backends.name_for() == 'chainer':
-        say(f'on the CPU: {backends.describe()}')
+    if options.backend == 'auto' and backends.name_on(device) == 'chainer':
+        place = 'CPU' if device == '@numpy' else 'GPU'
+        say(f'on the {place}: {backends.describe(device)}')
 
 
 def _read_labels(options):
@@ -431,11 +454,16 @@ def _benchmark(options):
         for answer in worker.serve(json.loads(options.worker), sys.stdin):
             print(json.dumps(answer), flush=True)
         return 0
-    from chainer_jo.benchmark import compare, page
+    from chainer_jo.benchmark import compare, page, side_by_side
     from chainer_jo.console import say
 
-    report = compare.run(options.device, options.steps, options.peer, options.out, say)
-    _dump(report['rows']) if options.json else print(page.to_markdown(report))
+    if options.jobs:
+        report = side_by_side.run(options.device, options.jobs, options.steps, options.out, say)
+        text = side_by_side.to_markdown(report)
+    else:
+        report = compare.run(options.device, options.steps, options.peer, options.out, say)
+        text = page.to_markdown(report)
+    _dump(report['rows']) if options.json else print(text)
     return 0
 
 

@@ -2,6 +2,7 @@
 
 import importlib.metadata
 import platform
+import shutil
 
 from chainer_jo import backends, datasets
 from chainer_jo.datasets import cifar10
@@ -16,7 +17,12 @@ PACKAGES = (
     'onednn-cpu-gomp',
     'cupy-cuda12x',
     'cupy-cuda13x',
+    'nvidia-cudnn-cu12',
+    'nvidia-cudnn-cu13',
+    'nvidia-cudnn-frontend',
 )
+
+_GPU_FIX = 'bash reproduce/setup.sh, or pip install ".[cuda13]" (".[cuda12]" for an older driver)'
 
 
 def examine(wanted_device, backend, data=None):
@@ -29,11 +35,12 @@ def examine(wanted_device, backend, data=None):
     """
     findings = {'python': platform.python_version()}
     findings |= {name: _version(name) for name in PACKAGES}
+    findings['cuda'] = _cuda()
     findings['gpu'] = device.describe()
-    findings['device'], findings['backend'] = (
-        device.choose(wanted_device, backend),
-        backends.describe(),
-    )
+    findings['device'] = device.choose(wanted_device, backend)
+    findings['backend'] = backends.describe(findings['device'])
+    if reason := _what_the_gpu_lacks(backend):
+        findings['to mend'] = f'{reason}: {_GPU_FIX}'
     findings['data'] = [_examine_data('fashion_mnist', None), _examine_data('cifar10', data)]
     return findings
 
@@ -43,6 +50,30 @@ def _version(package):
         return importlib.metadata.version(package)
     except importlib.metadata.PackageNotFoundError:
         return None
+
+
+def _cuda():
+    """Returns the versions of CUDA that CuPy has and that the driver can run."""
+    try:
+        import cupy
+    except ImportError:
+        return None
+    runtime, driver = (
+        f'{version // 1000}.{version % 1000 // 10}' if version else 'none'
+        for version in (cupy.cuda.runtime.runtimeGetVersion(), cupy.cuda.runtime.driverGetVersion())
+    )
+    return f'runtime {runtime}, driver {driver}'
+
+
+def _what_the_gpu_lacks(backend):
+    """What keeps a GPU from being used as it could be; ``None`` without an NVIDIA driver."""
+    if shutil.which('nvidia-smi') is None:
+        return None
+    if (found := device.describe()).startswith('none: '):
+        return found.removeprefix('none: ')
+    if backend == 'auto' and backends.name_on('@cupy:0') != 'cudnn':
+        return backends.describe('@cupy:0')
+    return None
 
 
 def _examine_data(name, data):

@@ -1,6 +1,7 @@
 #!/usr/bin/env bash
-# Seconds per training step and peak memory, beside stock Chainer and PyTorch, on this machine's CPU.
-# Results: results/benchmarks/. Takes some minutes; let nothing else run.
+# Seconds per training step and peak memory, beside stock Chainer and PyTorch, on this machine's GPU,
+# or on its CPU if there is no GPU or with --device cpu. Results: results/benchmarks/. Takes some
+# minutes; let nothing else run.
 #
 # PyTorch gets an environment of its own, .venv-peer. On Linux pip fetches the build with CUDA, some
 # gigabytes; PIP_INDEX_URL names another index. Without PyTorch the others are measured.

@@ -1,13 +1,19 @@
 """PyTorch's side of the benchmark: the net of chainer_jo/links/preact_resnet.py, in PyTorch.
 
 ``python -m chainer_jo benchmark`` runs it with the interpreter of an environment that has PyTorch
-and NumPy, and tells it on stdin what to do: step, evaluate or memory, one a line.
+and NumPy, and tells it on stdin what to do: step N, evaluate, memory or kernels, one a line.
+
+A step is a ready mini-batch on the device, forward, loss, backward and the update of SGD, on a GPU
+with one fused kernel for the update. Modes: eager; graph, the whole step replayed as one CUDA
+graph; compile, net and loss through torch.compile; compile graph, both.
 """
 
 import json
+import os
 import resource
 import sys
 import time
+from itertools import cycle
 
 import numpy as np
 import torch
@@ -15,6 +21,8 @@ import torch.nn.functional as F
 from torch import nn
 
 MOMENTUM, EPS = 0.1, 2e-5  # Chainer's decay 0.9 and eps
+LOSS_SCALE = 1024.0  # of float16; the same all the time, as in chainer_jo
+WARM_UP = 3
 
 
 def convolution(in_channels, out_channels, ksize, stride=1):
@@ -90,58 +98,153 @@ def read(workload):
 
 
 class Worker:
-    def __init__(self, workload, layout, precision):
+    """One system: the net in one layout, precision and mode.
+
+    Args:
+        workload (dict): Of :class:`chainer_jo.benchmark.workload.Workload`.
+        device (str): ``cpu`` or ``cuda:N``.
+        layout (str): ``nchw`` or ``channels_last``.
+        precision (str): ``float32``, on a GPU with TF32; ``bfloat16`` or ``float16`` by autocast.
+        mode (str): ``eager``, ``graph``, ``compile`` or ``compile graph``.
+    """
+
+    def __init__(self, workload, device, layout, precision, mode):
+        self.device = torch.device(device)
+        self.on_gpu = self.device.type == 'cuda'
+        if self.on_gpu:
+            torch.cuda.set_device(self.device)
+            torch.set_float32_matmul_precision('high')
+            torch.backends.cudnn.benchmark = True
         arrays = read(workload)
-        self.x, self.t = arrays.pop('x'), arrays.pop('t').long()
-        settings, n_class = workload['optimizer'], len(arrays['fc/b'])
-        self.net = PreActResNet(self.x.shape[1], n_class, **workload['net'])
+        order = torch.channels_last if layout == 'channels_last' else torch.contiguous_format
+        x = [self._send(batch, order) for batch in arrays.pop('x')]
+        t = arrays.pop('t').long().to(self.device)
+        self.batches = cycle(zip(x, t, strict=True))
+        self.net = PreActResNet(x[0].shape[1], len(arrays['fc/b']), **workload['net'])
         given = {torch_name(name): array for name, array in arrays.items()}
         self.net.load_state_dict(self.net.state_dict() | given)
-        order = torch.channels_last if layout == 'channels_last' else torch.contiguous_format
-        self.net = self.net.to(memory_format=order)
-        self.x = self.x.contiguous(memory_format=order)
-        self.precision = torch.autocast('cpu', torch.bfloat16, enabled=precision == 'bfloat16')
+        self.net = self.net.to(self.device, memory_format=order)
+        self.images = self._send(torch.randn(workload['evaluation_images'], *x[0].shape[1:]), order)
+        self._prepare(workload['optimizer'], precision)
+        self.loss = torch.compile(self._loss) if 'compile' in mode else self._loss
+        self.step_once = self._captured(x[0], t[0]) if 'graph' in mode else self._step_once
+
+    def _send(self, images, order):
+        return images.to(self.device).contiguous(memory_format=order)
+
+    def _prepare(self, settings, precision):
+        dtype = torch.float16 if precision == 'float16' else torch.bfloat16
+        self.precision = torch.autocast(self.device.type, dtype, enabled=precision != 'float32')
+        self.scaler = torch.amp.GradScaler(
+            self.device.type, LOSS_SCALE, growth_interval=2**30, enabled=precision == 'float16'
+        )
         self.optimizer = torch.optim.SGD(
             self.net.parameters(),
             settings['learning_rate'],
             settings['momentum'],
             weight_decay=settings['weight_decay'],
+            fused=self.on_gpu,
         )
-        shape = (workload['evaluation_images'], *self.x.shape[1:])
-        self.images = torch.randn(shape).contiguous(memory_format=order)
 
-    def step(self):
-        start = time.perf_counter()
+    def _loss(self, x, t):
+        return F.cross_entropy(self.net(x), t)
+
+    def _step_once(self, x, t):
         with self.precision:
-            loss = F.cross_entropy(self.net(self.x), self.t)
+            loss = self.loss(x, t)
         self.optimizer.zero_grad()
-        loss.backward()
-        self.optimizer.step()
+        self.scaler.scale(loss).backward()
+        self.scaler.step(self.optimizer)
+        self.scaler.update()
+        return loss.detach()
+
+    def _captured(self, x, t):
+        """Captures a step and returns a function that copies a batch into place and replays it."""
+        before = {name: value.clone() for name, value in self.net.state_dict().items()}
+        x, t = x.clone(), t.clone()
+        side = torch.cuda.Stream()
+        side.wait_stream(torch.cuda.current_stream())
+        with torch.cuda.stream(side):
+            for _ in range(WARM_UP):
+                self._step_once(x, t)
+        torch.cuda.current_stream().wait_stream(side)
+        graph = torch.cuda.CUDAGraph()
+        with torch.cuda.graph(graph):
+            loss = self._step_once(x, t)
+        # The warm-up trained: back to the start, in place.
+        self.net.load_state_dict(before)
+        for state in self.optimizer.state.values():
+            state['momentum_buffer'].zero_()
+
+        def replay(new_x, new_t):
+            x.copy_(new_x)
+            t.copy_(new_t)
+            graph.replay()
+            return loss
+
+        return replay
+
+    def step(self, count):
+        self._synchronize()
+        start = time.perf_counter()
+        for _ in range(count):
+            loss = self.step_once(*next(self.batches))
         loss = float(loss)
-        return {'seconds': time.perf_counter() - start, 'loss': loss}
+        self._synchronize()
+        return {'seconds': (time.perf_counter() - start) / count, 'loss': loss}
 
     def evaluate(self):
         self.net.eval()
+        self._synchronize()
         start = time.perf_counter()
         with self.precision, torch.inference_mode():
-            self.net(self.images).float().numpy()
+            self.net(self.images).float().cpu().numpy()
         seconds = time.perf_counter() - start
         self.net.train()
         return {'seconds': seconds}
 
     def memory(self):
+        if self.on_gpu:
+            return {'bytes': torch.cuda.max_memory_reserved()}
         unit = 1 if sys.platform == 'darwin' else 1024
         return {'bytes': resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * unit}
 
+    def kernels(self):
+        """Counts what the profiler sees on the GPU in one step, copies and fills left out."""
+        with torch.profiler.profile() as profile:
+            self.step_once(*next(self.batches))
+            self._synchronize()
+        on_gpu = (e for e in profile.events() if e.device_type == torch.profiler.DeviceType.CUDA)
+        kernels = [
+            e.name
+            for e in on_gpu
+            if not e.is_user_annotation and not e.name.startswith(('Memcpy', 'Memset'))
+        ]
+        return {'kernels': len(kernels) or None}
+
+    def _synchronize(self):
+        if self.on_gpu:
+            torch.cuda.synchronize()
+
+
+def describe(worker):
+    versions = f'PyTorch {torch.__version__}'
+    if not worker.on_gpu:
+        return f'{versions}, {torch.get_num_threads()} threads'
+    return f'{versions}, CUDA {torch.version.cuda}, cuDNN {torch.backends.cudnn.version()}'
+
 
 def main():
-    task = json.loads(sys.argv[1])
-    worker = Worker(task['workload'], task['layout'], task['precision'])
+    # What compilers print must not come between the answers.
+    answers = os.fdopen(os.dup(sys.stdout.fileno()), 'w')
+    os.dup2(sys.stderr.fileno(), sys.stdout.fileno())
+    worker = Worker(**json.loads(sys.argv[1]))
     parameters = sum(p.numel() for p in worker.net.parameters())
-    versions = f'PyTorch {torch.__version__}, {torch.get_num_threads()} threads'
-    print(json.dumps({'versions': versions, 'parameters': parameters}), flush=True)
+    greeting = {'versions': describe(worker), 'parameters': parameters}
+    print(json.dumps(greeting), file=answers, flush=True)
     for command in sys.stdin:
-        print(json.dumps(getattr(worker, command.strip())()), flush=True)
+        name, *count = command.split()
+        print(json.dumps(getattr(worker, name)(*map(int, count))), file=answers, flush=True)
 
 
 if __name__ == '__main__':

@@ -67,6 +67,40 @@ def test_set_up_does_not_take_an_unfinished_environment_for_a_finished_one(clone
     assert set_up(clone, PYTHON='no-such-python').returncode == 2
 
 
+PYTHON = """#!/bin/sh
+case "$1 $2" in
+    "-m venv") mkdir -p .venv/bin && cp "$0" .venv/bin/python ;;
+    "-m pip") echo "$@" >installed ;;
+esac
+"""
+NVIDIA_SMI = """#!/bin/sh
+echo '| NVIDIA-SMI 580.1    Driver Version: 580.1    CUDA Version: %s |'
+"""
+
+
+@pytest.mark.parametrize(
+    ('version', 'extras'),
+    [
+        ('13.0', 'cpu,dev,cuda13'),
+        ('12.4', 'cpu,dev,cuda12'),
+        ('11.8', 'cpu,dev'),
+        (None, 'cpu,dev'),
+    ],
+)
+def test_set_up_installs_what_the_nvidia_driver_can_run(version, extras, clone, tmp_path):
+    commands = tmp_path / 'bin'
+    commands.mkdir()
+    # Neither may be the machine's own.
+    programs = {'python-like': PYTHON, 'nvidia-smi': NVIDIA_SMI % version if version else 'exit 1'}
+    for name, text in programs.items():
+        (commands / name).write_text(text)
+        (commands / name).chmod(0o755)
+    path = f'{commands}{os.pathsep}{os.environ["PATH"]}'
+    done = set_up(clone, PATH=path, PYTHON=str(commands / 'python-like'))
+    assert done.returncode == 0, done.stderr
+    assert (clone / 'installed').read_text().endswith(f'--editable .[{extras}]\n')
+
+
 @pytest.mark.long
 @pytest.mark.parametrize('numpy', ['numpy==1.26.*', 'numpy>=2'])
 def test_pip_install_with_the_constraint_trains_and_resumes_under(numpy, clone, tmp_path):

@@ -3,99 +3,36 @@
 import contextlib
 import datetime
 import json
-import sys
 import tempfile
-import time
-from dataclasses import dataclass, field
 from pathlib import Path
 from statistics import median
 
-import chainer_jo
 from chainer_jo import store
 from chainer_jo.benchmark import machine, page, workload
 from chainer_jo.benchmark.process import WorkerError, WorkerProcess
-from chainer_jo.errors import ChainerJoError, ConfigError
+from chainer_jo.benchmark.systems import systems
+from chainer_jo.errors import ChainerJoError
+from chainer_jo.training import device as devices
+from chainer_jo.training import evaluation
 
-SCHEMA = 1
+SCHEMA = 2
 EPOCH_IMAGES = 45_000
 EVALUATIONS, AUGMENTATIONS = 3, 20
-# Long enough for the idle threads of the system before to fall asleep.
-PAUSE_SECONDS = 0.1
-TOLERANCE = {'float32': 1e-4, 'bfloat16': 2e-2}
-REPOSITORY = Path(chainer_jo.__file__).parents[1]
-PEER = REPOSITORY / '.venv-peer' / 'bin' / 'python'
-PEER_SCRIPT = REPOSITORY / 'reproduce' / 'benchmark_pytorch.py'
+# A turn on a GPU: the first steps fill its queue and wake its clock, the others count.
+GPU_WARM_UP, GPU_STEPS = 5, 50
+# TF32, float32 on a GPU, and float16 have ten bits of mantissa.
+TOLERANCES = {
+    'cpu': {'float32': 1e-4, 'bfloat16': 2e-2},
+    'gpu': {'float32': 1e-2, 'float16': 1e-2},
+}
 
 
-@dataclass
-class System:
-    """One system, and what was measured of it.
-
-    Attributes:
-        name (str): For people.
-        words (list of str): Command line of its worker, but for the task.
-        task (dict): What its worker is told besides the workload; has ``precision``.
-        process (WorkerProcess): Its worker.
-        losses (list of float): Before each step of the warm-up.
-        seconds (dict): Command to the times that its runs took.
-        peak_memory_bytes (int): Of the process, after all steps of training.
-    """
-
-    name: str
-    words: list
-    task: dict
-    process: WorkerProcess = None
-    losses: list = field(default_factory=list)
-    seconds: dict = field(default_factory=dict)
-    peak_memory_bytes: int = 0
-
-    @property
-    def precision(self):
-        return self.task['precision']
-
-    @property
-    def title(self):
-        return f'{self.name} {self.precision}'
-
-    def run(self, command):
-        """Runs a command once and keeps its time."""
-        time.sleep(PAUSE_SECONDS)
-        answer = self.process.ask(command)
-        self.seconds.setdefault(command, []).append(answer['seconds'])
-        return answer
-
-
-def systems(peer):
-    """Returns the systems to compare, the reference first.
+def run(device, rounds, peer, out, say, create=workload.papers):
+    """Measures all systems that run here and writes ``<out>/cpu.json`` and ``cpu.md``, or ``gpu``.
 
     Args:
-        peer (str): Interpreter of an environment with PyTorch.
-    """
-    own = [sys.executable, '-m', 'chainer_jo', 'benchmark', '--worker']
-    other = [str(peer), str(PEER_SCRIPT)]
-
-    def ours(backend, precision):
-        return {'backend': backend, 'precision': precision}
-
-    def pytorchs(layout, precision='float32'):
-        return {'layout': layout, 'precision': precision}
-
-    return [
-        System('chainer', own, ours('chainer', 'float32')),
-        System('chainer_jo', own, ours('onednn', 'float32')),
-        System('pytorch', other, pytorchs('nchw')),
-        System('pytorch channels_last', other, pytorchs('channels_last')),
-        System('chainer_jo', own, ours('onednn', 'bfloat16')),
-        System('pytorch channels_last', other, pytorchs('channels_last', 'bfloat16')),
-    ]
-
-
-def run(device, steps, peer, out, say, create=workload.papers):
-    """Measures all systems that run here and writes ``<out>/cpu.json`` and ``cpu.md``.
-
-    Args:
-        device (str): ``auto`` or ``cpu``.
-        steps (int): Rounds in which every system takes one step.
+        device (str): ``auto``, ``cpu`` or ``cuda:N``.
+        rounds (int): Rounds in which every system takes a step; on a GPU, 50.
         peer (str): Interpreter of an environment with PyTorch; ``None`` for ``.venv-peer``, which
             ``reproduce/benchmark.sh`` makes.
         out (pathlib.Path): Folder of the results.
@@ -103,98 +40,148 @@ def run(device, steps, peer, out, say, create=workload.papers):
         create (callable): Makes the :class:`~chainer_jo.benchmark.workload.Workload` in a folder.
 
     Returns:
-        dict: The content of ``cpu.json``; ``rows`` has one entry a system.
+        dict: The content of ``cpu.json`` or ``gpu.json``; ``rows`` has one entry a system.
 
     Raises:
-        ConfigError: The device is a GPU.
-        ChainerJoError: Systems compute different things, or one ended before its time.
+        ConfigError: The device is a GPU that cannot be used.
+        ChainerJoError: No system runs, or one ended before its time.
     """
-    if device not in ('auto', 'cpu'):
-        raise ConfigError(
-            'the benchmark is one of the CPU', seen=f'--device {device}', fix='--device cpu'
-        )
+    device = choose(device)
     started = datetime.datetime.now(datetime.UTC)
-    described = machine.describe()
+    described = machine.describe(device)
     with tempfile.TemporaryDirectory() as folder, contextlib.ExitStack() as processes:
-        work = create(folder)
-        running, notes = _start(systems(peer or PEER), work, processes, say)
-        check_same(running)
-        _measure(running, steps, say)
+        work = create(folder, **sizes(device))
+        running, notes = _start(systems(device, peer), work, processes, say)
+        _measure(running, rounds, device, work, say)
+        if device != 'cpu':
+            notes += _count_kernels(running, say)
     report = {
         'schema': SCHEMA,
         'date': started.isoformat(timespec='seconds'),
+        'device': device,
         'machine': described,
         'workload': {'net': work.net, 'batch': work.batch, 'epoch_images': EPOCH_IMAGES},
+        'steps_a_turn': 1 if device == 'cpu' else GPU_STEPS,
         'notes': notes,
         'rows': [_row(system, work) for system in running],
     }
-    store.make_folder(out)
-    store.write_json(Path(out) / 'cpu.json', report)
-    store.write_text(Path(out) / 'cpu.md', page.to_markdown(report))
+    write(report, page.to_markdown(report), out, kind(device))
     return report
 
 
+def choose(device):
+    """Returns the device that ``auto``, ``cpu`` or ``cuda:N`` names here: ``cpu`` or ``cuda:N``."""
+    name = devices.choose(device, 'auto')
+    return 'cpu' if name == '@numpy' else name.replace('@cupy', 'cuda')
+
+
+def kind(device):
+    """Returns ``cpu`` or ``gpu``."""
+    return 'cpu' if device == 'cpu' else 'gpu'
+
+
+def sizes(device):
+    """Returns the numbers of images that differ from a CPU's: all of them fit on a GPU."""
+    if device == 'cpu':
+        return {}
+    return {'images': EPOCH_IMAGES, 'evaluation_images': evaluation.GPU_BATCH_SIZE}
+
+
+def write(report, text, out, name):
+    """Writes ``<out>/<name>.json`` and ``<name>.md``."""
+    store.make_folder(out)
+    store.write_json(Path(out) / f'{name}.json', report)
+    store.write_text(Path(out) / f'{name}.md', text)
+
+
 def _start(wanted, work, processes, say):
-    """Starts and warms up the systems one after the other; returns those that run, and notes."""
+    """Starts and warms up the systems one after the other; returns those that run, and notes.
+
+    Raises:
+        ChainerJoError: None of them runs; the message is the last one's.
+    """
     running, notes = [], []
     for system in wanted:
         say(f'{system.title}: starts')
         task = json.dumps(system.task | {'workload': work.as_dict()})
         try:
             system.process = processes.enter_context(WorkerProcess([*system.words, task]))
-        except WorkerError as error:
-            if not running:
+            system.losses = [system.process.ask('step 1')['loss'] for _ in range(workload.BATCHES)]
+            if running:
+                check_same(system, running[0])
+        except ChainerJoError as error:
+            if system is wanted[-1] and not running:
                 raise
-            notes.append(f'{system.title} is not measured: {_last_lines(error.seen)}')
+            notes.append(f'{system.title} is not measured: {_last_lines(error)}')
             say(notes[-1])
-            continue
-        system.losses = [system.process.ask('step')['loss'] for _ in range(2)]
-        running.append(system)
+        else:
+            running.append(system)
     return running, notes
 
 
-def _last_lines(text, count=3):
-    return '; '.join(line.strip() for line in text.splitlines()[-count:])
+def _last_lines(error, count=3):
+    said = '; '.join(line.strip() for line in error.seen.splitlines()[-count:])
+    return said if isinstance(error, WorkerError) else f'{error.problem}: {said}'
 
 
-def check_same(running):
-    """Checks that all have the first one's number of parameters and losses.
+def check_same(system, reference):
+    """Checks that a system has the parameters and the losses of another.
 
     The first loss checks the net; the second, after one step, the gradients and the optimizer.
 
     Raises:
-        ChainerJoError: They do not: their times could not be compared.
+        ChainerJoError: It does not: their times could not be compared.
     """
-    reference = running[0]
-    parameters = reference.process.greeting['parameters']
-    for system in running[1:]:
-        tolerance = TOLERANCE[system.precision]
-        pairs = zip(system.losses, reference.losses, strict=True)
-        same = all(abs(loss - other) <= tolerance * abs(other) for loss, other in pairs)
-        if system.process.greeting['parameters'] != parameters or not same:
-            raise ChainerJoError(
-                f'{system.title} computes something else than {reference.title}',
-                seen=f'{system.process.greeting["parameters"]} parameters, losses {system.losses}; '
-                f'{parameters} and {reference.losses}',
-                fix='mend the net of one of them',
-            )
+    tolerance = TOLERANCES[kind(system.task['device'])][system.precision]
+    parameters = [one.process.greeting['parameters'] for one in (system, reference)]
+    pairs = zip(system.losses, reference.losses, strict=True)
+    same = not system.computes_the_reference or all(
+        abs(loss - other) <= tolerance * abs(other) for loss, other in pairs
+    )
+    if parameters[0] != parameters[1] or not same:
+        raise ChainerJoError(
+            f'{system.title} computes something else than {reference.title}',
+            seen=f'{parameters[0]} parameters, losses {system.losses}; '
+            f'{parameters[1]} and {reference.losses}',
+            fix='mend the net of one of them',
+        )
 
 
-def _measure(running, steps, say):
-    for i in range(steps):
-        say(f'round {i + 1} of {steps}')
+def _measure(running, rounds, device, work, say):
+    """Lets the systems take turns: training, then evaluation, then what is timed alone."""
+    for i in range(rounds):
+        say(f'round {i + 1} of {rounds}')
         for system in running:
-            system.run('step')
+            if device == 'cpu':
+                system.run('step 1')
+            else:
+                system.process.ask(f'step {GPU_WARM_UP}')
+                system.run(f'step {GPU_STEPS}')
     for system in running:
+        if system.task.get('capture'):
+            say(f'{system.title}: an epoch')
+            system.run(f'step {-(-work.images // work.batch)}', 'epoch')
         system.peak_memory_bytes = system.process.ask('memory')['bytes']
     for i in range(EVALUATIONS):
         say(f'evaluation {i + 1} of {EVALUATIONS}')
         for system in running:
             system.run('evaluate')
     for system in running:
-        if system.name == 'chainer_jo':
+        if system.title == 'chainer_jo float32' and device == 'cpu':
             for _ in range(AUGMENTATIONS):
                 system.run('augment')
+
+
+def _count_kernels(running, say):
+    """Asks every system how many kernels a step launches; returns notes of those that fail."""
+    notes = []
+    for system in running:
+        say(f'{system.title}: kernels')
+        try:
+            system.kernels = system.process.ask('kernels')['kernels']
+        except WorkerError as error:
+            notes.append(f'the kernels of {system.title} are not counted: {_last_lines(error)}')
+    return notes
 
 
 def _row(system, work):
@@ -202,12 +189,13 @@ def _row(system, work):
     step = middle['step']
     row = {
         'system': system.name,
-        'device': 'cpu',
+        'device': system.task['device'],
         'precision': system.precision,
         'seconds_per_step': step,
         'seconds_per_epoch': step * EPOCH_IMAGES / work.batch,
         'images_per_second': work.batch / step,
         'peak_memory_bytes': system.peak_memory_bytes,
+        'kernels_per_step': system.kernels,
         'evaluation_images_per_second': work.evaluation_images / middle['evaluate'],
         'steps': len(system.seconds['step']),
         'fastest_step': min(system.seconds['step']),
@@ -217,4 +205,6 @@ def _row(system, work):
     }
     if 'augment' in middle:
         row['augmentation_share'] = middle['augment'] / step
+    if 'epoch' in middle:
+        row['measured_epoch_seconds'] = middle['epoch'] * -(-work.images // work.batch)
     return row

@@ -5,13 +5,20 @@ import platform
 from pathlib import Path
 
 from chainer_jo.sweep.local import cores
+from chainer_jo.training import device as devices
 
 # Those that decide how fast a matrix is multiplied.
 INSTRUCTIONS = ('avx2', 'avx512f', 'avx512_bf16', 'amx_bf16')
 
 
-def describe():
-    """Returns processor, cores, memory and system as plain JSON values; ``None`` if unknown."""
+def describe(device='cpu'):
+    """Returns processor, cores, memory, system and, if it is the device, GPU as JSON values.
+
+    What is unknown is ``None``.
+
+    Args:
+        device (str): ``cpu`` or ``cuda:N``.
+    """
     processor = _fields('/proc/cpuinfo')
     flags = processor.get('flags', '').split()
     memory = _fields('/proc/meminfo').get('MemTotal')
@@ -21,6 +28,7 @@ def describe():
         'cores': cores(),
         'memory_bytes': int(memory.split()[0]) * 1024 if memory else None,
         'system': f'{platform.system()} {platform.release()}',
+        'gpu': None if device == 'cpu' else devices.describe(),
         'load_before': round(os.getloadavg()[0], 2),
     }
 

@@ -4,6 +4,7 @@ import contextlib
 import json
 import os
 import subprocess
+import tempfile
 
 from chainer_jo.errors import ChainerJoError
 from chainer_jo.sweep.local import THREAD_VARIABLES, cores
@@ -13,22 +14,26 @@ class WorkerError(ChainerJoError):
     """A worker ended, or never began."""
 
 
-def environment():
-    """Returns the variables of all workers: as many threads each, and OpenMP's own way to wait.
+def environment(jobs=1):
+    """Returns the variables of workers: threads for their share, and OpenMP's own way to wait.
 
     By default an idle thread spins for some milliseconds, then sleeps: quick between the layers of
     one step, and quiet while other systems have their turn.
+
+    Args:
+        jobs (int): How many workers compute at the same time.
     """
-    threads = os.environ.get('OMP_NUM_THREADS') or str(cores())
+    threads = os.environ.get('OMP_NUM_THREADS') or str(max(1, cores() // jobs))
     kept = {k: v for k, v in os.environ.items() if k not in ('OMP_WAIT_POLICY', 'GOMP_SPINCOUNT')}
     return kept | dict.fromkeys(THREAD_VARIABLES, threads)
 
 
 class WorkerProcess:
-    """Starts a worker and waits until it is ready; a ``with`` block ends it.
+    """Starts a worker; a ``with`` block waits until it is ready, and ends it.
 
     Args:
         words (sequence of str): Its command line.
+        jobs (int): How many workers compute at the same time.
 
     Attributes:
         greeting (dict): What it said first.
@@ -37,16 +42,19 @@ class WorkerProcess:
         WorkerError: It did not start.
     """
 
-    def __init__(self, words):
+    def __init__(self, words, jobs=1):
         self._words = words
-        pipes = dict.fromkeys(('stdin', 'stdout', 'stderr'), subprocess.PIPE)
+        # A file takes all that a compiler has to say; a pipe that nobody reads would block it.
+        self._said = tempfile.TemporaryFile('w+')  # noqa: SIM115
+        pipes = {'stdin': subprocess.PIPE, 'stdout': subprocess.PIPE, 'stderr': self._said}
         try:
-            self._process = subprocess.Popen(words, env=environment(), text=True, **pipes)
+            self._process = subprocess.Popen(words, env=environment(jobs), text=True, **pipes)
         except OSError as error:
+            self._said.close()
             raise self._failed(str(error)) from error
-        self.greeting = self._read()
 
     def __enter__(self):
+        self.greeting = self.read()
         return self
 
     def __exit__(self, *_):
@@ -54,21 +62,29 @@ class WorkerProcess:
             self._process.stdin.close()
         self._process.wait()
         self._process.stdout.close()
-        self._process.stderr.close()
+        self._said.close()
 
     def ask(self, command):
         """Returns the answer to a command, when it is there."""
+        self.send(command)
+        return self.read()
+
+    def send(self, command):
+        """Gives a command and does not wait; :meth:`read` returns the answer."""
         # If the process has gone, the missing answer says why.
         with contextlib.suppress(BrokenPipeError):
             self._process.stdin.write(command + '\n')
             self._process.stdin.flush()
-        return self._read()
 
-    def _read(self):
+    def read(self):
+        """Waits for the answer to the oldest command and returns it."""
         line = self._process.stdout.readline()
         if not line:
-            _, said = self._process.communicate()
-            raise self._failed(said.strip() or f'exit code {self._process.returncode}')
+            code = self._process.wait()
+            self._said.seek(0)
+            said = self._said.read().strip()
+            self.__exit__()
+            raise self._failed(said or f'exit code {code}')
         return json.loads(line)
 
     def _failed(self, seen):

@@ -8,11 +8,14 @@ import numpy as np
 from chainer.serializers import DictionarySerializer
 
 from chainer_jo import paper, store
+from chainer_jo.datasets import augment
 from chainer_jo.datasets.streams import rng
 from chainer_jo.links.preact_resnet import PreActResNet
-from chainer_jo.training import evaluation
+from chainer_jo.training import evaluation, tables
 
 CHANNELS, SIZE, CLASSES = 3, 32, 10  # CIFAR-10's
+SEED, STAGE = 0, 'train'
+BATCHES = 2
 
 
 @dataclass(frozen=True)
@@ -22,14 +25,17 @@ class Workload:
     Attributes:
         net (dict): ``filters``, ``blocks`` and ``stem_stride``.
         optimizer (dict): ``learning_rate``, ``momentum`` and ``weight_decay`` of SGD.
+        images (int): Number of training images, which :func:`images` draws.
         evaluation_images (int): Images in a batch of evaluation.
         arrays (str): A file of float32 values: the arrays of ``shapes`` one after the other.
-        shapes (dict): Name to shape: ``x``, images; ``t``, their classes; and every parameter and
-            statistic of the net under Chainer's name for it.
+        shapes (dict): Name to shape: ``x``, the first batches of an epoch of those images, ready
+            for the net; ``t``, their classes; and every parameter and statistic of the net under
+            Chainer's name for it.
     """
 
     net: dict
     optimizer: dict
+    images: int
     evaluation_images: int
     arrays: str
     shapes: dict
@@ -37,7 +43,7 @@ class Workload:
     @property
     def batch(self):
         """Images in a step."""
-        return self.shapes['x'][0]
+        return self.shapes['x'][1]
 
     def as_dict(self):
         return asdict(self)
@@ -53,24 +59,22 @@ class Workload:
         }
 
 
-def papers(folder):
+def papers(folder, images=BATCHES * 128, **options):
     """Returns the paper's net, mini-batch and optimizer, with weights and images in ``folder``."""
     settings = paper.hyperparameters('paper')
     common = settings['common']
     optimizer = {key: common[key] for key in ('momentum', 'weight_decay')}
     # High enough for the second loss to show the gradients.
     optimizer['learning_rate'] = 0.1
-    return create(folder, settings['net'], optimizer, common['batch_size'])
+    return create(folder, settings['net'], optimizer, common['batch_size'], images, **options)
 
 
-def create(folder, net, optimizer, batch, evaluation_images=evaluation.BATCH_SIZE):
+def create(folder, net, optimizer, batch, images, evaluation_images=evaluation.BATCH_SIZE):
     """Draws weights and images, writes them to ``folder`` and returns the :class:`Workload`."""
-    generator = rng(0, 'benchmark')
     serializer = DictionarySerializer()
-    build(net, rng=generator).serialize(serializer)
+    build(net, rng=rng(SEED, 'benchmark/weights')).serialize(serializer)
     arrays = {
-        'x': generator.normal(size=(batch, CHANNELS, SIZE, SIZE)),
-        't': generator.integers(CLASSES, size=batch),
+        **dict(zip(('x', 't'), first_batches(images, batch), strict=True)),
         **{
             name: np.asarray(value)
             for name, value in serializer.target.items()
@@ -81,7 +85,29 @@ def create(folder, net, optimizer, batch, evaluation_images=evaluation.BATCH_SIZ
     path = Path(folder) / 'workload.float32'
     store.write_bytes(path, values.tobytes())
     shapes = {name: list(array.shape) for name, array in arrays.items()}
-    return Workload(net, optimizer, evaluation_images, str(path), shapes)
+    return Workload(net, optimizer, images, evaluation_images, str(path), shapes)
+
+
+def draw_images(n):
+    """Returns training images ``(n, C, H, W)``, uint8, their mean, and classes ``(n,)``, int32."""
+    generator = rng(SEED, 'benchmark/images')
+    shape = (CHANNELS, SIZE, SIZE)
+    images = generator.integers(256, size=(n, *shape), dtype=np.uint8)
+    return images, np.full(shape, 0.5, 'f'), generator.integers(CLASSES, size=n, dtype=np.int32)
+
+
+def first_batches(n, batch):
+    """Returns the first batches that a trial makes of ``n`` images: ``(BATCHES, batch, ...)``."""
+    common = paper.hyperparameters('paper')['common'] | {'batch_size': batch}
+    images, mean, t = draw_images(n)
+    drawn = tables.draw(SEED, STAGE, 0, n, common)
+    x = [
+        augment.augment(
+            images, mean, drawn.index[row], drawn.offset[row], drawn.flip[row], common['pad']
+        )
+        for row in range(BATCHES)
+    ]
+    return np.stack(x), t[drawn.index[:BATCHES]]
 
 
 def is_counter(name):

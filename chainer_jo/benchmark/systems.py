@@ -1,0 +1,125 @@
+"""The systems of a benchmark: whose step it is, in what precision, by which worker."""
+
+import sys
+import time
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import chainer_jo
+from chainer_jo.benchmark.process import WorkerProcess
+
+# On a CPU: long enough for the idle threads of the system before to fall asleep.
+PAUSE_SECONDS = 0.1
+REPOSITORY = Path(chainer_jo.__file__).parents[1]
+PEER = REPOSITORY / '.venv-peer' / 'bin' / 'python'
+PEER_SCRIPT = REPOSITORY / 'reproduce' / 'benchmark_pytorch.py'
+
+
+@dataclass
+class System:
+    """One system, and what was measured of it.
+
+    Attributes:
+        name (str): For people.
+        words (list of str): Command line of its worker, but for the task.
+        task (dict): What its worker is told besides the workload; has ``precision``.
+        process (WorkerProcess): Its worker.
+        losses (list of float): Before each step of the warm-up.
+        seconds (dict): Command to the times that its runs took.
+        peak_memory_bytes (int): After all steps of training.
+        kernels (int): Launched by a step; ``None`` where they were not counted.
+    """
+
+    name: str
+    words: list
+    task: dict
+    process: WorkerProcess = None
+    losses: list = field(default_factory=list)
+    seconds: dict = field(default_factory=dict)
+    peak_memory_bytes: int = 0
+    kernels: int = None
+
+    @property
+    def precision(self):
+        return self.task['precision']
+
+    @property
+    def title(self):
+        return f'{self.name} {self.precision}'
+
+    @property
+    def computes_the_reference(self):
+        """Whether its losses are to be those of the first system."""
+        return self.task.get('method', 'cross_entropy') == 'cross_entropy'
+
+    def run(self, command, name=None):
+        """Runs a command once and keeps its time, under ``name`` or its own first word."""
+        if self.task['device'] == 'cpu':
+            time.sleep(PAUSE_SECONDS)
+        answer = self.process.ask(command)
+        self.seconds.setdefault(name or command.split()[0], []).append(answer['seconds'])
+        return answer
+
+
+def systems(device, peer):
+    """Returns the systems to compare, the reference first.
+
+    Args:
+        device (str): ``cpu`` or ``cuda:N``.
+        peer (str): Interpreter of an environment with PyTorch; ``None`` for ``.venv-peer``, which
+            ``reproduce/benchmark.sh`` makes.
+    """
+    peer = str(peer or PEER)
+    return on_cpu(peer) if device == 'cpu' else on_gpu(device, peer)
+
+
+def plain(name, device, backend, precision='float32'):
+    """Returns a system that trains as a user of Chainer would write it."""
+    return _own(name, {'device': device, 'backend': backend, 'precision': precision})
+
+
+def trial(name, device, precision, method='cross_entropy', stage='train', capture=True):
+    """Returns a system that trains as a trial of this project does."""
+    task = {'device': device, 'backend': 'auto', 'precision': precision}
+    return _own(name, task | {'method': method, 'stage': stage, 'capture': capture})
+
+
+def _own(name, task):
+    return System(name, [sys.executable, '-m', 'chainer_jo', 'benchmark', '--worker'], task)
+
+
+def _pytorch(peer, device, precision='float32', layout='channels_last', mode='eager'):
+    words = [
+        'pytorch',
+        *([layout] if layout != 'nchw' else []),
+        *([mode] if mode != 'eager' else []),
+    ]
+    task = {'device': device, 'precision': precision, 'layout': layout, 'mode': mode}
+    return System(' '.join(words), [peer, str(PEER_SCRIPT)], task)
+
+
+def on_cpu(peer):
+    return [
+        plain('chainer', 'cpu', 'chainer'),
+        plain('chainer_jo', 'cpu', 'onednn'),
+        _pytorch(peer, 'cpu', layout='nchw'),
+        _pytorch(peer, 'cpu'),
+        plain('chainer_jo', 'cpu', 'onednn', 'bfloat16'),
+        _pytorch(peer, 'cpu', 'bfloat16'),
+    ]
+
+
+def on_gpu(device, peer):
+    found = [plain('chainer', device, 'chainer'), _pytorch(peer, device, layout='nchw')]
+    for precision in ('float32', 'float16'):
+        found += [
+            trial('chainer_jo', device, precision),
+            trial('chainer_jo eager', device, precision, capture=False),
+            trial('chainer_jo ours step 1', device, precision, 'ours', 'correct'),
+            trial('chainer_jo ours step 2', device, precision, 'ours', 'fine_tune'),
+            *(
+                _pytorch(peer, device, precision, mode=mode)
+                for mode in ('eager', 'graph', 'compile', 'compile graph')
+            ),
+        ]
+    return found

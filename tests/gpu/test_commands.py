@@ -1,0 +1,99 @@
+"""The commands on a GPU: killed and called again, refused, and beside the CPU."""
+
+import json
+import signal
+import subprocess
+import sys
+import time
+
+import chainer
+import gpu
+import pytest
+import tiny
+
+from chainer_jo import backends, doctor, store
+from chainer_jo.errors import ConfigError
+from chainer_jo.training import device, trial
+
+PATIENCE = 120
+LONG = gpu.config('cross_entropy', 'cross_entropy.train.epochs=40')
+
+
+def command(config, out, *more):
+    words = tiny.words(config, out, '--device', 'cuda:0', '--snapshot-seconds', '0.2', *more)
+    return [sys.executable, '-m', 'chainer_jo', *words]
+
+
+def call(*words):
+    return subprocess.run(words, capture_output=True, text=True, timeout=PATIENCE, check=False)
+
+
+@pytest.fixture(scope='module')
+def whole(tmp_path_factory):
+    """What a run without a break leaves behind."""
+    out = tmp_path_factory.mktemp('whole')
+    done = call(*command(LONG, out))
+    assert done.returncode == 0, done.stderr
+    return tiny.outcome(LONG, out)
+
+
+@pytest.mark.parametrize(
+    ('signum', 'code'), [(signal.SIGKILL, -9), (signal.SIGTERM, 143)], ids=['kill -9', 'SIGTERM']
+)
+def test_a_stopped_trial_goes_on_and_ends_the_same_bit_for_bit(signum, code, whole, tmp_path):
+    process = subprocess.Popen(command(LONG, tmp_path), stderr=subprocess.DEVNULL)
+    end = time.monotonic() + PATIENCE
+    while not list(tmp_path.glob('runs/*/snapshot-*')) and process.poll() is None:
+        assert time.monotonic() < end
+        time.sleep(0.005)
+    process.send_signal(signum)
+    assert process.wait(PATIENCE) == code
+    done = call(*command(LONG, tmp_path))
+    assert done.returncode == 0, done.stderr
+    result = store.read_json(tiny.folder(LONG, tmp_path) / 'result.json')
+    assert result['times']['resumes'] == 1
+    assert result['environment']['device'] == '@cupy:0'
+    assert result['environment']['graph'] is True
+    assert tiny.outcome(LONG, tmp_path) == whole
+
+
+def test_the_first_epoch_on_the_gpu_is_that_of_the_cpu(tmp_path):
+    config, rows = gpu.config('ours', precision='strict_float32'), []
+    for name in ('@numpy', gpu.DEVICE):
+        chainer.get_device(name).use()
+        out = tmp_path / name[1:5]
+        trial.run(config, out, tiny.SILENT, device=name)
+        log = (tiny.folder(config, out) / 'log.jsonl').read_text()
+        rows.append(json.loads(log.splitlines()[0]))
+    assert rows[1]['main/loss'] == pytest.approx(rows[0]['main/loss'], rel=1e-2)
+    assert rows[1]['main/accuracy'] == pytest.approx(rows[0]['main/accuracy'], abs=0.03)
+    assert rows[1]['label_accuracy'] == rows[0]['label_accuracy']
+
+
+def test_doctor_names_the_gpu_its_backend_and_every_version():
+    findings = doctor.examine('cuda:0', 'auto')
+    assert findings['device'] == gpu.DEVICE
+    assert 'cuDNN 9' in findings['backend']
+    assert not findings['gpu'].startswith('none')
+    assert 'to mend' not in findings
+
+
+def test_a_gpu_that_is_not_there_is_an_error_and_no_run_on_the_cpu():
+    with pytest.raises(ConfigError, match='cuda:99 cannot be used') as raised:
+        device.choose('cuda:99', 'auto')
+    assert 'GPU(s), numbered from 0' in raised.value.seen
+
+
+def test_a_precision_that_no_gpu_has_is_refused():
+    with pytest.raises(ConfigError, match='bfloat16 cannot be used here'):
+        backends.check_precision('bfloat16', backends.name_on(device.choose('cuda:0', 'auto')))
+
+
+def test_trials_side_by_side_on_one_gpu_are_those_that_run_alone(whole, tmp_path):
+    processes = [
+        subprocess.Popen(command(LONG, tmp_path / name), stderr=subprocess.DEVNULL)
+        for name in ('a', 'b')
+    ]
+    assert [process.wait(PATIENCE) for process in processes] == [0, 0]
+    for name in ('a', 'b'):
+        assert tiny.outcome(LONG, tmp_path / name) == whole

@@ -1,0 +1,107 @@
+"""A captured step against the same step launched kernel by kernel."""
+
+import gc
+
+import chainer
+import gpu
+import numpy as np
+import pytest
+import tiny
+
+from chainer_jo import backends, datasets, paper
+from chainer_jo.backends.cuda_graph import CudaGraph
+from chainer_jo.errors import ConfigError, DivergedError
+from chainer_jo.training import trial, updaters
+
+
+def run(config, out, graph):
+    return trial.run(config, out, tiny.SILENT, device=gpu.DEVICE, graph=graph)
+
+
+def outcome(config, out, graph):
+    """All that a trial leaves behind, but for times and for the graph that made it."""
+    run(config, out, graph)
+    left = tiny.outcome(config, out)
+    assert left['result.json']['environment'].pop('graph') is graph
+    return left
+
+
+@pytest.mark.parametrize('method', list(paper.methods()))
+def test_a_trial_is_the_same_bit_for_bit_with_and_without_graphs(method, tmp_path):
+    config = gpu.config(method)
+    captured = outcome(config, tmp_path / 'captured', True)
+    assert captured == outcome(config, tmp_path / 'eager', False)
+
+
+@pytest.mark.parametrize('precision', ['float16', 'strict_float32'])
+def test_so_it_is_in_every_precision(precision, tmp_path):
+    config = gpu.config('ours', precision=precision)
+    captured = outcome(config, tmp_path / 'captured', True)
+    assert captured == outcome(config, tmp_path / 'eager', False)
+
+
+def test_a_captured_trial_that_diverges_says_so(tmp_path):
+    config = gpu.config('cross_entropy', 'cross_entropy.train.learning_rate=1e9')
+    with pytest.raises(DivergedError, match='not finite'):
+        run(config, tmp_path, True)
+
+
+def updater(method, stage, out, capture, precision='float32'):
+    """An updater of a stage on the GPU before its first step."""
+    config = gpu.config(method, precision=precision)
+    place = tiny.folder(config, out)
+    place.mkdir(parents=True)
+    dataset = datasets.load(config.dataset)
+    started = trial._Trial(config, place, tiny.SILENT, dataset, None, gpu.DEVICE)
+    started.method.begin(stage)
+    made = updaters.create(started.method, started.data, config, capture)
+    made.optimizer.lr = 0.01
+    return made
+
+
+@pytest.mark.parametrize(('captured', 'steps'), [(True, 1000), (False, 200)])
+@pytest.mark.parametrize('precision', ['float32', 'float16'])
+def test_the_memory_of_many_steps_is_that_of_fifty(captured, steps, precision, tmp_path):
+    pools = [chainer.get_device(gpu.DEVICE).xp.get_default_memory_pool()]
+
+    def capture(step, state):
+        graphs.append(CudaGraph(step, state))
+        return graphs[0]
+
+    graphs = []
+    made = updater('ours', 'fine_tune', tmp_path, capture if captured else None, precision)
+    with chainer.using_config('type_check', False):
+        for _ in range(50):
+            made.update()
+        pools += [graph.pool for graph in graphs]
+        before = held(pools)
+        for _ in range(steps - 50):
+            made.update()
+    assert held(pools) == before
+    assert np.isfinite(list(made.report().values())).all()
+
+
+def held(pools):
+    """What is taken from the GPU."""
+    gc.collect()
+    chainer.get_device(gpu.DEVICE).xp.cuda.runtime.deviceSynchronize()
+    return [pool.total_bytes() for pool in pools]
+
+
+def test_a_captured_step_follows_the_learning_rate(tmp_path):
+    weights = {}
+    for capture in (CudaGraph, None):
+        made = updater('cross_entropy', 'train', tmp_path / str(capture), capture)
+        for lr in (0.1, 0.0, 0.05):
+            made.optimizer.lr = lr
+            made.update()
+        weights[capture] = gpu.fetch(made.method.net.conv.W)
+    assert (weights[CudaGraph] == weights[None]).all()
+
+
+def test_what_cannot_be_captured_is_an_error_that_names_the_way_out(tmp_path):
+    backends.use('chainer')  # Its products are cuBLAS's.
+    made = updater('cross_entropy', 'train', tmp_path, CudaGraph)
+    with pytest.raises(ConfigError, match='cannot be captured') as raised:
+        made.update()
+    assert '--no-graph' in raised.value.fix

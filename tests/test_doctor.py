@@ -1,0 +1,31 @@
+"""What ``doctor`` says of a GPU, on machines that have none."""
+
+import pytest
+
+from chainer_jo import doctor
+from chainer_jo.training import device
+
+pytestmark = pytest.mark.skipif(
+    not device.describe().startswith('none: '), reason='here is a GPU: see tests/gpu'
+)
+
+
+def test_without_an_nvidia_driver_nothing_is_missing(monkeypatch, tmp_path):
+    monkeypatch.setenv('PATH', str(tmp_path))
+    assert 'to mend' not in doctor.examine('auto', 'auto')
+
+
+def test_beside_an_nvidia_driver_it_says_why_there_is_no_gpu_and_the_command(monkeypatch, tmp_path):
+    (tmp_path / 'nvidia-smi').touch(mode=0o755)
+    monkeypatch.setenv('PATH', str(tmp_path))
+    findings = doctor.examine('auto', 'auto')
+    assert findings['to mend'].startswith(device.describe().removeprefix('none: '))
+    assert 'bash reproduce/setup.sh' in findings['to mend']
+    (line,) = [line for line in doctor.as_text(findings).splitlines() if 'to mend' in line]
+    assert line.endswith(findings['to mend'])
+
+
+def test_every_package_that_a_gpu_needs_has_its_line():
+    findings = doctor.examine('cpu', 'auto')
+    for name in ('cupy-cuda13x', 'nvidia-cudnn-cu13', 'nvidia-cudnn-frontend', 'cuda', 'gpu'):
+        assert name in findings
