@@ -157,7 +157,10 @@ def _add_output(parser):
     parser.add_argument(
         '--preset', default='paper', help=f'{" | ".join(paper.PRESETS)} (default: paper)'
     )
-    parser.add_argument('--out', type=Path, help='folder of results (default: results/<preset>)')
+    parser.add_argument(
+        '--out', type=Path,
+        help='folder of results (default: results/<preset>, or <preset>_ablations)',
+    )  # fmt: skip
 
 
 def _add_sweep(parser):
@@ -239,7 +242,9 @@ def _add_benchmark(parser):
 def _out(options):
     if options.preset not in paper.PRESETS:
         raise paper.unknown('preset', options.preset, paper.PRESETS)
-    return options.out or Path('results') / options.preset
+    # In a table's folder the ablations would stand among its rows.
+    kind = '_ablations' if getattr(options, 'table', None) == 'ablations' else ''
+    return options.out or Path('results') / f'{options.preset}{kind}'
 
 
 def _dump(value):

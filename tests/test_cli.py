@@ -276,6 +276,13 @@ def test_report_json_has_the_rows_of_the_contract(trained, call):
     assert row['paper_last'] == 0.5311
 
 
+def test_ablations_have_a_folder_of_their_own(call, tmp_path):
+    assert call('report ablations --preset quick')[0] == 0
+    assert (tmp_path / 'results' / 'quick_ablations' / 'ablations.md').exists()
+    assert call('report table2 --preset quick')[0] == 0
+    assert (tmp_path / 'results' / 'quick' / 'table2.md').exists()
+
+
 def test_report_all_covers_every_table(trained, call):
     code, out, _ = call('report all --preset quick --json', trained[0])
     assert code == 0

@@ -14,7 +14,7 @@ def to_markdown(grid, rows, cells):
     decimals: mean ± standard deviation (trials), under it the paper's number and the difference.
     """
     columns, shown = paper.columns(grid), _shown(rows)
-    marks = marks_of(shown)
+    marks = marks_of(row for row in shown if not _is_asked_for(grid, row['modified']))
     by_method = {}
     for row in shown:
         by_method.setdefault((row['method'], tuple(row['modified'])), []).append(row)
@@ -22,9 +22,15 @@ def to_markdown(grid, rows, cells):
     lines += header(['method', ''] + [column_title(grid, column) for column in columns])
     for (method, modified), group in by_method.items():
         name = method_title(grid, method) + _sign(group, shown)
-        name += f' [{marks[modified]}]' if modified else ''
+        if modified:
+            name += f' [{marks[modified]}]' if modified in marks else f', {code(modified)}'
         lines += _method_lines(name, columns, group)
     return '\n'.join([*lines, '', *_footnotes(grid, shown, cells, marks)]) + '\n'
+
+
+def _is_asked_for(grid, modified):
+    """Whether a row's departures are a variant of the grid, and so its very subject."""
+    return sorted(modified) in [sorted(variant) for variant in grid.get('variants', [])]
 
 
 def _shown(rows):

@@ -58,6 +58,15 @@ def test_where_only_modified_trials_were_run_only_they_are_shown(
     assert 'not run' not in text
 
 
+def test_a_variant_of_the_grid_is_named_in_its_row(grid, published, standard, add_trial):
+    grid = grid | {'variants': [['common.batch_size=8']]}
+
+    text = render(grid, published, [add_trial(), add_trial(**SMALL_BATCH)], standard)
+
+    assert '| Ours, `common.batch_size=8` | best |' in text
+    assert '[a]' not in text
+
+
 def test_noisy_validation_labels_are_named(grid, published, standard, add_trial):
     noisy = {'batch_size': 64, 'validation_labels': 'noisy'}
 
