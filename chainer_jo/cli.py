@@ -256,9 +256,12 @@ def _dump(value):
 
 def _doctor(options):
     from chainer_jo import doctor
+    from chainer_jo.training import device
 
     findings = doctor.examine(options.device, options.backend, options.data)
     _dump(findings) if options.json else print(doctor.as_text(findings))
+    # Refuses what cannot be had, once all that explains it is on the screen.
+    device.choose(options.device, options.backend)
     return 0
 
 

@@ -6,7 +6,7 @@ import shutil
 
 from chainer_jo import backends, datasets
 from chainer_jo.datasets import cifar10
-from chainer_jo.errors import ChainerJoError
+from chainer_jo.errors import ChainerJoError, ConfigError
 from chainer_jo.training import device
 
 PACKAGES = (
@@ -37,12 +37,19 @@ def examine(wanted_device, backend, data=None):
     findings |= {name: _version(name) for name in PACKAGES}
     findings['cuda'] = _cuda()
     findings['gpu'] = device.describe()
-    findings['device'] = device.choose(wanted_device, backend)
-    findings['backend'] = backends.describe(findings['device'])
+    findings['device'], findings['backend'] = _chosen(wanted_device, backend)
     if reason := _what_the_gpu_lacks(backend):
         findings['to mend'] = f'{reason}: {_GPU_FIX}'
     findings['data'] = [_examine_data('fashion_mnist', None), _examine_data('cifar10', data)]
     return findings
+
+
+def _chosen(wanted_device, backend):
+    try:
+        name = device.choose(wanted_device, backend)
+    except ConfigError as error:
+        return f'none: {error.problem}', f'none: {error.seen}'
+    return name, backends.describe(name)
 
 
 def _version(package):

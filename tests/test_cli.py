@@ -342,6 +342,14 @@ def test_doctor_names_versions_device_backend_and_data(call):
     assert len(embedded['digest']) == 64
 
 
+def test_doctor_shows_all_it_found_before_it_refuses_a_device(call):
+    code, out, said = call('doctor --device cuda:99')
+    assert code == 2
+    assert re.search(r'^chainer +7.8.1$', out, re.MULTILINE)
+    assert re.search(r'^device +none: ', out, re.MULTILINE)
+    assert 'the device cuda:99 cannot be used' in said
+
+
 def test_doctor_says_what_is_wrong_with_data(call, tmp_path):
     code, out, _ = call(f'doctor --data {tmp_path}')
     assert code == 0
