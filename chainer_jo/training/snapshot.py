@@ -6,10 +6,10 @@ import time
 
 import numpy as np
 from chainer import training
-from chainer.serializers import NpzDeserializer
 
 from chainer_jo import store
 from chainer_jo.errors import ConfigError, DataError, StoppedError
+from chainer_jo.training import state
 from chainer_jo.training.extensions import finite_state
 
 KEEP = 2
@@ -114,7 +114,7 @@ def read_newest(folder, identity, warn):
 
 def restore(updater, arrays):
     """Loads the arrays of :func:`read_newest` into an updater of the same stage."""
-    updater.serialize(NpzDeserializer(arrays))
+    state.restore(updater, arrays)
 
 
 def rows(arrays):

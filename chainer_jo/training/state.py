@@ -1,6 +1,7 @@
 """All that the rest of a trial depends on, found the way it is saved."""
 
 import chainer
+from chainer import backend
 
 
 def values(target):
@@ -29,3 +30,33 @@ def arrays(target, kinds='biuf'):
         for name, value in values(target).items()
         if isinstance(value, chainer.get_array_types()) and value.dtype.kind in kinds
     }
+
+
+def restore(target, saved):
+    """Loads what ``target`` serializes; arrays are written in place, whatever their layout.
+
+    Chainer's own deserializer refuses arrays of CuPy that lie channel-last.
+
+    Args:
+        target: Has ``serialize``, as Chainer's links and updaters.
+        saved (dict): Name to array, on the host.
+
+    Raises:
+        KeyError: A value is missing.
+    """
+    target.serialize(_Restorer(saved))
+
+
+class _Restorer(chainer.Deserializer):
+    def __init__(self, saved, path=''):
+        self._saved, self._path = saved, path
+
+    def __getitem__(self, key):
+        return _Restorer(self._saved, f'{self._path}{key.strip("/")}/')
+
+    def __call__(self, key, value):
+        saved = self._saved[self._path + key.lstrip('/')]
+        if not isinstance(value, chainer.get_array_types()):
+            return type(value)(saved)
+        backend.copyto(value, saved)
+        return value

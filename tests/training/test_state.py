@@ -1,0 +1,52 @@
+import chainer
+import numpy as np
+import pytest
+from chainer.serializers import DictionarySerializer
+
+from chainer_jo.training import state
+
+
+class Counter(chainer.Chain):
+    """A parameter whose memory lies channel-last, as on a GPU, a persistent array and a number."""
+
+    def __init__(self, seed):
+        super().__init__()
+        generator = np.random.default_rng(seed)
+        with self.init_scope():
+            W = np.empty((4, 3, 3, 2), 'f').transpose(0, 3, 1, 2)
+            W[...] = generator.normal(size=W.shape)
+            self.W = chainer.Parameter(W)
+        self.add_persistent('mean', generator.normal(size=5))
+        self.add_persistent('N', seed)
+
+
+def saved(target):
+    serializer = DictionarySerializer()
+    target.serialize(serializer)
+    return serializer.target
+
+
+def test_all_is_restored_in_place_and_in_its_layout():
+    source, target = Counter(1), Counter(2)
+    before, strides = state.values(target), target.W.array.strides
+
+    state.restore(target, saved(source))
+
+    for name, value in state.values(target).items():
+        if isinstance(value, np.ndarray):
+            assert value is before[name]
+        np.testing.assert_array_equal(value, state.values(source)[name])
+    assert target.W.array.strides == strides
+    assert (type(target.N), target.N) == (int, 1)
+
+
+def test_a_missing_value_is_an_error():
+    values = saved(Counter(1))
+    del values['mean']
+    with pytest.raises(KeyError, match='mean'):
+        state.restore(Counter(2), values)
+
+
+def test_arrays_are_those_of_the_kinds_asked_for():
+    assert set(state.arrays(Counter(1))) == {'W', 'mean'}
+    assert set(state.arrays(Counter(1), 'i')) == set()
