@@ -1,5 +1,7 @@
 """Every step of every method, captured once and launched as a graph, on a GPU that is played."""
 
+import tempfile
+
 import capture_safe
 import chainer
 import chainer.functions as F
@@ -63,7 +65,9 @@ def train(config, device, capture=None):
     for stage in config.stages:
         method.begin(stage)
         updater = updaters.create(method, host_data.to_device(device), config, capture)
-        trainer = training.Trainer(updater, lambda trainer: trainer.updater.epoch >= EPOCHS)
+        trainer = training.Trainer(
+            updater, lambda trainer: trainer.updater.epoch >= EPOCHS, out=tempfile.gettempdir()
+        )
         for extension in (
             extensions.Evaluate(), extensions.CorrectLabels(), extensions.Schedule(),
         ):  # fmt: skip
