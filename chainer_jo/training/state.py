@@ -11,15 +11,22 @@ def values(target):
     return found
 
 
-class _Finder(chainer.Serializer):
-    def __init__(self, found, path=''):
-        self._found, self._path = found, path
+class _Named:
+    """What names the values that a serializer meets, as Chainer's own do."""
+
+    def __init__(self, values, path=''):
+        self._values, self._path = values, path
 
     def __getitem__(self, key):
-        return _Finder(self._found, f'{self._path}{key.strip("/")}/')
+        return type(self)(self._values, f'{self._path}{key.strip("/")}/')
 
+    def _name(self, key):
+        return self._path + key.lstrip('/')
+
+
+class _Finder(_Named, chainer.Serializer):
     def __call__(self, key, value):
-        self._found[self._path + key.lstrip('/')] = value
+        self._values[self._name(key)] = value
         return value
 
 
@@ -47,15 +54,9 @@ def restore(target, saved):
     target.serialize(_Restorer(saved))
 
 
-class _Restorer(chainer.Deserializer):
-    def __init__(self, saved, path=''):
-        self._saved, self._path = saved, path
-
-    def __getitem__(self, key):
-        return _Restorer(self._saved, f'{self._path}{key.strip("/")}/')
-
+class _Restorer(_Named, chainer.Deserializer):
     def __call__(self, key, value):
-        saved = self._saved[self._path + key.lstrip('/')]
+        saved = self._values[self._name(key)]
         if not isinstance(value, chainer.get_array_types()):
             return type(value)(saved)
         backend.copyto(value, saved)

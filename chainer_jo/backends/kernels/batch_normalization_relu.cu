@@ -1,5 +1,16 @@
 #include "channel_last.cuh"
 
+// Leaves in `shared[0]` what all parts of one column, that of the block's number, combine to.
+template <class V>
+__device__ void combine_parts(const V* partial, int parts, int columns, V* shared)
+{
+    V total = {};
+    for (int p = threadIdx.x; p < parts; p += THREADS)
+        total = combined(total, partial[p * columns + blockIdx.x]);
+    shared[threadIdx.x] = total;
+    combine_rows(shared, 1, THREADS);
+}
+
 // Count, mean and sum of squared differences from the mean, of each channel of a pack.
 struct Moments {
     float n, mean[VEC], m2[VEC];
@@ -65,13 +76,9 @@ extern "C" __global__ void finish_statistics(const Moments* __restrict__ partial
                                              float decay)
 {
     __shared__ Moments shared[THREADS];
-    Moments total = {};
-    for (int p = threadIdx.x; p < parts; p += THREADS)
-        total = combined(total, partial[p * columns + blockIdx.x]);
-    shared[threadIdx.x] = total;
-    combine_rows(shared, 1, THREADS);
+    combine_parts(partial, parts, columns, shared);
     if (threadIdx.x >= VEC) return;
-    total = shared[0];
+    Moments total = shared[0];
     int k = threadIdx.x, channel = blockIdx.x * VEC + k;
     mean[channel] = total.mean[k];
     variance[channel] = total.m2[k] / total.n;
@@ -171,11 +178,7 @@ extern "C" __global__ void finish_gradient_sums(const Sums* __restrict__ partial
                                                 float factor)
 {
     __shared__ Sums shared[THREADS];
-    Sums total = {};
-    for (int p = threadIdx.x; p < parts; p += THREADS)
-        total = combined(total, partial[p * columns + blockIdx.x]);
-    shared[threadIdx.x] = total;
-    combine_rows(shared, 1, THREADS);
+    combine_parts(partial, parts, columns, shared);
     if (threadIdx.x >= VEC) return;
     int k = threadIdx.x, channel = blockIdx.x * VEC + k;
     ggamma[channel] = factor * shared[0].g_x_hat[k];
