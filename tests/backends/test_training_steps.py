@@ -1,7 +1,7 @@
 import chainer
-import chainer.functions as F
 import numpy as np
 import pytest
+from steps import ten_batches, train
 
 from chainer_jo import backends
 from chainer_jo.links.preact_resnet import PreActResNet
@@ -15,17 +15,10 @@ def ten_steps(backend):
     rng = np.random.default_rng(0)
     net = PreActResNet(3, 10, filters=(8, 8, 16, 24), blocks=(2, 1, 2), rng=rng)
     optimizer = chainer.optimizers.MomentumSGD(0.02).setup(net)
-    losses = []
-    for n in [16] * 9 + [5]:
-        x = rng.normal(size=(n, 3, 12, 12)).astype(np.float32)
-        t = rng.integers(0, 10, n).astype(np.int32)
-        loss = F.softmax_cross_entropy(net(x), t)
-        net.cleargrads()
-        loss.backward()
-        optimizer.update()
-        losses.append(float(loss.array))
+    batches = ten_batches(rng)
+    losses = train(net, optimizer, batches)
     with chainer.using_config('train', False), chainer.no_backprop_mode():
-        outputs = net(x).array
+        outputs = net(batches[-1][0]).array
     return losses, outputs, net
 
 

@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from steps import train
 
 from chainer_jo import backends
 from chainer_jo.backends import onednn
@@ -194,14 +195,7 @@ def steps(precision, count=10):
     net, (x,) = small_net(precision), draw(0, (32, 3, 12, 12))
     t = np.arange(32, dtype=np.int32) % 10
     optimizer = chainer.optimizers.MomentumSGD(0.05).setup(net)
-    losses = []
-    for _ in range(count):
-        loss = F.softmax_cross_entropy(net(x), t)
-        net.cleargrads()
-        loss.backward()
-        optimizer.update()
-        losses.append(float(loss.array))
-    return losses, net
+    return train(net, optimizer, [(x, t)] * count), net
 
 
 def state(net):

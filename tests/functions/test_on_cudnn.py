@@ -4,6 +4,7 @@ import chainer
 import chainer.functions as F
 import numpy as np
 import pytest
+from steps import train
 
 from chainer_jo import backends
 from chainer_jo.backends import cudnn, cudnn_plans, kernels
@@ -90,13 +91,7 @@ def steps(backend, precision='float32', count=3):
     net, (x,) = small_net(precision), draw(0, (16, 3, 8, 8))
     t = np.arange(16, dtype=np.int32) % 10
     optimizer = chainer.optimizers.MomentumSGD(0.05).setup(net)
-    losses = []
-    for _ in range(count):
-        loss = F.softmax_cross_entropy(net(x), t)
-        net.cleargrads()
-        loss.backward()
-        optimizer.update()
-        losses.append(float(loss.array))
+    losses = train(net, optimizer, [(x, t)] * count)
     with chainer.using_config('train', False), chainer.no_backprop_mode():
         return losses, net, net(x).array
 

@@ -1,10 +1,10 @@
 """Ten steps of the net on the GPU against the same steps by Chainer's own functions on the CPU."""
 
 import chainer
-import chainer.functions as F
 import gpu
 import numpy as np
 import pytest
+from steps import ten_batches, train
 
 from chainer_jo import backends
 from chainer_jo.links.preact_resnet import PreActResNet
@@ -21,17 +21,10 @@ def ten_steps(device, backend, precision='float32'):
     net.to_device(device)
     optimizer = MomentumSGD(0.9, 1e-4).setup(net)
     optimizer.lr = 0.02
-    losses = []
-    for n in [16] * 9 + [5]:
-        x = device.send(rng.normal(size=(n, 3, 12, 12)).astype(np.float32))
-        t = device.send(rng.integers(0, 10, n).astype(np.int32))
-        loss = F.softmax_cross_entropy(net(x), t)
-        net.cleargrads()
-        loss.backward()
-        optimizer.update()
-        losses.append(float(loss.array))
+    batches = [device.send(batch) for batch in ten_batches(rng)]
+    losses = train(net, optimizer, batches)
     with chainer.using_config('train', False), chainer.no_backprop_mode():
-        outputs = gpu.fetch(net(x))
+        outputs = gpu.fetch(net(batches[-1][0]))
     serializer = chainer.serializers.DictionarySerializer()
     serializer.save(net)
     return losses, outputs, {name: np.asarray(v) for name, v in serializer.target.items()}
