@@ -60,6 +60,16 @@ def test_a_trial_stopped_in_every_stage_ends_like_one_that_was_not(
     assert tiny.outcome(config, tmp_path / 'pieces') == tiny.outcome(config, tmp_path / 'whole')
 
 
+def test_d2l_stopped_after_its_turning_point_ends_like_one_that_was_not(sigterm_at, tmp_path):
+    config = tiny.config('d2l', 'd2l.train.begin=1', 'd2l.train.lid_window=1')
+    whole = tiny.run(config, tmp_path / 'whole')
+    never_turned = tiny.run(tiny.config('d2l'), tmp_path / 'never_turned')
+    assert whole['digests']['model'] != never_turned['digests']['model']
+    sigterm_at((3, 6, 7))
+    assert run_until_done(config, tmp_path / 'pieces') == 3
+    assert tiny.outcome(config, tmp_path / 'pieces') == tiny.outcome(config, tmp_path / 'whole')
+
+
 @pytest.mark.parametrize(
     'method', ['ours', *(pytest.param(name, marks=pytest.mark.long) for name in paper.methods())]
 )
