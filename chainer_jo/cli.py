@@ -13,10 +13,11 @@ from chainer_jo.errors import ChainerJoError, ConfigError, DataError, StoppedErr
 
 EXIT_CODES = """\
 exit codes:
-  0  done                          4  in use by another process
-  1  outside tolerance             5  diverged
-  2  usage or configuration        6  cannot write
+  0  done                          5  diverged
+  1  outside tolerance             6  cannot write
+  2  usage or configuration        7  out of memory
   3  data missing or damaged       130, 143  stopped after a snapshot
+  4  in use by another process
 """
 EXAMPLES = """\
 examples:

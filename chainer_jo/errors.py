@@ -52,6 +52,12 @@ class WriteError(ChainerJoError):
     exit_code = 6
 
 
+class OutOfMemoryError(ChainerJoError):
+    """The GPU, or this machine, has no more memory to give."""
+
+    exit_code = 7
+
+
 class StoppedError(ChainerJoError):
     """A signal asked the run to stop; a snapshot was taken first.
 

@@ -17,7 +17,7 @@ from chainer_jo import backends, datasets, methods, store
 from chainer_jo.backends.cuda_graph import CudaGraph
 from chainer_jo.datasets.label_files import save_noise
 from chainer_jo.datasets.streams import rng
-from chainer_jo.errors import ConfigError
+from chainer_jo.errors import ConfigError, OutOfMemoryError
 from chainer_jo.links.preact_resnet import PreActResNet
 from chainer_jo.training import extensions, snapshot, updaters
 from chainer_jo.training.data import prepare, transition
@@ -76,8 +76,18 @@ def run(
         if done.exists():
             _remove_snapshots(folder)
             return store.read_json(done)
-        trial = _Trial(config, folder, observer, dataset, labels, device, graph)
-        return trial.run(snapshot_seconds)
+        try:
+            trial = _Trial(config, folder, observer, dataset, labels, device, graph)
+            return trial.run(snapshot_seconds)
+        # CuPy's error is a MemoryError, too.
+        except MemoryError as error:
+            where = 'this machine' if device == '@numpy' else 'the GPU'
+            raise OutOfMemoryError(
+                f'the memory of {where} is full',
+                seen=str(error),
+                fix='the same command with fewer --jobs goes on from the last snapshot; alone on it, '
+                f'try another trial: --set common.batch_size={config.common["batch_size"] // 2}',
+            ) from error
 
 
 class _Trial:
