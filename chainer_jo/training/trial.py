@@ -85,8 +85,8 @@ def run(
             raise OutOfMemoryError(
                 f'the memory of {where} is full',
                 seen=str(error),
-                fix='the same command with fewer --jobs goes on from the last snapshot; alone on it, '
-                f'try another trial: --set common.batch_size={config.common["batch_size"] // 2}',
+                fix='the same command with fewer --jobs goes on from the last snapshot; a trial of '
+                f'less memory is --set common.batch_size={config.common["batch_size"] // 2}',
             ) from error
 
 
