@@ -298,6 +298,78 @@ def linear_gradient_W(x, gy):
     return gW, gb
 
 
+def log_softmax(x):
+    """Returns the logarithm of the softmax of each row of ``x``, ``(N, C)``, float32."""
+    y = _empty(x.shape)
+    _launch_flat('log_softmax', 'log_softmax', len(x), *_contiguous(x), y, *x.shape)
+    return y
+
+
+def log_softmax_gradient(y, gy):
+    """Returns the gradient of :func:`log_softmax`'s argument from its result."""
+    gx = _empty(y.shape)
+    _launch_flat('log_softmax', 'gradient_x', len(y), *_contiguous(y, gy), gx, *y.shape)
+    return gx
+
+
+def joint_loss(y, log_f, alpha, beta, kl):
+    """Returns ``L_c + alpha L_p + beta L_e``; see :mod:`chainer_jo.functions.losses`.
+
+    Args:
+        y (array): Labels, ``(B, C)``, float32.
+        log_f (array): ``(B, C)``, float32.
+        alpha (float): Where it is 0, ``L_p`` is not computed.
+        beta (float): Where it is 0, ``L_e`` is not computed.
+        kl (bool): Whether ``L_c`` is the KL divergence; else it is the cross entropy.
+
+    Returns:
+        tuple: The loss, ``()``, and what :func:`joint_loss_gradient` needs, the sums of ``f`` over
+        the batch, ``(C,)``.
+    """
+    loss, f_sums = _empty(()), _empty(y.shape[1])
+    arguments = (*_contiguous(y, log_f), float(alpha), float(beta), int(kl), loss, f_sums)
+    _launch('losses', 'joint_loss', (1,), (THREADS,), *arguments, *y.shape, THREADS=THREADS)
+    return loss, f_sums
+
+
+def joint_loss_gradient(y, log_f, alpha, beta, f_sums, gy):
+    """Returns the gradient of :func:`joint_loss`'s ``log_f`` from ``gy``, ``()``."""
+    (gy,), gx = _contiguous(gy), _empty(y.shape)
+    arguments = (*_contiguous(y, log_f), float(alpha), float(beta), f_sums, gy, gx, *y.shape)
+    _launch_flat('losses', 'joint_loss_gradient', gx.size, *arguments, THREADS=THREADS)
+    return gx
+
+
+def add_to_sums(sums, loss, log_f, y):
+    """Adds to an epoch's sums, (3,), float64: loss times images, images, hits.
+
+    Args:
+        loss (array): The mean over the batch, ``()``, float32.
+        log_f (array): Scores, ``(B, C)``, float32.
+        y (array): Labels, ``(B, C)``, float32; a hit has its largest number where ``log_f`` has.
+    """
+    arguments = (*_contiguous(loss, log_f, y), sums, *y.shape)
+    _launch('losses', 'add_to_sums', (1,), (THREADS,), *arguments, THREADS=THREADS)
+
+
+def mix_up(v, partner, lam):
+    """Does what :func:`chainer_jo.functions.losses.mix_up` does; images then lie channel-last."""
+    if v.ndim == 4:
+        v, mixed = convert(v, FLOAT32), _empty_images(v.shape)
+    else:
+        (v,), mixed = _contiguous(v), _empty(v.shape)
+    arguments = (v, *_contiguous(partner, dtype=np.int32), *_contiguous(lam), mixed)
+    _launch_flat('mix_up', 'mix_up', v.size, *arguments, v.size, v.size // len(v), lam.ndim)
+    return mixed
+
+
+def record(history, f, index, turn):
+    """Does what :meth:`chainer_jo.links.label_store.LabelStore.record` does, for a window."""
+    (f,), places = _contiguous(f), _contiguous(index, turn, dtype=np.int32)
+    sizes = *history.shape[:2], *f.shape
+    _launch_flat('label_store', 'record', f.size, history, f, *places, *sizes)
+
+
 def augment(images, mean, index, offsets, flips, pad):
     """Does what :func:`chainer_jo.datasets.augment.augment` does, in one kernel.
 

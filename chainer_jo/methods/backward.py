@@ -10,6 +10,7 @@ Differs    Not in the paper's tables. The loss has no lower bound: log f is clip
            code. A singular T (asymmetric noise at 0.5) is refused, or takes a pseudo-inverse.
 """
 
+import chainer
 import numpy as np
 
 from chainer_jo.errors import ConfigError
@@ -27,7 +28,9 @@ class Backward(Method):
 
     def know(self, T):
         """Takes ``T``, ``(C, C)``, for the noise's transition matrix."""
-        self.T_inverse[...] = self.xp.linalg.pinv(T)
+        # On the host: for a matrix of this size nobody should have to load cuSOLVER.
+        T_inverse = np.linalg.pinv(chainer.get_device('@numpy').send(T))
+        self.T_inverse[...] = self.device.send(T_inverse)
 
     def train(self, batch):
         log_f = self.log_f(batch.x)

@@ -5,8 +5,8 @@ from types import SimpleNamespace
 from typing import Any, Protocol
 
 import chainer
-import chainer.functions as F
 
+from chainer_jo.functions.log_softmax import log_softmax
 from chainer_jo.functions.losses import mix_up
 from chainer_jo.links.label_store import LabelStore
 
@@ -87,7 +87,7 @@ class Method(chainer.Chain):
 
     def log_f(self, x):
         """Returns ``log f(x, theta)``, ``(B, C)``, of images ``x``."""
-        return F.log_softmax(self.net(x))
+        return log_softmax(self.net(x))
 
     def predict(self, x):
         """Returns the scores ``(B, C)`` whose largest is the predicted class, for evaluation."""

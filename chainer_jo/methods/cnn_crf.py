@@ -24,6 +24,7 @@ import chainer.functions as F
 import numpy as np
 
 from chainer_jo.functions import crf, scatter
+from chainer_jo.functions.log_softmax import log_softmax
 from chainer_jo.functions.loss_correction import TINY
 from chainer_jo.functions.product import product
 from chainer_jo.methods.base import Method
@@ -65,7 +66,7 @@ class CnnCrf(Method):
         return crf.clean_scores(self.net(x), self.pair)
 
     def log_f(self, x):
-        return F.log_softmax(self.predict(x))
+        return log_softmax(self.predict(x))
 
     def train(self, batch):
         a, pair = self.net(batch.x), self.pair
@@ -77,7 +78,7 @@ class CnnCrf(Method):
             negative = self.score_of_chains(a, pair, batch.index)
         else:
             negative = F.sum(F.logsumexp(clean, axis=1))
-        return (negative - F.sum(q * s)) / len(q), F.log_softmax(clean)
+        return (negative - F.sum(q * s)) / len(q), log_softmax(clean)
 
     def score_of_chains(self, a, pair, index):
         """Moves the images' chains by one sweep and returns the sum of ``s`` over their states.

@@ -1,9 +1,9 @@
 """The stage that estimates the transition matrix, for all methods that want one."""
 
-import chainer.functions as F
 import numpy as np
 
 from chainer_jo.functions.anchors import estimate_transition
+from chainer_jo.functions.log_softmax import log_softmax
 from chainer_jo.functions.losses import cross_entropy
 from chainer_jo.methods.base import Method
 
@@ -21,7 +21,7 @@ class EstimatedTransition(Method):
         self.add_persistent('best_accuracy', np.full((), -1.0))
 
     def estimate(self, batch):
-        log_f = F.log_softmax(self.net(batch.x))
+        log_f = log_softmax(self.net(batch.x))
         return cross_entropy(batch.y, log_f), log_f
 
     def end_epoch(self, epoch, probe):

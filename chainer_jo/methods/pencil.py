@@ -20,6 +20,7 @@ import chainer.functions as F
 import numpy as np
 
 from chainer_jo.functions import scatter
+from chainer_jo.functions.log_softmax import log_softmax
 from chainer_jo.functions.losses import cross_entropy, entropy
 from chainer_jo.methods.base import Method
 
@@ -48,14 +49,14 @@ class Pencil(Method):
     def correct(self, batch):
         log_f, c = self.log_f(batch.x), self.labels.y.shape[1]
         self.yt = chainer.Variable(self.labels.logits[batch.index])
-        log_yd = F.log_softmax(self.yt)
+        log_yd = log_softmax(self.yt)
         L_c, L_e = reversed_kl(log_f, log_yd), entropy(log_f)
         L_o = self._compatibility(self.labels.noisy[batch.index], log_yd)
         return L_c / c + self.hyper.alpha * L_o + self.hyper.beta / c * L_e, log_f
 
     def _compatibility(self, noisy, log_yd):
         if self.hyper.softmax == 'twice':
-            log_yd = F.log_softmax(F.exp(log_yd))
+            log_yd = log_softmax(F.exp(log_yd))
         return cross_entropy(noisy, log_yd)
 
     def after_backward(self, batch):
@@ -70,5 +71,5 @@ class Pencil(Method):
 
     def fine_tune(self, batch):
         log_f = self.log_f(batch.x)
-        log_yd = F.log_softmax(self.labels.logits[batch.index])
+        log_yd = log_softmax(self.labels.logits[batch.index])
         return reversed_kl(log_f, log_yd) / log_f.shape[1], log_f

@@ -71,8 +71,10 @@ class MomentumSGD(chainer.optimizers.MomentumSGD):
 
 
 def _like(array, other):
-    """Returns an array with the strides of ``other``, so that the two are read in one order."""
-    if array.strides == other.strides:
+    """Returns an array that lies in memory as ``other`` does: both are read in one order."""
+    steps = zip(array.shape, array.strides, other.strides, strict=True)
+    # The stride of an axis of length 1 says nothing: weights of 1x1 have it either way.
+    if all(length == 1 or stride == wanted for length, stride, wanted in steps):
         return array
     copy = chainer.backend.get_array_module(other).empty_like(other)
     copy[...] = array

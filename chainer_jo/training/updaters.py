@@ -3,6 +3,7 @@
 import numpy as np
 from chainer import training
 
+from chainer_jo.functions import epoch_sums
 from chainer_jo.functions.augment import augment
 from chainer_jo.methods.base import Batch
 from chainer_jo.training import state, tables
@@ -80,10 +81,7 @@ class StageUpdater(training.Updater):
         self.method.after_backward(batch)
         self.optimizer.update()
         self.record(batch, log_f)
-        hits = log_f.array.argmax(axis=1) == batch.y.argmax(axis=1)
-        self.sums[0] += loss.array * len(hits)
-        self.sums[1] += len(hits)
-        self.sums[2] += hits.sum()
+        epoch_sums.add(self.sums, loss, log_f, batch.y)
 
     def batch(self):
         """Returns the augmented :class:`Batch` of the row."""

@@ -224,3 +224,91 @@ def test_a_training_batch_is_that_of_numpy_bit_for_bit(pad):
     x = cudnn.augment(given, mean, index, *choices, pad)
     np.testing.assert_array_equal(x, augment.augment(given, mean, index, *choices, pad))
     assert lies_channel_last(x)
+
+
+# B, C: more rows than a block has threads, and fewer.
+ROWS = [(1, 2), (57, 10), (128, 10), (300, 3), (1000, 2), (1, 300)]
+
+
+def labels_and_outputs(b, c):
+    """Returns soft labels, many of them with zeros, and logarithms of outputs."""
+    generator = np.random.default_rng(0)
+    y = generator.dirichlet(np.full(c, 0.5), b)
+    y[1::3] = np.eye(c)[generator.integers(c, size=len(y[1::3]))]
+    return y.astype('f'), np.log(generator.dirichlet(np.ones(c), b)).astype('f')
+
+
+@pytest.mark.parametrize('shape', ROWS)
+def test_log_softmax_and_its_gradient_are_those_of_the_formulas(shape):
+    x, gy = draw(0, shape, shape)
+    x[0] += 1000
+    y, wide = cudnn.log_softmax(x), x.astype(np.float64)
+    wide -= wide.max(axis=1, keepdims=True)
+    exact = wide - np.log(np.exp(wide).sum(axis=1, keepdims=True))
+    assert_near(y, exact, np.float32)
+    exact_gx = gy - np.exp(exact) * gy.sum(axis=1, keepdims=True, dtype=np.float64)
+    assert_near(cudnn.log_softmax_gradient(y, np.asfortranarray(gy)), exact_gx, np.float32)
+
+
+@pytest.mark.parametrize('kl', [False, True])
+@pytest.mark.parametrize(('alpha', 'beta'), [(0, 0), (1.2, 0.8), (1.2, 0), (0, 0.8)])
+@pytest.mark.parametrize('shape', ROWS)
+def test_a_loss_and_its_gradient_are_those_of_the_formulas(shape, alpha, beta, kl):
+    (b, c), (y, log_f) = shape, labels_and_outputs(*shape)
+    loss, f_sums = cudnn.joint_loss(y, log_f, alpha, beta, kl)
+    gx = cudnn.joint_loss_gradient(y, log_f, alpha, beta, f_sums, np.array(-3, 'f'))
+
+    y, log_f = y.astype(np.float64), log_f.astype(np.float64)
+    f = np.exp(log_f)
+    mean_f = f.mean(axis=0)
+    exact = -(y * log_f).sum() / b + kl * (y * np.log(np.where(y > 0, y, 1))).sum() / b
+    exact -= alpha * np.log(c * mean_f).mean() + beta * (f * log_f).sum() / b
+    assert_near(loss, exact, np.float32)
+    slope = -y / b - alpha * f / (c * b * mean_f) - beta * f * (log_f + 1) / b
+    assert_near(gx, -3 * slope, np.float32)
+
+
+def test_a_class_that_no_output_has_hurts_only_the_loss_that_looks_at_it():
+    y, log_f = np.eye(2, dtype='f')[[0, 0]], np.array([[0, -200], [0, -300]], 'f')
+    loss, f_sums = cudnn.joint_loss(y, log_f, 0, 0, True)
+    gx = cudnn.joint_loss_gradient(y, log_f, 0, 0, f_sums, np.ones((), 'f'))
+    assert loss == 0
+    np.testing.assert_array_equal(gx, -y / 2)
+    assert cudnn.joint_loss(y, log_f, 1, 0, True)[0] == np.inf
+
+
+@pytest.mark.parametrize('shape', ROWS)
+def test_the_sums_of_an_epoch_grow_by_those_of_a_loop(shape):
+    y, log_f = labels_and_outputs(*shape)
+    y[2::5] = 0  # The first of equal numbers is the largest.
+    sums, loss = np.array([0.5, 7, 3]), np.array(0.3, 'f')
+    cudnn.add_to_sums(sums, loss, log_f, y)
+    hits = sum(int(f.argmax() == row.argmax()) for f, row in zip(log_f, y, strict=True))
+    np.testing.assert_array_equal(sums, [0.5 + float(loss) * len(y), 7 + len(y), 3 + hits])
+
+
+@pytest.mark.parametrize('per', ['batch', 'sample'])
+@pytest.mark.parametrize('shape', [(4, 3, 5, 7), (9, 1, 28, 28), (1, 10), (1000, 10), (5,)])
+def test_a_mixture_is_that_of_a_loop_over_pairs(shape, per):
+    (v,), generator = draw(0, shape), np.random.default_rng(1)
+    partner = generator.permutation(len(v))
+    lam = np.asarray(generator.beta(4, 4, () if per == 'batch' else len(v)), 'f')
+    mixed, exact = cudnn.mix_up(v, partner, lam), np.empty(shape)
+    for i, j in enumerate(partner):
+        weight = float(lam if per == 'batch' else lam[i])
+        exact[i] = weight * v[i].astype(np.float64) + (1 - weight) * v[j].astype(np.float64)
+    assert_near(mixed, exact, np.float32)
+    assert v.ndim < 4 or lies_channel_last(mixed)
+
+
+@pytest.mark.parametrize('window', [1, 3])
+def test_an_output_is_recorded_where_a_loop_would_write_it_last(window):
+    generator, (b, n, c) = np.random.default_rng(0), (130, 40, 7)
+    f = generator.random((b, c), np.float32)
+    index, turn = generator.integers(n, size=b), generator.integers(5, size=b)
+    history = np.full((window, n, c), -1, 'f')
+    expected = history.copy()
+    cudnn.record(history, f, index, turn)
+    for i in range(b):
+        expected[turn[i] % window, index[i]] = f[i]
+    np.testing.assert_array_equal(history, expected)

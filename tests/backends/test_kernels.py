@@ -23,6 +23,7 @@ MACROS = {
         {'HALF': int('__half' in pair), 'SOURCE': pair[0], 'TARGET': pair[1]}
         for pair in itertools.product(TYPES, TYPES)
     ],
+    'losses': [{'THREADS': kernels.THREADS}],
     'update': [{'TENSORS': optimizer.TENSORS}],
 }
 

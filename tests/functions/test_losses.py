@@ -13,6 +13,13 @@ from chainer_jo.functions import losses
 CLOSE = {'rel': 1e-5, 'abs': 1e-6}
 
 
+@pytest.fixture(autouse=True, params=['numpy', 'cudnn'])
+def computed_by(request):
+    """Every test is run a second time on the kernels of a GPU, compiled for the CPU."""
+    if request.param == 'cudnn':
+        request.getfixturevalue('cudnn_on_cpu')
+
+
 def random_outputs(seed, n=6, n_class=5):
     """Returns soft labels, log-probabilities, partners and mix-up weights, one for each image."""
     rng = np.random.default_rng(seed)
@@ -82,6 +89,18 @@ def test_the_gradient_of_a_loss_is_that_of_finite_differences(loss, slow):
     gradient_check.check_backward(
         lambda x: loss(y.astype('d'), x), log_f.astype('d'), None, dtype='d', eps=1e-5
     )
+
+
+@each_loss
+def test_the_gradient_in_float32_is_that_in_float64(loss, slow):
+    y, log_f, *_ = random_outputs(1)
+    gradients = []
+    for dtype in 'fd':
+        x = chainer.Variable(log_f.astype(dtype))
+        (3 * loss(y.astype(dtype), x)).backward()
+        gradients.append(x.grad)
+    assert gradients[0].dtype == np.float32
+    np.testing.assert_allclose(*gradients, rtol=1e-5, atol=1e-6)
 
 
 @each_loss

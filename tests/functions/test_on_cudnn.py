@@ -1,5 +1,7 @@
 """The functions on the cuDNN backend, as wired for a GPU, against Chainer's own."""
 
+import contextlib
+
 import chainer
 import chainer.functions as F
 import numpy as np
@@ -9,13 +11,16 @@ from steps import train
 from chainer_jo import backends
 from chainer_jo.backends import cudnn, cudnn_plans, kernels
 from chainer_jo.errors import ConfigError
+from chainer_jo.functions import epoch_sums, losses
 from chainer_jo.functions.augment import augment
 from chainer_jo.functions.batch_normalization_relu import batch_normalization_relu
 from chainer_jo.functions.convolution import convolution_2d
 from chainer_jo.functions.linear import linear
+from chainer_jo.functions.log_softmax import log_softmax
 from chainer_jo.functions.low_precision import in_low_precision
 from chainer_jo.functions.pooling import global_average_pooling
 from chainer_jo.functions.tape import Activation, Tape
+from chainer_jo.links.label_store import LabelStore
 from chainer_jo.links.preact_resnet import PreActResNet
 
 pytestmark = pytest.mark.usefixtures('cudnn_on_cpu')
@@ -24,6 +29,10 @@ pytestmark = pytest.mark.usefixtures('cudnn_on_cpu')
 def draw(seed, *shapes):
     rng = np.random.default_rng(seed)
     return [rng.normal(size=shape).astype(np.float32) for shape in shapes]
+
+
+def channel_last(x):
+    return x.transpose(0, 2, 3, 1).copy().transpose(0, 3, 1, 2)
 
 
 def net_in_one(x, W, V, gamma, beta, U, b):
@@ -113,28 +122,34 @@ def test_training_steps_of_the_net_are_those_of_chainer(precision):
         np.testing.assert_allclose(array, reference[name], rtol=1e-2, atol=1e-4, err_msg=name)
 
 
+@contextlib.contextmanager
+def launches(monkeypatch):
+    """Lists the kernels, file and entry, that are launched within."""
+    launched, compiled = [], kernels.function
+
+    def function(*names, **macros):
+        launched.append('.'.join(names))
+        return compiled(*names, **macros)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(kernels, 'function', function)
+        yield launched
+
+
 def test_weights_lie_as_cudnn_wants_them_and_so_do_their_gradients_and_nothing_is_copied(
     monkeypatch,
 ):
-    launched = []
-
-    def function(name, *arguments, **macros):
-        launched.append(name)
-        return compiled(name, *arguments, **macros)
-
     net, (x,) = small_net(), draw(0, (2, 3, 8, 8))
-    x = x.transpose(0, 2, 3, 1).copy().transpose(0, 3, 1, 2)
+    x = channel_last(x)
     expected = F.sum(net(x)).array
     net.to_device('@numpy')  # which is a GPU here
     net.cleargrads()
-    compiled = kernels.function
-    with monkeypatch.context() as patch:
-        patch.setattr(kernels, 'function', function)
+    with launches(monkeypatch) as launched:
         loss = F.sum(net(x))
         loss.backward()
     np.testing.assert_array_equal(loss.array, expected)
-    assert 'batch_normalization_relu' in launched
-    assert 'copy' not in launched
+    assert 'batch_normalization_relu.normalize' in launched
+    assert 'copy.copy' not in launched
     for param in net.params():
         if param.ndim == 4:
             for array in (param.array, param.grad):
@@ -216,6 +231,44 @@ def test_a_training_batch_is_made_by_the_kernel_and_is_the_same():
     np.testing.assert_array_equal(found['cudnn'], found['chainer'])
     assert found['cudnn'].transpose(0, 2, 3, 1).flags.c_contiguous
     assert found['chainer'].flags.c_contiguous
+
+
+def what_surrounds_the_net(logits, x, y, partner, lam, index):
+    """Losses, mixtures and records of a step; returns all results and the logits' gradient."""
+    logits, sums = chainer.Variable(logits), np.zeros(3)
+    store = LabelStore(np.zeros(9, int), y.shape[1], window=2)
+    log_f = log_softmax(logits)
+    loss = losses.joint_loss(y, log_f, 1.2, 0.8)
+    loss.backward()
+    mixed = losses.mix_up(x, partner, lam)
+    store.record(np.exp(log_f.array), index, index % 3)
+    epoch_sums.add(sums, loss, log_f, y)
+    return log_f.array, loss.array, logits.grad, mixed, store.history, sums
+
+
+def test_what_surrounds_the_net_is_that_of_chainer_and_one_kernel_each(monkeypatch):
+    logits, x = draw(0, (6, 5), (6, 3, 4, 4))
+    rng, found = np.random.default_rng(0), {}
+    y, lam = rng.dirichlet(np.ones(5), 6).astype('f'), np.array(0.3, 'f')
+    for name in ('cudnn', 'chainer'):
+        backends.use(name)
+        with launches(monkeypatch) as launched:
+            given = (
+                logits,
+                channel_last(x),
+                y,
+                np.arange(6)[::-1],
+                lam,
+                np.array([7, 1, 2, 3, 7, 0]),
+            )
+            found[name] = what_surrounds_the_net(*given), launched
+    for actual, expected in zip(found['cudnn'][0], found['chainer'][0], strict=True):
+        np.testing.assert_allclose(actual, expected, rtol=1e-5, atol=1e-6)
+    assert found['chainer'][1] == []
+    assert found['cudnn'][1] == [
+        'log_softmax.log_softmax', 'losses.joint_loss', 'losses.joint_loss_gradient',
+        'log_softmax.gradient_x', 'mix_up.mix_up', 'label_store.record', 'losses.add_to_sums',
+    ]  # fmt: skip
 
 
 def test_a_second_derivative_is_refused():

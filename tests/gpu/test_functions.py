@@ -9,6 +9,9 @@ import pytest
 from chainer_jo import backends
 from chainer_jo.backends import cudnn
 from chainer_jo.datasets import augment as numpys
+from chainer_jo.functions import epoch_sums, losses
+from chainer_jo.functions.log_softmax import log_softmax
+from chainer_jo.links.label_store import LabelStore
 
 EPS = 2e-5
 # TF32 and float16 round each factor to eleven bits; the errors of a sum partly cancel.
@@ -24,6 +27,12 @@ IMAGES = [
     (8, 32, 32, 32), (128, 64, 16, 16), (8, 128, 8, 8), (5, 3, 7, 6), (1, 4, 1, 2), (3, 1, 5, 5),
     (2, 300, 3, 3),
 ]  # fmt: skip
+ROWS = [(1, 2), (57, 10), (128, 10), (1000, 10), (1000, 2)]
+LOSSES = {
+    'cross_entropy': losses.cross_entropy,
+    'kl_divergence': losses.kl_divergence,
+    'joint_loss': lambda y, log_f: losses.joint_loss(y, log_f, 1.2, 0.8),
+}
 
 
 def test_the_gpu_computes_by_cudnn():
@@ -188,3 +197,71 @@ def test_augmentation_is_that_of_the_cpu(c, size, pad):
     actual = cudnn.augment(*gpu.send(images, mean, *choices), pad)
     # The GPU may multiply and subtract in one rounding.
     np.testing.assert_allclose(gpu.fetch(actual), exact, rtol=0, atol=1e-6)
+
+
+def labels_and_outputs(b, c):
+    """Returns soft labels, many of them with zeros, and logarithms of outputs."""
+    generator = np.random.default_rng(10)
+    y = generator.dirichlet(np.full(c, 0.5), b)
+    y[1::3] = np.eye(c)[generator.integers(c, size=len(y[1::3]))]
+    return y.astype(np.float32), np.log(generator.dirichlet(np.ones(c), b)).astype(np.float32)
+
+
+@pytest.mark.parametrize('shape', ROWS, ids=str)
+def test_log_softmax_and_its_gradient(shape):
+    x, gy = gpu.draw(11, shape, shape)
+    found = []
+    for sent in (gpu.send(x, gy), (x.astype(np.float64), gy.astype(np.float64))):
+        variable = chainer.Variable(sent[0])
+        y = log_softmax(10 * variable)
+        y.grad = sent[1]
+        y.backward()
+        found.append((y.array, variable.grad))
+    for actual, exact in zip(*found, strict=True):
+        assert gpu.error(actual, exact) < 1e-5
+
+
+@pytest.mark.parametrize('shape', ROWS, ids=str)
+@pytest.mark.parametrize('name', LOSSES)
+def test_a_loss_and_its_gradient(name, shape):
+    y, log_f = labels_and_outputs(*shape)
+    found = []
+    for sent in (gpu.send(y, log_f), (y.astype(np.float64), log_f.astype(np.float64))):
+        variable = chainer.Variable(sent[1])
+        gpu.poison(shape)
+        loss = LOSSES[name](sent[0], variable)
+        (3 * loss).backward()
+        found.append((loss.array, variable.grad))
+    for actual, exact in zip(*found, strict=True):
+        assert gpu.error(actual, exact) < 1e-5
+
+
+@pytest.mark.parametrize('per', ['batch', 'sample'])
+@pytest.mark.parametrize('shape', [(128, 3, 32, 32), (57, 1, 28, 28), *ROWS], ids=str)
+def test_a_mixture_of_images_or_labels(shape, per):
+    (v,), generator = gpu.draw(12, shape), np.random.default_rng(13)
+    partner = generator.permutation(len(v)).astype(np.int32)
+    lam = generator.random(() if per == 'batch' else len(v), np.float32)
+    lam = np.asarray(lam)
+    exact = losses.mix_up(v.astype(np.float64), partner, lam.astype(np.float64))
+    mixed = losses.mix_up(*gpu.send(v, partner, lam))
+    assert gpu.error(mixed, exact) < 1e-6
+    assert v.ndim < 4 or mixed.transpose(0, 2, 3, 1).flags.c_contiguous
+
+
+@pytest.mark.parametrize('shape', ROWS, ids=str)
+def test_the_sums_and_the_past_outputs_of_a_step(shape):
+    (y, log_f), generator = labels_and_outputs(*shape), np.random.default_rng(14)
+    index = generator.integers(2 * len(y), size=len(y), dtype=np.int32)
+    turn = generator.integers(5, size=len(y), dtype=np.int32)
+    found = []
+    for device in (gpu.DEVICE, '@numpy'):
+        device = chainer.get_device(device)
+        store = LabelStore(np.zeros(2 * len(y), int), shape[1], window=3)
+        store.to_device(device)
+        sums, *sent = device.send((np.zeros(3), np.array(0.3, 'f'), log_f, y, index, turn))
+        epoch_sums.add(sums, chainer.Variable(sent[0]), chainer.Variable(sent[1]), sent[2])
+        store.record(sent[1], *sent[3:])
+        found.append([gpu.fetch(array) for array in (sums, store.history)])
+    np.testing.assert_allclose(found[0][0], found[1][0], rtol=1e-6)
+    np.testing.assert_array_equal(found[0][1], found[1][1])

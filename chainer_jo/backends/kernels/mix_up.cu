@@ -1,0 +1,12 @@
+// mixed (B, length) = lam v_i + (1 - lam) v_j with j = partner[i]. `step` is 1 where every i has a
+// lam of its own, 0 where all have the same.
+extern "C" __global__ void mix_up(const float* __restrict__ v, const int* __restrict__ partner,
+                                  const float* __restrict__ lam, float* __restrict__ mixed, int size,
+                                  int length, int step)
+{
+    int k = blockIdx.x * blockDim.x + threadIdx.x;
+    if (k >= size) return;
+    int i = k / length;
+    float weight = lam[i * step];
+    mixed[k] = weight * v[k] + (1 - weight) * v[partner[i] * length + k % length];
+}

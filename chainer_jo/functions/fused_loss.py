@@ -1,0 +1,41 @@
+"""The joint loss as one node of Chainer's graph, of one kernel in each direction."""
+
+from chainer.utils import type_check
+
+from chainer_jo import backends
+from chainer_jo.functions.first_order import FirstOrderFunction
+
+
+def fused_loss(y, log_f, alpha=0.0, beta=0.0, kl=True):
+    """Returns ``L_c + alpha L_p + beta L_e``, Eq. (3), a scalar Variable, of arrays of cuDNN.
+
+    ``y`` and ``log_f`` are those of :mod:`chainer_jo.functions.losses`, where the terms are.
+
+    Args:
+        kl (bool): Whether ``L_c`` is the KL divergence, Eq. (4), or the cross entropy, Eq. (1).
+    """
+    return _FusedLoss(backends.of(y, log_f), y, alpha, beta, kl).apply((log_f,))[0]
+
+
+class _FusedLoss(FirstOrderFunction):
+    """The labels are no input: they are constants (D-07).
+
+    The gradient of the terms for ``log f_j(x_i)``, where ``f_j`` is the mean over the batch:
+    ``-y_ij / n``, ``-f_j(x_i) / (C n f_j)`` and ``-f_j(x_i) (log f_j(x_i) + 1) / n``.
+    """
+
+    def __init__(self, backend, y, alpha, beta, kl):
+        super().__init__(backend)
+        self.y, self.factors, self.kl = y, (alpha, beta), kl
+
+    def check_type_forward(self, in_types):
+        type_check.expect(in_types[0].shape == self.y.shape)
+
+    def forward(self, inputs):
+        (self.log_f,) = inputs
+        loss, self.f_sums = self.backend.joint_loss(self.y, self.log_f, *self.factors, self.kl)
+        return (loss,)
+
+    def gradients(self, indexes, gy):
+        given = self.y, self.log_f, *self.factors, self.f_sums, gy
+        return [self.backend.joint_loss_gradient(*given)]
