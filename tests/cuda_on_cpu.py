@@ -12,7 +12,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-HEADER = Path(__file__).with_name('cuda_on_cpu.h')
+HEADER = Path(__file__).parent / 'gpu' / 'on_cpu' / 'kernel.h'
 needs_compiler = pytest.mark.skipif(
     not shutil.which('g++'), reason='no g++ to run kernels on the CPU: apt install g++'
 )
@@ -33,12 +33,22 @@ def _folder():
 @functools.cache
 def _library(source, options):
     entries = re.findall(r'extern "C" __global__ void (\w+)\(', source)
-    launchers = '\n'.join(f'LAUNCHER({entry})' for entry in entries)
+    launchers = '\n'.join(f'LAUNCHER({entry}, {entry})' for entry in entries)
     path = _folder() / f'{len(list(_folder().iterdir()))}.so'
     flags = [option for option in options if option.startswith('-D')]
     subprocess.run(
         ['g++', '-std=c++17', '-O1', '-ffp-contract=off', '-w', '-shared', '-fPIC', *flags]
-        + [f'-I{_folder()}', '-include', str(HEADER), '-x', 'c++', '-', '-o', str(path)],
+        + [
+            f'-I{_folder()}',
+            '-DBARRIERS=1',
+            '-include',
+            str(HEADER),
+            '-x',
+            'c++',
+            '-',
+            '-o',
+            str(path),
+        ],
         input=f'{source}\n{launchers}\n',
         text=True,
         check=True,
