@@ -123,7 +123,8 @@ install() {
         'pip failed, see above' "fill the folder for $("$python" --version), see --wheels"
 }
 
-# part NAME COMMAND...: runs a command in what is left of the time; its output goes to a log.
+# part NAME COMMAND...: runs a command in what is left of the time; its output goes to a log. STOP is
+# the signal that ends it.
 part() {
     local name=$1 left=$((end - SECONDS)) begin=$SECONDS code=0 how=
     shift
@@ -132,7 +133,7 @@ part() {
         return
     fi
     say "$name, at most $left s"
-    timeout --signal=TERM --kill-after=$((MARGIN - 10)) $left "$@" >"$out/logs/$name" 2>&1 || code=$?
+    timeout --signal="${STOP:-TERM}" --kill-after=$((MARGIN - 10)) $left "$@" >"$out/logs/$name" 2>&1 || code=$?
     case $code in
         0) ;;
         124 | 137) how=', cut' ;;
@@ -187,7 +188,8 @@ if [ $failed = 1 ]; then
     fail 'the GPU cannot be used' "see above" 'mend what doctor names'
 fi
 if wanted tests; then
-    part tests "$python" -m pytest -rfEs --durations 6 -p no:cacheprovider tests/gpu
+    # Interrupted, pytest says what failed until then.
+    STOP=INT part tests "$python" -m pytest -rfEs --durations 6 -p no:cacheprovider tests/gpu
     cp "$out/logs/tests" "$out/tests.txt" || true
 fi
 if wanted benchmark; then

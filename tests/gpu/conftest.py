@@ -1,4 +1,7 @@
-"""What is here needs a GPU. Without one every test says why it is skipped; nothing stands in."""
+"""What is here needs a GPU; without one every test says why it is skipped.
+
+``on_cpu/run.sh`` runs it where the CPU stands in for one.
+"""
 
 from pathlib import Path
 

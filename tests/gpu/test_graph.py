@@ -59,7 +59,9 @@ def updater(method, stage, out, capture, precision='float32'):
     return made
 
 
-@pytest.mark.parametrize(('captured', 'steps'), [(True, 1000), (False, 200)])
+@pytest.mark.parametrize(
+    ('captured', 'steps'), [pytest.param(True, 1000, marks=pytest.mark.long), (False, 200)]
+)
 @pytest.mark.parametrize('precision', ['float32', 'float16'])
 def test_the_memory_of_many_steps_is_that_of_fifty(captured, steps, precision, tmp_path):
     pools = [chainer.get_device(gpu.DEVICE).xp.get_default_memory_pool()]
