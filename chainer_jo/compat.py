@@ -20,6 +20,10 @@ _REWRITES = {
         'import pkg_resources\n': '\n',
         '    _check_python_350()\n': '    return\n',
     },
+    # CuPy 13 still has a cuDNN for Chainer, of cuDNN 8, and warns where that is missing.
+    'chainer.backends.cuda': {
+        '            import cupy.cuda.cudnn\n': '            raise ImportError\n'
+    },
     'chainer.functions.array.as_strided': {
         "np.sctypes['int']": '(np.int8, np.int16, np.int32, np.int64)',
         "np.sctypes['float']": '(np.float16, np.float32, np.float64)',

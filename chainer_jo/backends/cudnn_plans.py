@@ -147,7 +147,10 @@ class _Device:
 
         if convolution not in self._plans:
             graph = build(convolution, handle=self.handle)
-            memory = cupy.empty(max(1, graph.get_workspace_size()), np.uint8)
+            # Not of the pool in use, which may be a captured graph's: this outlives it, and CuPy 13
+            # frees a pool's memory under the arrays that are left.
+            with cupy.cuda.using_allocator(cupy.get_default_memory_pool().malloc):
+                memory = cupy.empty(max(1, graph.get_workspace_size()), np.uint8)
             self._plans[convolution] = graph, memory
         return self._plans[convolution]
 

@@ -54,7 +54,7 @@ std::string complete(const Program &program) {
 
 extern "C" {
 
-int nvrtcVersion(int *major, int *minor) { return *major = 13, *minor = 0, SUCCESS; }
+int nvrtcVersion(int *major, int *minor) { return *major = CUDA, *minor = 0, SUCCESS; }
 
 int nvrtcGetNumSupportedArchs(int *count) { return *count = std::size(ARCHITECTURES), SUCCESS; }
 
@@ -103,11 +103,12 @@ int nvrtcCompileProgram(void *handle, int count, const char *const *options) {
     std::filesystem::path folder = mkdtemp(made);
     std::string command =
         "g++ -std=c++17 -O1 -ffp-contract=off -fno-gnu-unique -w -shared -fPIC "
-        "-D__CUDACC_VER_MAJOR__=13 -I" + quoted(HERE) + " -I" + quoted(folder);
+        "-D__CUDACC_VER_MAJOR__=" + std::to_string(CUDA) + " -I" + quoted(HERE) + " -I" + quoted(folder);
+    // Before CuPy's, which may bring headers of an older CUDA that the host cannot compile.
+    command += " -I" + quoted(std::string(std::getenv("CUDA_PATH")) + "/include");
     for (int i = 0; i < count; ++i)
         if (std::regex_search(options[i], std::regex("^-[DI].")))
             command += " " + quoted(options[i]);
-    command += " -I" + quoted(std::string(std::getenv("CUDA_PATH")) + "/include");
     for (auto &[name, text] : program.headers) std::ofstream(folder / name) << text;
     std::ofstream(folder / "kernel.cpp") << complete(program);
     command += " kernel.cpp -o kernel.so 2> log";

@@ -3,6 +3,7 @@
 // BARRIERS says whether threads of the kernel wait for each other; if not, each runs to its end.
 #pragma once
 #include <math.h>
+#include <stddef.h>
 
 #include <array>
 #include <cstdint>

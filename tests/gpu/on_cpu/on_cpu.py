@@ -17,13 +17,15 @@ from pathlib import Path
 import numpy as np
 
 HERE = Path(__file__).parent
+CUDA = os.environ['CUDA']  # 12 or 13
+RUNTIME, BLAS = f'libcudart.so.{CUDA}', f'libcublas.so.{CUDA}'
 # In the order in which they are loaded; each is found by its name from then on.
 LIBRARIES = {
-    'libcudart.so.13': 'runtime.cpp',
+    RUNTIME: 'runtime.cpp',
     'libcuda.so.1': 'driver.cpp',
-    'libnvrtc.so.13': 'compiler.cpp',
-    'libcublasLt.so.13': None,
-    'libcublas.so.13': 'blas.cpp',
+    f'libnvrtc.so.{CUDA}': 'compiler.cpp',
+    f'libcublasLt.so.{CUDA}': None,
+    BLAS: 'blas.cpp',
     'libcudnn.so.9': 'cudnn.cpp',
 }
 FLAGS = ['-std=c++17', '-O3', '-march=native', '-ffp-contract=off', '-Wall', '-shared', '-fPIC']
@@ -45,13 +47,21 @@ def build(folder, cuda):
         versions = folder / 'versions'
         versions.write_text(f'{name} {{ global: cublas*; }};\n')
         text = (HERE / source).read_text() if source else ''
-        if source == 'blas.cpp':
+        if name == BLAS:
             text += _refusals(text)
         subprocess.run(
-            ['g++', *FLAGS, f'-I{HERE}', '-isystem', str(cuda / 'include'), f'-DHERE="{HERE}"']
+            [
+                'g++',
+                *FLAGS,
+                f'-I{HERE}',
+                '-isystem',
+                str(cuda / 'include'),
+                f'-DHERE="{HERE}"',
+                f'-DCUDA={CUDA}',
+            ]
             + ['-x', 'c++', '-', '-x', 'none', f'-Wl,-soname,{name}', f'-Wl,-rpath,{folder}']
-            + ([f'-Wl,--version-script={versions}'] if source == 'blas.cpp' else [])
-            + ([str(folder / 'libcudart.so.13')] if name != 'libcudart.so.13' else [])
+            + ([f'-Wl,--version-script={versions}'] if name == BLAS else [])
+            + ([str(folder / RUNTIME)] if name != RUNTIME else [])
             + ['-o', str(path)],
             input=text,
             text=True,

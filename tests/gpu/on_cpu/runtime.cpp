@@ -1,12 +1,13 @@
 // CUDA's runtime where there is no GPU: memory, streams, events and graphs of the CPU.
 //
 // It is stricter than a GPU. A stream's work is left undone until somebody waits for it, so that a
-// wait that is missing shows; memory comes and goes filled with 0xFF, which is NaN; whatever CUDA
-// refuses while a stream captures is refused, and makes the capture invalid.
+// wait that is missing shows; memory comes filled with 0xFF, which is NaN, ends before a page that
+// nobody may touch, and is gone when it is freed; whatever CUDA refuses while a stream captures is
+// refused, and makes the capture invalid.
 
 #include <cuda_runtime_api.h>
+#include <sys/mman.h>
 
-#include <cstdlib>
 #include <cstring>
 #include <deque>
 #include <map>
@@ -40,10 +41,13 @@ struct Event {
 struct Memory {
     size_t size;
     bool on_host;
+    void *area;  // of whole pages, in which it lies
+    size_t area_size;
 };
 
-constexpr int VERSION = 13000, PROCESSORS = 132, MAJOR = 9, MINOR = 0;
+constexpr int PROCESSORS = 132, MAJOR = 9, MINOR = 0;
 constexpr size_t CAPACITY = size_t{8} << 30, SHARED_MEMORY = 49152;
+constexpr size_t ALIGNMENT = 512, PAGE = 4096;
 
 std::recursive_mutex mutex;
 Stream legacy;
@@ -92,6 +96,17 @@ cudaError_t finish_blocking() {
         finish(*stream);
     }
     return cudaSuccess;
+}
+
+void describe(cudaDeviceProp &properties) {
+    std::strcpy(properties.name, "the CPU in the place of a GPU");
+    properties.totalGlobalMem = CAPACITY;
+    properties.sharedMemPerBlock = SHARED_MEMORY;
+    properties.warpSize = 32;
+    properties.maxThreadsPerBlock = 1024;
+    properties.multiProcessorCount = PROCESSORS;
+    properties.major = MAJOR;
+    properties.minor = MINOR;
 }
 
 cudaError_t finish_all() {
@@ -152,10 +167,16 @@ cudaError_t allocate(void **pointer, size_t size, bool on_host) {
     *pointer = nullptr;
     if (!size) return cudaSuccess;
     if (!on_host && used + size > CAPACITY) return cudaErrorMemoryAllocation;
-    auto begin = static_cast<char *>(std::aligned_alloc(512, (size + 511) / 512 * 512));
-    if (!begin) return cudaErrorMemoryAllocation;
-    std::memset(begin, 0xFF, size);
-    memories[begin] = {size, on_host};
+    // Behind its end comes a page that nobody may touch.
+    size_t length = (size + ALIGNMENT - 1) / ALIGNMENT * ALIGNMENT;
+    size_t pages = (length + PAGE - 1) / PAGE * PAGE;
+    void *area = mmap(
+        nullptr, pages + PAGE, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+    if (area == MAP_FAILED) return cudaErrorMemoryAllocation;
+    mprotect(static_cast<char *>(area) + pages, PAGE, PROT_NONE);
+    char *begin = static_cast<char *>(area) + pages - length;
+    std::memset(begin, 0xFF, length);
+    memories[begin] = {size, on_host, area, pages + PAGE};
     used += on_host ? 0 : size;
     *pointer = begin;
     return cudaSuccess;
@@ -167,9 +188,8 @@ cudaError_t release(void *pointer, bool on_host) {
     if (found == memories.end() || found->second.on_host != on_host) return cudaErrorInvalidValue;
     for (Stream *stream : streams) finish(*stream);
     used -= on_host ? 0 : found->second.size;
-    std::memset(pointer, 0xFF, found->second.size);
+    munmap(found->second.area, found->second.area_size);
     memories.erase(found);
-    std::free(pointer);
     return cudaSuccess;
 }
 
@@ -183,8 +203,8 @@ extern "C" {
 
 // ---------------------------------------------------------------------------------------- Device
 
-cudaError_t cudaDriverGetVersion(int *version) { return *version = VERSION, cudaSuccess; }
-cudaError_t cudaRuntimeGetVersion(int *version) { return *version = VERSION, cudaSuccess; }
+cudaError_t cudaDriverGetVersion(int *version) { return *version = CUDART_VERSION, cudaSuccess; }
+cudaError_t cudaRuntimeGetVersion(int *version) { return *version = CUDART_VERSION, cudaSuccess; }
 cudaError_t cudaGetDeviceCount(int *count) { return *count = 1, cudaSuccess; }
 cudaError_t cudaGetDevice(int *device) { return *device = 0, cudaSuccess; }
 cudaError_t cudaSetDevice(int device) {
@@ -211,16 +231,16 @@ cudaError_t cudaDeviceGetAttribute(int *value, cudaDeviceAttr attribute, int) {
 cudaError_t cudaGetDeviceProperties(cudaDeviceProp *properties, int device) {
     if (device) return failed(cudaErrorInvalidDevice);
     *properties = {};
-    std::strcpy(properties->name, "the CPU in the place of a GPU");
-    properties->totalGlobalMem = CAPACITY;
-    properties->sharedMemPerBlock = SHARED_MEMORY;
-    properties->warpSize = 32;
-    properties->maxThreadsPerBlock = 1024;
-    properties->multiProcessorCount = PROCESSORS;
-    properties->major = MAJOR;
-    properties->minor = MINOR;
+    describe(*properties);
     return cudaSuccess;
 }
+
+#ifdef cudaGetDeviceProperties  // CUDA 12 has a newer one of another name, whose structure is longer
+#undef cudaGetDeviceProperties
+cudaError_t cudaGetDeviceProperties(cudaDeviceProp *properties, int device) {
+    return device ? failed(cudaErrorInvalidDevice) : (describe(*properties), cudaSuccess);
+}
+#endif
 
 // ---------------------------------------------------------------------------------------- Errors
 
