@@ -12,7 +12,7 @@ import pytest
 import tiny
 
 from chainer_jo import backends, doctor, store
-from chainer_jo.errors import ConfigError
+from chainer_jo.errors import ConfigError, OutOfMemoryError
 from chainer_jo.training import device, trial
 
 PATIENCE = 120
@@ -82,6 +82,20 @@ def test_a_gpu_that_is_not_there_is_an_error_and_no_run_on_the_cpu():
     with pytest.raises(ConfigError, match='cuda:99 cannot be used') as raised:
         device.choose('cuda:99', 'auto')
     assert 'GPU(s), numbered from 0' in raised.value.seen
+
+
+def test_memory_that_is_full_is_an_error_that_names_the_way_out(tmp_path):
+    config = gpu.config('cross_entropy', 'common.train_images=4000')
+    pool = chainer.get_device(gpu.DEVICE).xp.get_default_memory_pool()
+    pool.free_all_blocks()
+    pool.set_limit(size=pool.total_bytes() + 2**20)
+    try:
+        with pytest.raises(OutOfMemoryError, match='the memory of the GPU is full') as raised:
+            trial.run(config, tmp_path, tiny.SILENT, device=gpu.DEVICE)
+    finally:
+        pool.set_limit(size=0)
+    assert 'fewer --jobs' in raised.value.fix
+    assert trial.run(config, tmp_path, tiny.SILENT, device=gpu.DEVICE)['epochs'] == 3
 
 
 def test_a_precision_that_no_gpu_has_is_refused():
