@@ -9,6 +9,7 @@ import ctypes
 import importlib.util
 import os
 import re
+import shutil
 import subprocess
 import sys
 import types
@@ -32,37 +33,31 @@ FLAGS = ['-std=c++17', '-O3', '-march=native', '-ffp-contract=off', '-Wall', '-s
 
 
 def build(folder, cuda):
-    """Compiles the libraries into a folder, if they are not there or older than their source.
+    """Compiles the libraries, unless they are newer than their sources.
 
     Args:
-        folder (pathlib.Path): Where they go.
+        folder (pathlib.Path): Where they go; all else in it, such as compiled kernels, is removed.
         cuda (pathlib.Path): CUDA's folder, with the headers of its runtime in ``include``.
     """
-    folder.mkdir(parents=True, exist_ok=True)
-    newest = max(path.stat().st_mtime for path in HERE.iterdir())
+    made = [folder / name for name in LIBRARIES]
+    changed = max(path.stat().st_mtime for path in HERE.iterdir() if path.is_file())
+    if all(path.exists() and path.stat().st_mtime > changed for path in made):
+        return
+    shutil.rmtree(folder, ignore_errors=True)
+    folder.mkdir(parents=True)
+    versions = folder / 'versions'
+    versions.write_text(f'{BLAS} {{ global: cublas*; }};\n')
     for name, source in LIBRARIES.items():
-        path = folder / name
-        if path.exists() and path.stat().st_mtime > newest:
-            continue
-        versions = folder / 'versions'
-        versions.write_text(f'{name} {{ global: cublas*; }};\n')
         text = (HERE / source).read_text() if source else ''
+        linked = [f'-Wl,-soname,{name}']
         if name == BLAS:
             text += _refusals(text)
+            linked.append(f'-Wl,--version-script={versions}')
+        if name != RUNTIME:
+            linked += [str(folder / RUNTIME), f'-Wl,-rpath,{folder}']
         subprocess.run(
-            [
-                'g++',
-                *FLAGS,
-                f'-I{HERE}',
-                '-isystem',
-                str(cuda / 'include'),
-                f'-DHERE="{HERE}"',
-                f'-DCUDA={CUDA}',
-            ]
-            + ['-x', 'c++', '-', '-x', 'none', f'-Wl,-soname,{name}', f'-Wl,-rpath,{folder}']
-            + ([f'-Wl,--version-script={versions}'] if name == BLAS else [])
-            + ([str(folder / RUNTIME)] if name != RUNTIME else [])
-            + ['-o', str(path)],
+            ['g++', *FLAGS, f'-I{HERE}', '-isystem', str(cuda / 'include'), f'-DHERE="{HERE}"']
+            + [f'-DCUDA={CUDA}', '-x', 'c++', '-', '-x', 'none', *linked, '-o', str(folder / name)],
             input=text,
             text=True,
             check=True,

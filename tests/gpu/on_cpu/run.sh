@@ -1,7 +1,7 @@
 #!/usr/bin/env bash
 # Runs tests/gpu where there is no GPU: CuPy and cuDNN's front end as they come from PyPI, on
 # libraries in the place of CUDA's in which the CPU does the work. Arguments are pytest's; after --
-# comes another command.
+# comes another command. It says nothing about speed.
 #
 #   bash tests/gpu/on_cpu/run.sh -k captured
 #   bash tests/gpu/on_cpu/run.sh -- python -m chainer_jo doctor
@@ -26,7 +26,10 @@ fi
 wanted+=(nvidia-cuda-crt==13.0.88 nvidia-cudnn-frontend==1.23.0)
 
 if [ "$(cat "$packages/wanted" 2>/dev/null)" != "${wanted[*]}" ]; then
-    command -v g++ >/dev/null || { printf 'error: no g++\n  fix:  apt install g++\n' >&2; exit 2; }
+    command -v g++ >/dev/null || {
+        printf 'error: no compiler\n  seen: no g++ in PATH\n  fix:  apt install g++\n' >&2
+        exit 2
+    }
     printf 'on_cpu: fetches CuPy, once\n' >&2
     rm -rf "$packages"
     .venv/bin/python -m pip install --quiet --disable-pip-version-check --no-deps \
@@ -36,7 +39,7 @@ if [ "$(cat "$packages/wanted" 2>/dev/null)" != "${wanted[*]}" ]; then
 fi
 
 export CUDA_PATH=$cuda CUDA_ON_CPU=$packages/libraries
-export CUPY_CACHE_DIR=$packages/cache CUPY_ACCELERATORS=
+export CUPY_CACHE_DIR=$CUDA_ON_CPU/kernels CUPY_ACCELERATORS=  # CUB's kernels are for GPUs alone
 export PYTHONPATH=$packages PATH=$PWD/.venv/bin:$PATH
 python "$here/on_cpu.py"
 PYTHONPATH=$here/site:$PYTHONPATH
