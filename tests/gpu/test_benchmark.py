@@ -10,6 +10,9 @@ OPTIMIZER = {'learning_rate': 0.1, 'momentum': 0.9, 'weight_decay': 1e-4}
 DEVICE = gpu.DEVICE.replace('@cupy', 'cuda')
 
 
+pytestmark = pytest.mark.long
+
+
 def small(folder, **_):
     return workload.create(folder, NET, OPTIMIZER, 16, images=64, evaluation_images=20)
 

@@ -9,9 +9,20 @@ import pytest
 import tiny
 
 from chainer_jo import backends, datasets, paper
-from chainer_jo.backends.cuda_graph import CudaGraph
+from chainer_jo.backends.cuda_graph import WARM_UP, CudaGraph
 from chainer_jo.errors import ConfigError, DivergedError
 from chainer_jo.training import trial, updaters
+
+VARIANTS = (
+    *((name,) for name in paper.methods()),
+    ('cnn_crf', 'cnn_crf.train.negative_phase=pcd'),
+    ('d2l', 'd2l.train.begin=1', 'd2l.train.lid_window=1', 'd2l.train.neighbours=5'),
+    ('gce', 'gce.train.truncated=false'),
+    ('ours', 'ours.correct.label_pass=eval', 'ours.fine_tune.loss=kl'),
+    ('ours', 'ours.correct.window=1', 'ours.fine_tune.mix_lambda=sample'),
+    ('ours', 'ours.correct.labels=hard', 'ours.fine_tune.loss=mix'),
+    ('pencil', 'pencil.correct.softmax=twice', 'pencil.correct.lambda_last=0.0'),
+)
 
 
 def run(config, out, graph):
@@ -26,9 +37,9 @@ def outcome(config, out, graph):
     return left
 
 
-@pytest.mark.parametrize('method', list(paper.methods()))
-def test_a_trial_is_the_same_bit_for_bit_with_and_without_graphs(method, tmp_path):
-    config = gpu.config(method)
+@pytest.mark.parametrize('variant', VARIANTS, ids=' '.join)
+def test_a_trial_is_the_same_bit_for_bit_with_and_without_graphs(variant, tmp_path):
+    config = gpu.config(*variant)
     captured = outcome(config, tmp_path / 'captured', True)
     assert captured == outcome(config, tmp_path / 'eager', False)
 
@@ -99,6 +110,78 @@ def test_a_captured_step_follows_the_learning_rate(tmp_path):
             made.update()
         weights[capture] = gpu.fetch(made.method.net.conv.W)
     assert (weights[CudaGraph] == weights[None]).all()
+
+
+def array(values):
+    return gpu.send(np.asarray(values, np.float32))
+
+
+def is_capturing():
+    return chainer.get_device(gpu.DEVICE).xp.cuda.get_current_stream().is_capturing()
+
+
+def test_python_runs_a_step_to_warm_up_and_to_capture_and_never_again():
+    x, factor, calls = array([0, 0, 0]), array(1), []
+
+    def step():
+        calls.append(len(calls))
+        x[...] += factor
+
+    graph = CudaGraph(step, lambda: [x])
+    for launch in range(1, 6):
+        graph()
+        assert (gpu.fetch(x) == launch).all()
+    assert len(calls) == WARM_UP + 1
+    factor[...] = 10
+    graph()
+    assert (gpu.fetch(x) == 15).all()
+
+
+def test_a_number_of_python_is_frozen_in_a_graph():
+    """What the learning rate and its like would be, did they not lie on the device."""
+    x, rate = array(0), [1.0]
+    graph = CudaGraph(lambda: x.__iadd__(rate[0]), lambda: [x])
+    graph()
+    rate[0] = 100.0
+    graph()
+    assert gpu.fetch(x) == 2
+
+
+REFUSED = {
+    'a number': lambda x: float(x[0]),
+    'a branch': lambda x: 1 if x[0] > 0 else 2,
+    'an item': lambda x: x[0].item(),
+    'a list': lambda x: x.tolist(),
+    'a product': lambda x: x.reshape(2, 2).dot(x.reshape(2, 2)),
+    'a mask': lambda x: x[x > 0],
+    'places': lambda x: x.nonzero(),
+    'an array of the host': lambda x: x.set(np.zeros(4, np.float32)),
+    'to wait': lambda x: x.device.synchronize(),
+}
+
+
+@pytest.mark.parametrize('what', REFUSED)
+def test_what_a_capture_refuses_ends_with_the_way_out_and_leaves_the_state(what):
+    x = array([0, 1, 2, 3])
+
+    def step():
+        if is_capturing():
+            x[...] = 7
+            REFUSED[what](x)
+
+    with pytest.raises(ConfigError, match='cannot be captured') as raised:
+        CudaGraph(step, lambda: [x])()
+    assert '--no-graph' in raised.value.fix
+    assert gpu.fetch(x).tolist() == [0, 1, 2, 3]
+
+
+def test_an_error_of_the_step_itself_is_not_taken_for_a_refusal():
+    def step():
+        if is_capturing():
+            raise KeyError('a slip')
+
+    with pytest.raises(KeyError, match='a slip'):
+        CudaGraph(step, lambda: [])()
 
 
 def test_what_cannot_be_captured_is_an_error_that_names_the_way_out(tmp_path):

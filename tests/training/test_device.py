@@ -1,5 +1,6 @@
 import chainer
 import pytest
+import tiny
 
 from chainer_jo import backends
 from chainer_jo.errors import ConfigError
@@ -29,3 +30,8 @@ def test_a_gpu_that_cannot_be_used_is_never_replaced_by_the_cpu_in_silence():
     with pytest.raises(ConfigError, match='the device cuda:0 cannot be used'):
         device.choose('cuda:0', 'auto')
     assert device.describe().startswith('none: ')
+
+
+def test_a_trial_on_the_cpu_captures_nothing_and_says_so(tmp_path):
+    result = tiny.run(tiny.config('cross_entropy'), tmp_path)
+    assert result['environment']['graph'] is False

@@ -39,7 +39,9 @@ std::string read(const std::filesystem::path &path) {
 std::string complete(const Program &program) {
     bool barriers = std::regex_search(program.source, std::regex("__sync|__shfl|_BLOCK_SIZE"));
     std::string text = "#define BARRIERS " + std::to_string(barriers) + "\n#include \"kernel.h\"\n";
-    text += program.source + "\n";
+    // Shared memory whose size comes with the launch gets the most that there is.
+    std::regex shared("extern\\s+__shared__\\s+(\\w+)\\s+(\\w+)\\s*\\[\\s*\\]");
+    text += std::regex_replace(program.source, shared, "static $1 $2[49152 / sizeof($1)]") + "\n";
     for (size_t i = 0; i < program.expressions.size(); ++i)
         text += "LAUNCHER(expression_" + std::to_string(i) + ", (" + program.expressions[i] + "))\n";
     if (!program.expressions.empty()) return text;

@@ -68,16 +68,22 @@ switch_stack:
 static const unsigned MOST_THREADS = 1024, STACK = 1 << 16, KEPT_REGISTERS = 6;
 static void *scheduler, *fibers[MOST_THREADS];
 alignas(16) static char stacks[BARRIERS ? MOST_THREADS : 1][STACK];
-static bool done[MOST_THREADS];
+static bool done[MOST_THREADS], at_barrier[MOST_THREADS];
 static unsigned current;
 static std::function<void()> body;
 
-static void __syncthreads() { switch_stack(&fibers[current], scheduler); }
+// Lets every other thread that is at no barrier come as far.
+static void __syncwarp(unsigned = 0) { switch_stack(&fibers[current], scheduler); }
+
+static void __syncthreads() {
+    at_barrier[current] = true;
+    __syncwarp();
+}
 
 static void enter() {
     body();
     done[current] = true;
-    __syncthreads();
+    __syncwarp();
 }
 
 static void place(unsigned i) {
@@ -86,7 +92,7 @@ static void place(unsigned i) {
 }
 
 static void begin(unsigned i) {
-    done[i] = false;
+    done[i] = at_barrier[i] = false;
     auto top = reinterpret_cast<void **>(stacks[i] + STACK) - 2;
     *top = reinterpret_cast<void *>(enter);
     fibers[i] = top - KEPT_REGISTERS;
@@ -96,15 +102,21 @@ static void begin(unsigned i) {
 // one depends on another without a barrier gives other results.
 static void run_block(unsigned count) {
     for (unsigned i = 0; i < count; ++i) begin(i);
-    unsigned alive = count;
-    for (bool up = true; alive; up = !up) {
-        alive = 0;
+    bool up = true, alive = true;
+    while (alive) {
+        bool ran = alive = false;
         for (unsigned j = 0; j < count; ++j) {
             unsigned i = up ? j : count - 1 - j;
-            if (done[i]) continue;
+            if (done[i] || at_barrier[i]) continue;
+            ran = alive = true;
             place(i);
             switch_stack(&scheduler, fibers[i]);
-            alive += !done[i];
+        }
+        if (ran) continue;
+        up = !up;
+        for (unsigned i = 0; i < count; ++i) {
+            at_barrier[i] = false;
+            alive |= !done[i];
         }
     }
 }
@@ -174,6 +186,7 @@ static double __longlong_as_double(long long x) { return bits_of<double>(x); }
 static float __fmul_rn(float a, float b) { return a * b; }
 static float rsqrtf(float x) { return 1 / sqrtf(x); }
 static double rsqrt(double x) { return 1 / sqrt(x); }
+static int __clz(int x) { return x ? __builtin_clz(x) : 32; }
 static int __popc(unsigned x) { return __builtin_popcount(x); }
 static int __popcll(unsigned long long x) { return __builtin_popcountll(x); }
 
