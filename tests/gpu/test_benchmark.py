@@ -8,8 +8,6 @@ from chainer_jo.benchmark import compare, side_by_side, systems, workload
 NET = {'filters': [8, 8, 16], 'blocks': [2, 1], 'stem_stride': 2}
 OPTIMIZER = {'learning_rate': 0.1, 'momentum': 0.9, 'weight_decay': 1e-4}
 DEVICE = gpu.DEVICE.replace('@cupy', 'cuda')
-
-
 pytestmark = pytest.mark.long
 
 
