@@ -1,9 +1,10 @@
 """Lets Chainer 7.8.1 (2022) run on today's NumPy and Python.
 
 A few of its modules name things that are gone: ``numpy.distutils``, ``np.sctypes``, ``numpy.float``
-and setuptools' ``pkg_resources``; two import parts of CuPy that nothing here uses. They are compiled from their own source with those lines
-rewritten, as if edited in place: line numbers hold, Chainer's files stay as they are, and nothing
-is added to the ``numpy`` namespace for other libraries to trip over.
+and setuptools' ``pkg_resources``; two import parts of CuPy that nothing here uses. They are
+compiled from their own source with those lines rewritten, as if edited in place: line numbers hold,
+Chainer's files stay as they are, and nothing is added to the ``numpy`` namespace for other
+libraries to trip over.
 """
 
 import importlib.machinery
