@@ -92,6 +92,16 @@ def test_convolution_and_its_gradients(case, precision):
     assert gW.dtype == np.float32
 
 
+def test_what_a_plan_keeps_is_not_of_the_pool_in_use():
+    """That pool may be a captured graph's, which a plan outlives."""
+    xp = chainer.get_device(gpu.DEVICE).xp
+    x, W = gpu.send(*gpu.draw(0, (3, 4, 11, 13), (8, 4, 3, 3)))  # No other test has this shape.
+    pool = xp.cuda.MemoryPool()
+    with xp.cuda.using_allocator(pool.malloc):
+        cudnn.convolution(x, W, 1, 1)
+    assert pool.used_bytes() == 0
+
+
 def test_strict_float32_and_tf32_are_two_things():
     x, W = gpu.draw(0, (8, 32, 32, 32), (32, 32, 3, 3))
     exact = F.convolution_2d(x.astype(np.float64), W.astype(np.float64), pad=1).array
