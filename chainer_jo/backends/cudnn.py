@@ -10,6 +10,7 @@ Gradients of float16 images are stored ``SCALE`` times as large, so that small o
 they become so in :func:`average_gradient`, and those of parameters come out at their own size.
 """
 
+import functools
 import math
 import sys
 
@@ -82,11 +83,17 @@ def _contiguous(*arrays, dtype=FLOAT32):
     return (cupy.ascontiguousarray(array, dtype) for array in arrays)
 
 
-def _launch(name, entry, grid, block, *arguments, **macros):
-    """Runs a kernel on the current stream; Python's numbers become int and float."""
+def _launch(name, entry, grid, block, *arguments, shared=0, **macros):
+    """Runs a kernel on the current stream; Python's numbers become int and float.
+
+    ``shared`` is its shared memory in bytes, where the kernel leaves that open.
+    """
     kinds = {int: np.int32, float: np.float32}
     arguments = tuple(kinds.get(type(value), lambda v: v)(value) for value in arguments)
-    kernels.function(name, entry, **macros)(grid, block, arguments)
+    kernel = kernels.function(name, entry, **macros)
+    if kernel.max_dynamic_shared_size_bytes < shared:
+        kernel.max_dynamic_shared_size_bytes = shared
+    kernel(grid, block, arguments, shared_mem=shared)
 
 
 def _launch_flat(name, entry, size, *arguments, **macros):
@@ -161,6 +168,30 @@ def weights(W, dtype):
     return convert(W, dtype)
 
 
+_MOST_WEIGHTS = 100
+_Weights = np.dtype(
+    [
+        *((name, np.uint64, _MOST_WEIGHTS) for name in ('source', 'target')),
+        *((name, np.int32, _MOST_WEIGHTS) for name in ('size', 'first_block')),
+    ]
+)
+
+
+def all_weights(Ws, dtype):
+    """Returns what :func:`weights` does of each array of a list, by one kernel for many of them."""
+    found = [W if W.dtype == dtype else _empty_images(W.shape, dtype) for W in Ws]
+    pairs = [(W, to) for W, to in zip(map(_channel_last, Ws), found, strict=True) if to is not W]
+    for start in range(0, len(pairs), _MOST_WEIGHTS):
+        group, table, blocks = pairs[start : start + _MOST_WEIGHTS], np.zeros((), _Weights), 0
+        for i, (W, to) in enumerate(group):
+            table['source'][i], table['target'][i] = W.data.ptr, to.data.ptr
+            table['size'][i], table['first_block'][i] = W.size, blocks
+            blocks += math.ceil(W.size / THREADS)
+        macros = {'MOST': _MOST_WEIGHTS, 'TARGET': _TYPE_NAMES[np.dtype(dtype)]}
+        _launch('weights', 'convert', (blocks,), (THREADS,), table, len(group), **macros)
+    return found
+
+
 def _convolve(operation, x_shape, W_shape, stride, pad, first, second, result):
     shapes = (x_shape, W_shape, output_shape(x_shape, W_shape, stride, pad))
     tensor_cores = chainer.config.use_cudnn_tensor_core != 'never'
@@ -189,9 +220,65 @@ def convolution_gradient_x(x_shape, W, gy, stride, pad):
 
 def convolution_gradient_W(x, W_shape, gy, stride, pad):
     """Returns the gradient of a convolution's weights, of shape ``W_shape``."""
-    arguments = (_channel_last(x), _channel_last(gy), _empty_images(W_shape, x.dtype))
-    gW = _convolve('gradient_W', x.shape, W_shape, stride, pad, *arguments)
+    x, gy = _channel_last(x), _channel_last(gy)
+    if rows := _rows_of_a_step(x, W_shape, stride, pad):
+        return _gradient_of_3x3(x, W_shape, gy, rows)
+    gW = _empty_images(W_shape, x.dtype)
+    _convolve('gradient_W', x.shape, W_shape, stride, pad, x, gy, gW)
     return convert_gradient(gW, FLOAT32)
+
+
+# Of gradient_W.cu: channels of a block, threads, and how many blocks of 132 processors to have.
+_TILE, _TILE_THREADS, _BLOCKS = 32, 288, 256
+# Two blocks of as much shared memory fit on a processor of an H100.
+_SHARED_BYTES = 112 << 10
+
+
+def _shared_bytes(x, rows):
+    """Returns the shared memory of a block of ``gradient_W.cu``: two steps' worth."""
+    pitch, depth = x.shape[3] + 2, 16 if x.dtype == FLOAT16 else 8
+    pixels = math.ceil(rows * pitch / depth) * depth
+    return 2 * (2 * pixels + 2 * pitch + 2) * (_TILE + 8) * x.itemsize
+
+
+def _rows_of_a_step(x, W_shape, stride, pad):
+    """Returns how many rows of an image ``gradient_W.cu`` takes at a time; 0 where it cannot."""
+    n_out, n_in, *window = W_shape
+    suits = (*window, stride, pad) == (3, 3, 1, 1) and n_out % _TILE == n_in % _TILE == 0
+    if not suits or chainer.config.use_cudnn_tensor_core == 'never':
+        return 0
+    height, limit = x.shape[2], min(_SHARED_BYTES, _largest_shared_memory(x.device.id))
+    fitting = (r for r in range(height, 0, -1) if _shared_bytes(x, r) <= limit)
+    return next((r for r in fitting if height % r == 0), 0)
+
+
+@functools.cache
+def _largest_shared_memory(number):
+    """Returns how many bytes a block of ``gradient_W.cu`` may have on a GPU; 0 if it cannot run."""
+    import cupy
+
+    device = cupy.cuda.Device(number)
+    # TF32 and copies in the background came with this generation.
+    new_enough = int(device.compute_capability) >= 80
+    return device.attributes['MaxSharedMemoryPerBlockOptin'] if new_enough else 0
+
+
+def _gradient_of_3x3(x, W_shape, gy, rows):
+    n, _, height, width = x.shape
+    n_out, n_in, *_ = W_shape
+    tiles, steps = (n_out // _TILE, n_in // _TILE), n * height // rows
+    steps_of_a_block = math.ceil(steps / max(1, _BLOCKS // math.prod(tiles)))
+    blocks = math.ceil(steps / steps_of_a_block)
+    parts, gW = _empty((blocks, math.prod(W_shape))), _empty_images(W_shape)
+    macros = {'HALF': int(x.dtype == FLOAT16), 'WIDTH': width, 'ROWS': rows}
+    sizes = (n, height, n_in, n_out, steps_of_a_block)
+    grid, shared = (blocks, *tiles), _shared_bytes(x, rows)
+    arguments = (x, gy, parts, *sizes)
+    _launch('gradient_W', 'gradient_W', grid, (_TILE_THREADS,), *arguments, shared=shared, **macros)
+    packs = gW.size // 4
+    arguments = (parts, gW, blocks, packs, 1 / SCALE[x.dtype])
+    _launch('gradient_W', 'sum_parts', (math.ceil(packs / 32),), (32, 8), *arguments, **macros)
+    return gW
 
 
 _BN = 'batch_normalization_relu'

@@ -1,12 +1,16 @@
 """cuDNN's plans for convolutions: found once, kept, run on raw memory.
 
 A plan is made for a GPU, or for the description of one (:func:`build` needs no GPU then). Only
-deterministic ones are taken: results are the same bit for bit on every run.
+deterministic ones are taken: results are the same bit for bit on every run. That is also why none
+is chosen by measuring on the spot: where two are nearly as fast, a resumed trial might get the
+other one. ``plans.json`` holds what was measured once, see ``reproduce/measure_plans.py``.
 """
 
 import functools
+import json
 import threading
 import typing
+from importlib import resources
 
 import numpy as np
 
@@ -38,6 +42,11 @@ class Convolution(typing.NamedTuple):
     pad: int
     tensor_cores: bool
 
+    def __str__(self):
+        x, W = ('x'.join(map(str, shape)) for shape in (self.x_shape, self.W_shape))
+        numbers = self.dtype if self.tensor_cores else f'strict_{self.dtype}'
+        return f'{self.operation} {numbers} x {x} W {W} stride {self.stride} pad {self.pad}'
+
 
 @functools.cache
 def load():
@@ -59,20 +68,33 @@ def load():
 
 def describe():
     """Returns the versions in a few words. Raises as :func:`load`."""
-    cudnn = load()
-    version = cudnn.backend_version()
-    parts = (version // 10000, version // 100 % 100, version % 100)
-    return f'cuDNN {".".join(map(str, parts))}, front end {cudnn.__version__}'
+    return f'cuDNN {_version()}, front end {load().__version__}'
 
 
-def build(convolution, **device):
-    """Returns the front end's graph of a :class:`Convolution`, with the plan that cuDNN likes best.
+def _version():
+    version = load().backend_version()
+    return '.'.join(map(str, (version // 10000, version // 100 % 100, version % 100)))
+
+
+@functools.cache
+def measured(gpu):
+    """Returns which plan of a convolution was the fastest on a GPU, with this cuDNN.
 
     Args:
-        device: ``handle=``, or ``device_property=`` for a GPU that is not there.
+        gpu (str): The name that CUDA gives it.
 
-    Raises:
-        ChainerJoError: cuDNN has no plan.
+    Returns:
+        dict: ``str(convolution)`` to the plan's place in cuDNN's list; empty for other GPUs.
+    """
+    text = resources.files(__package__).joinpath('plans.json').read_text()
+    return json.loads(text).get(f'{gpu}, cuDNN {_version()}', {})
+
+
+def list_plans(convolution, **device):
+    """Returns the front end's graph of a :class:`Convolution` with cuDNN's list of plans for it.
+
+    None of them is built yet; some may turn out not to be allowed. Arguments and errors are those
+    of :func:`build`.
     """
     cudnn = load()
     try:
@@ -82,11 +104,32 @@ def build(convolution, **device):
         graph.create_execution_plans([cudnn.heur_mode.A, cudnn.heur_mode.FALLBACK])
         graph.deselect_numeric_notes(_unwanted(cudnn, convolution))
         graph.check_support()
-        graph.build_plans()
     except (RuntimeError, cudnn.cudnnGraphNotSupportedError) as error:
-        raise ChainerJoError(
-            f'cuDNN cannot compute {convolution}', seen=str(error), fix='use --backend chainer'
-        ) from error
+        raise _refused(convolution, error) from error
+    return graph
+
+
+def _refused(convolution, error):
+    return ChainerJoError(
+        f'cuDNN cannot compute {convolution}', seen=str(error), fix='use --backend chainer'
+    )
+
+
+def build(convolution, place=None, **device):
+    """Returns the front end's graph of a :class:`Convolution` with one plan, ready to run.
+
+    Args:
+        place (int): The plan's in cuDNN's list; None for the one that cuDNN likes best.
+        device: ``handle=``, or ``device_property=`` for a GPU that is not there.
+
+    Raises:
+        ChainerJoError: cuDNN has no plan.
+    """
+    cudnn, graph = load(), list_plans(convolution, **device)
+    try:
+        graph.build_plans() if place is None else graph.build_plan_at_index(place)
+    except (RuntimeError, cudnn.cudnnGraphNotSupportedError) as error:
+        raise _refused(convolution, error) from error
     return graph
 
 
@@ -138,15 +181,18 @@ class _Device:
     Each plan keeps an array of its own: a captured graph remembers its address.
     """
 
-    def __init__(self):
+    def __init__(self, number):
+        import cupy
+
         self.handle = load().create_handle()
-        self._plans = {}
+        name = cupy.cuda.runtime.getDeviceProperties(number)['name'].decode()
+        self._plans, self._places = {}, measured(name)
 
     def plan(self, convolution):
         import cupy
 
         if convolution not in self._plans:
-            graph = build(convolution, handle=self.handle)
+            graph = build(convolution, self._places.get(str(convolution)), handle=self.handle)
             # Not of the pool in use, which may be a captured graph's: this outlives it, and CuPy 13
             # frees a pool's memory under the arrays that are left.
             with cupy.cuda.using_allocator(cupy.get_default_memory_pool().malloc):
@@ -159,7 +205,7 @@ def _device(number):
     if not hasattr(_local, 'devices'):
         _local.devices = {}
     if number not in _local.devices:
-        _local.devices[number] = _Device()
+        _local.devices[number] = _Device(number)
     return _local.devices[number]
 
 

@@ -245,6 +245,11 @@ def weights(W, dtype):
     return W
 
 
+def all_weights(Ws, dtype):
+    """Returns a list of weights as they are; see :func:`weights`."""
+    return list(Ws)
+
+
 def convolution(x, W, stride, pad, residual=None):
     """Returns the convolution of ``x``, plus ``residual`` (of the result's shape) if given."""
     key = (x.shape, W.shape, stride, pad)

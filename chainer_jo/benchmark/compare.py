@@ -95,28 +95,43 @@ def write(report, text, out, name):
 
 
 def _start(wanted, work, processes, say):
-    """Starts and warms up the systems one after the other; returns those that run, and notes.
+    """Starts and warms up the systems; returns those that run, and notes of the others.
+
+    On a CPU one after the other. On a GPU all at once: what takes minutes there are compilers.
 
     Raises:
         ChainerJoError: None of them runs; the message is the last one's.
     """
-    running, notes = [], []
-    for system in wanted:
-        say(f'{system.title}: starts')
-        task = json.dumps(system.task | {'workload': work.as_dict()})
-        try:
-            system.process = processes.enter_context(WorkerProcess([*system.words, task]))
-            system.losses = [system.process.ask('step 1')['loss'] for _ in range(workload.BATCHES)]
-            if running:
-                check_same(system, running[0])
-        except ChainerJoError as error:
-            if system is wanted[-1] and not running:
-                raise
-            notes.append(f'{system.title} is not measured: {_last_lines(error)}')
-            say(notes[-1])
-        else:
-            running.append(system)
+    running, notes, failed = [], [], None
+    together = wanted[0].task['device'] != 'cpu'
+    for group in [wanted] if together else [[system] for system in wanted]:
+        for system in group:
+            say(f'{system.title}: starts')
+            task = json.dumps(system.task | {'workload': work.as_dict()})
+            system.process = WorkerProcess([*system.words, task])
+            processes.push(system.process)
+            for _ in range(workload.BATCHES):
+                system.process.send('step 1')
+        for system in group:
+            try:
+                _warm_up(system)
+                if running:
+                    check_same(system, running[0])
+            except ChainerJoError as error:
+                failed = error
+                notes.append(f'{system.title} is not measured: {_last_lines(error)}')
+                say(notes[-1])
+            else:
+                running.append(system)
+    if not running:
+        raise failed
     return running, notes
+
+
+def _warm_up(system):
+    """Waits until a system has taken its first steps, and keeps their losses."""
+    system.process.__enter__()
+    system.losses = [system.process.read()['loss'] for _ in range(workload.BATCHES)]
 
 
 def _last_lines(error, count=3):

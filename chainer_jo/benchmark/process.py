@@ -31,6 +31,8 @@ def environment(jobs=1):
 class WorkerProcess:
     """Starts a worker; a ``with`` block waits until it is ready, and ends it.
 
+    One that cannot be started says so when it is waited for.
+
     Args:
         words (sequence of str): Its command line.
         jobs (int): How many workers compute at the same time.
@@ -47,21 +49,24 @@ class WorkerProcess:
         # A file takes all that a compiler has to say; a pipe that nobody reads would block it.
         self._said = tempfile.TemporaryFile('w+')  # noqa: SIM115
         pipes = {'stdin': subprocess.PIPE, 'stdout': subprocess.PIPE, 'stderr': self._said}
+        self._process = None
         try:
             self._process = subprocess.Popen(words, env=environment(jobs), text=True, **pipes)
         except OSError as error:
-            self._said.close()
-            raise self._failed(str(error)) from error
+            self._reason = error
 
     def __enter__(self):
+        if self._process is None:
+            raise self._failed(str(self._reason)) from self._reason
         self.greeting = self.read()
         return self
 
     def __exit__(self, *_):
-        with contextlib.suppress(BrokenPipeError):
-            self._process.stdin.close()
-        self._process.wait()
-        self._process.stdout.close()
+        if self._process is not None:
+            with contextlib.suppress(BrokenPipeError):
+                self._process.stdin.close()
+            self._process.wait()
+            self._process.stdout.close()
         self._said.close()
 
     def ask(self, command):
@@ -71,8 +76,8 @@ class WorkerProcess:
 
     def send(self, command):
         """Gives a command and does not wait; :meth:`read` returns the answer."""
-        # If the process has gone, the missing answer says why.
-        with contextlib.suppress(BrokenPipeError):
+        # If the process has gone, or never was, the missing answer says why.
+        with contextlib.suppress(BrokenPipeError, AttributeError):
             self._process.stdin.write(command + '\n')
             self._process.stdin.flush()
 

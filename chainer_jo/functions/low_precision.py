@@ -45,7 +45,11 @@ class _InLowPrecision(FirstOrderFunction):
         self.dtype, self.function, self.parameters = dtype, function, parameters
 
     def forward(self, inputs):
-        self.tape = Tape(chainer.config.enable_backprop)
+        # All weights at once: to convert each by itself takes longer than some of the convolutions.
+        weights = [p for p in self.parameters if p.ndim == 4]
+        arrays = self.backend.all_weights([W.array for W in weights], self.dtype)
+        converted = {id(W): array for W, array in zip(weights, arrays, strict=True)}
+        self.tape = Tape(chainer.config.enable_backprop, converted)
         self.x = Activation(self.backend.convert(inputs[0], self.dtype), self.tape)
         self.y = self.function(self.x)
         return (self.y.array,)

@@ -12,6 +12,8 @@
 #include <string>
 #include <vector>
 
+#include "device.h"
+
 namespace {
 
 constexpr int SUCCESS = 0, COMPILATION = 6, NAME_EXPRESSION_NOT_VALID = 10;
@@ -41,7 +43,7 @@ std::string complete(const Program &program) {
     std::string text = "#define BARRIERS " + std::to_string(barriers) + "\n#include \"kernel.h\"\n";
     // Shared memory whose size comes with the launch gets the most that there is.
     std::regex shared("extern\\s+__shared__\\s+(\\w+)\\s+(\\w+)\\s*\\[\\s*\\]");
-    text += std::regex_replace(program.source, shared, "static $1 $2[49152 / sizeof($1)]") + "\n";
+    text += std::regex_replace(program.source, shared, "static $1 $2[" + std::to_string(SHARED_MEMORY_OPTIN) + " / sizeof($1)]") + "\n";
     for (size_t i = 0; i < program.expressions.size(); ++i)
         text += "LAUNCHER(expression_" + std::to_string(i) + ", (" + program.expressions[i] + "))\n";
     if (!program.expressions.empty()) return text;

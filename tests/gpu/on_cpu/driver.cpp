@@ -20,6 +20,7 @@ struct Function {
     void (*launch)(const unsigned *grid, const unsigned *block, void **arguments);
     const size_t *sizes;  // of its arguments, and a zero
     std::string name;
+    int shared = SHARED_MEMORY;  // the most that a launch may ask for, in bytes
 };
 
 // With CUDA_ON_CPU_TRACE=1 every launch is a line on stderr.
@@ -71,19 +72,29 @@ CUresult cuModuleGetFunction(CUfunction *function, CUmodule module, const char *
     return CUDA_SUCCESS;
 }
 
-CUresult cuFuncGetAttribute(int *value, CUfunction_attribute attribute, CUfunction) {
-    *value = attribute == CU_FUNC_ATTRIBUTE_MAX_THREADS_PER_BLOCK ? 1024 : 0;
+CUresult cuFuncGetAttribute(int *value, CUfunction_attribute attribute, CUfunction handle) {
+    auto function = reinterpret_cast<Function *>(handle);
+    *value = attribute == CU_FUNC_ATTRIBUTE_MAX_THREADS_PER_BLOCK              ? 1024
+             : attribute == CU_FUNC_ATTRIBUTE_MAX_DYNAMIC_SHARED_SIZE_BYTES ? function->shared
+                                                                             : 0;
+    return CUDA_SUCCESS;
+}
+
+CUresult cuFuncSetAttribute(CUfunction handle, CUfunction_attribute attribute, int value) {
+    if (attribute != CU_FUNC_ATTRIBUTE_MAX_DYNAMIC_SHARED_SIZE_BYTES || value > SHARED_MEMORY_OPTIN)
+        return CUDA_ERROR_INVALID_VALUE;
+    reinterpret_cast<Function *>(handle)->shared = value;
     return CUDA_SUCCESS;
 }
 
 CUresult cuLaunchKernel(
     CUfunction handle, unsigned grid_x, unsigned grid_y, unsigned grid_z, unsigned block_x,
-    unsigned block_y, unsigned block_z, unsigned, CUstream stream, void **parameters, void **) {
+    unsigned block_y, unsigned block_z, unsigned shared, CUstream stream, void **parameters, void **) {
     auto function = reinterpret_cast<Function *>(handle);
     size_t threads = size_t{block_x} * block_y * block_z;
     bool some = grid_x && grid_y && grid_z && threads;
     if (!some || grid_x > 2147483647 || grid_y > 65535 || grid_z > 65535 || threads > 1024 ||
-        block_z > 64)
+        block_z > 64 || shared > static_cast<unsigned>(function->shared))
         return CUDA_ERROR_INVALID_VALUE;
     if (TRACE) std::fprintf(stderr, "launch %s\n", function->name.c_str());
     // The caller's arguments may be gone when the kernel runs.

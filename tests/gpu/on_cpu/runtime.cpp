@@ -46,7 +46,7 @@ struct Memory {
 };
 
 constexpr int PROCESSORS = 132, MAJOR = 9, MINOR = 0;
-constexpr size_t CAPACITY = size_t{8} << 30, SHARED_MEMORY = 49152;
+constexpr size_t CAPACITY = size_t{8} << 30;
 constexpr size_t ALIGNMENT = 512, PAGE = 4096;
 
 std::recursive_mutex mutex;
@@ -219,6 +219,7 @@ cudaError_t cudaDeviceGetAttribute(int *value, cudaDeviceAttr attribute, int) {
         {cudaDevAttrMaxBlockDimY, 1024}, {cudaDevAttrMaxBlockDimZ, 64},
         {cudaDevAttrMaxGridDimX, 2147483647}, {cudaDevAttrMaxGridDimY, 65535},
         {cudaDevAttrMaxGridDimZ, 65535}, {cudaDevAttrMaxSharedMemoryPerBlock, SHARED_MEMORY},
+        {cudaDevAttrMaxSharedMemoryPerBlockOptin, SHARED_MEMORY_OPTIN},
         {cudaDevAttrWarpSize, 32}, {cudaDevAttrMultiProcessorCount, PROCESSORS},
         {cudaDevAttrMaxThreadsPerMultiProcessor, 2048}, {cudaDevAttrUnifiedAddressing, 1},
         {cudaDevAttrComputeCapabilityMajor, MAJOR}, {cudaDevAttrComputeCapabilityMinor, MINOR},
