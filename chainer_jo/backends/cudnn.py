@@ -91,7 +91,8 @@ def _launch(name, entry, grid, block, *arguments, shared=0, **macros):
     kinds = {int: np.int32, float: np.float32}
     arguments = tuple(kinds.get(type(value), lambda v: v)(value) for value in arguments)
     kernel = kernels.function(name, entry, **macros)
-    if kernel.max_dynamic_shared_size_bytes < shared:
+    # A block gets no more than 48 KB unless its kernel says so.
+    if shared and kernel.max_dynamic_shared_size_bytes < shared:
         kernel.max_dynamic_shared_size_bytes = shared
     kernel(grid, block, arguments, shared_mem=shared)
 

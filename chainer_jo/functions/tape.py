@@ -21,8 +21,8 @@ class Tape:
         arrays (dict): Arrays that functions get in the place of a parameter's own, by its ``id``.
     """
 
-    def __init__(self, recording, arrays):
-        self._calls, self._arrays = [] if recording else None, arrays
+    def __init__(self, recording, arrays=None):
+        self._calls, self._arrays = [] if recording else None, arrays or {}
 
     def apply(self, function, inputs):
         """Calls ``function`` on Activations and Parameters and returns an Activation."""

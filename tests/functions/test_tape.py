@@ -5,6 +5,7 @@ import pytest
 
 from chainer_jo.functions.batch_normalization_relu import batch_normalization_relu
 from chainer_jo.functions.convolution import convolution_2d
+from chainer_jo.functions.first_order import FirstOrderFunction
 from chainer_jo.functions.pooling import global_average_pooling
 from chainer_jo.functions.tape import Activation, Tape
 
@@ -63,3 +64,15 @@ def test_gradients_are_given_once_and_only_if_the_tape_recorded():
             tape.gradients(y, gy, [x])
         with pytest.raises(RuntimeError, match='once, and only if it was recording'):
             tape.gradients(y, gy, [x])
+
+
+class Product(FirstOrderFunction):
+    def forward(self, inputs):
+        return (inputs[0] * inputs[1],)
+
+
+def test_a_function_gets_the_array_that_stands_for_a_parameter():
+    W = chainer.Parameter(np.ones(3, np.float32))
+    tape = Tape(recording=True, arrays={id(W): np.full(3, 2, np.float32)})
+    x = Activation(np.ones(3, np.float32), tape)
+    assert tape.apply(Product(None), (x, W)).array.tolist() == [2, 2, 2]
