@@ -5,7 +5,7 @@ import chainer.links as L
 from chainer import initializers
 
 from chainer_jo import backends
-from chainer_jo.functions.batch_normalization_relu import batch_normalization_relu
+from chainer_jo.functions.batch_normalization import batch_normalization_relu
 from chainer_jo.functions.convolution import convolution_2d
 from chainer_jo.functions.linear import linear
 from chainer_jo.functions.low_precision import in_low_precision

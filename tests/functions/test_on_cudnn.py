@@ -13,7 +13,7 @@ from chainer_jo.backends import cudnn, cudnn_plans, kernels
 from chainer_jo.errors import ConfigError
 from chainer_jo.functions import epoch_sums, losses
 from chainer_jo.functions.augment import augment
-from chainer_jo.functions.batch_normalization_relu import batch_normalization_relu
+from chainer_jo.functions.batch_normalization import batch_normalization_relu
 from chainer_jo.functions.convolution import convolution_2d
 from chainer_jo.functions.linear import linear
 from chainer_jo.functions.log_softmax import log_softmax

@@ -3,7 +3,7 @@ import chainer.functions as F
 import numpy as np
 import pytest
 
-from chainer_jo.functions.batch_normalization_relu import batch_normalization_relu
+from chainer_jo.functions.batch_normalization import batch_normalization_relu
 from chainer_jo.functions.convolution import convolution_2d
 from chainer_jo.functions.pooling import global_average_pooling
 from chainer_jo.functions.tape import Activation, Tape

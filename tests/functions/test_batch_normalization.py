@@ -7,7 +7,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from chainer_jo import backends
-from chainer_jo.functions.batch_normalization_relu import batch_normalization_relu
+from chainer_jo.functions.batch_normalization import batch_normalization_relu
 
 EPS = 2e-5
 
