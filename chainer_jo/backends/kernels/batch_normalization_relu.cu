@@ -1,16 +1,5 @@
 #include "channel_last.cuh"
 
-// Leaves in `shared[0]` what all parts of one column, that of the block's number, combine to.
-template <class V>
-__device__ void combine_parts(const V* partial, int parts, int columns, V* shared)
-{
-    V total = {};
-    for (int p = threadIdx.x; p < parts; p += THREADS)
-        total = combined(total, partial[p * columns + blockIdx.x]);
-    shared[threadIdx.x] = total;
-    combine_rows(shared, 1, THREADS);
-}
-
 // Count, mean and sum of squared differences from the mean, of each channel of a pack.
 struct Moments {
     float n, mean[VEC], m2[VEC];
