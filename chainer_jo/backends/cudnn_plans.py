@@ -85,7 +85,10 @@ def build(convolution, **device):
         graph.build_plans()
     except (RuntimeError, cudnn.cudnnGraphNotSupportedError) as error:
         raise ChainerJoError(
-            f'cuDNN cannot compute {convolution}', seen=str(error), fix='use --backend chainer'
+            f'cuDNN cannot compute {convolution}',
+            seen=str(error),
+            fix='choose {setting}',
+            setting=('backend', 'chainer'),
         ) from error
     return graph
 
