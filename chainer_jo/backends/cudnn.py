@@ -59,12 +59,14 @@ def takes(array):
 
 
 def _empty(shape, dtype=FLOAT32):
+    # Imported in functions throughout: without a GPU this module is imported, too.
     import cupy
 
     return cupy.empty(shape, dtype)
 
 
 def _empty_images(shape, dtype=FLOAT32):
+    # Shape as Chainer has it, memory as tensor cores want it: only the strides tell.
     n, c, h, w = shape
     return _empty((n, h, w, c), dtype).transpose(0, 3, 1, 2)
 
@@ -85,6 +87,7 @@ def _contiguous(*arrays, dtype=FLOAT32):
 
 def _launch(name, entry, grid, block, *arguments, **macros):
     """Runs a kernel on the current stream; Python's numbers become int and float."""
+    # CuPy passes Python's numbers as 64 bits wide; the kernels take 32.
     kinds = {int: np.int32, float: np.float32}
     arguments = tuple(kinds.get(type(value), lambda v: v)(value) for value in arguments)
     kernels.function(name, entry, **macros)(grid, block, arguments)
@@ -100,6 +103,7 @@ class _Rows:
 
     def __init__(self, x, **macros):
         n, c, h, w = x.shape
+        # Four channels are one load; of the three of an image each is its own.
         vector = 1 if c % 4 else 4
         self.rows, self.columns = n * h * w, c // vector
         self.macros = {'HALF': int(x.dtype == FLOAT16), 'VEC': vector, 'THREADS': THREADS}
@@ -232,6 +236,7 @@ def normalize(x, gamma, beta, eps, running=None, relu=False, residual=None):
     """
     x = _channel_last(x)
     rows, (mean, variance) = _Rows(x, RELU=0), _empty((2, x.shape[1]))
+    # To a kernel, null pointers.
     moving = running or (np.uint64(0), np.uint64(0), 0.0)
     partial = rows.reduce(_BN, 'statistics', lambda vector: 1 + 2 * vector, x)
     rows.finish(_BN, 'finish_statistics', partial, mean, variance, *moving)

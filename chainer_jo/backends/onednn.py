@@ -1,10 +1,9 @@
-"""Convolution, BN+ReLU and pooling of NumPy arrays by oneDNN, forward and backward.
+"""oneDNN convolutions, batch normalisation and pooling for NumPy arrays, forward and backward.
 
-Every image array has the shape ``(N, C, H, W)`` and the type float32 or ``BFLOAT16``; results have
-the type of the arguments. They lie channel-last in memory, which their strides show; arguments in
-another layout are copied first. Weights, ``(O, I, kh, kw)``, statistics and the gradients of both
-are always float32. Primitives are made once a shape and kept. Calls of several threads wait for
-each other.
+Functions and layout are those of :mod:`~chainer_jo.backends.contract`; images are float32 or
+``BFLOAT16``. A primitive, the library's word for one operation on arrays of given shapes, takes
+milliseconds to make, so each is made once per shape and kept. Calls from several threads take
+turns.
 """
 
 import ctypes
@@ -115,12 +114,14 @@ class _Primitive:
         return pool.empty((load().library.dnnl_memory_desc_get_size(self.layout(name)),), np.uint8)
 
     def __call__(self, **arrays):
+        # The memory objects are shared by all calls: two threads would set each other's arrays.
         with _lock:
             for name, array in arrays.items():
                 handle = array.ctypes.data
                 _call('memory_set_data_handle', self._memories[name], handle, what=self._what)
             arguments = (load().stream, len(self._arguments), self._arguments)
             _call('primitive_execute', self._primitive, *arguments, what=self._what)
+            # The arrays may be gone as soon as this returns.
             _call('stream_wait', load().stream, what=self._what)
 
 
@@ -148,6 +149,7 @@ def _reorder(source, target, what):
 
 
 def _empty_images(shape, dtype=FLOAT32):
+    # Shape as Chainer has it, memory as the library wants it: only the strides tell.
     n, c, h, w = shape
     return pool.empty((n, h, w, c), dtype).transpose(0, 3, 1, 2)
 
@@ -176,6 +178,7 @@ class _Geometry:
         self.y_shape = output_shape(x_shape, W_shape, stride, pad)
         self.x, self.y = (_layout(shape, api.TAG_ACDB, dtype) for shape in (x_shape, self.y_shape))
         self.b = _layout(W_shape[:1], api.TAG_A)
+        # Any: the library has weights in blocks that fit its registers, other for each primitive.
         self.W, self.gW = (_layout(W_shape, api.TAG_ANY, kind) for kind in (dtype, FLOAT32))
         self.plain_W = _layout(W_shape, api.TAG_ABCD)
         self.window = tuple(
@@ -199,6 +202,7 @@ class _Geometry:
 
 def _adding(layout, what):
     post_ops = _Object('post_ops_create', 'post_ops_destroy', what=what)
+    # Not its post-op "sum", which adds to what lies in the result: that would copy the residual.
     _call('post_ops_append_binary', post_ops, api.BINARY_ADD, layout, what=what)
     return _with_post_ops(post_ops, what)
 
@@ -307,6 +311,7 @@ def _normalization_forward(dtype, shape, eps, kind, fixed, relu):
 @_cache
 def _normalization_backward(dtype, shape, eps, fixed, relu):
     what, x, flags, forward = _normalization(dtype, shape, eps, api.FORWARD_TRAINING, fixed, relu)
+    # A primitive of a gradient is made from that of the result, whose choices it has to share.
     arguments = (api.BACKWARD, x, x, x, eps, flags, forward, None)
     descriptor = _describe('batch_normalization_backward', *arguments, what=what)
     results = ('diff_src', 'diff_scale', 'diff_shift')
@@ -335,6 +340,7 @@ def normalize(x, gamma, beta, eps, running=None, relu=False, residual=None):
 
 
 def _update_running(running_mean, running_variance, decay, mean, variance, m):
+    # In place: the arrays are the link's, and a snapshot's.
     running_mean *= decay
     running_mean += (1 - decay) * mean
     running_variance *= decay
@@ -468,6 +474,7 @@ def _windows(dtype, shape, k, stride, pad):
 
 def average(x):
     """Returns the average of each channel of each image, ``(N, C)``, float32."""
+    # Converted first: the sum over an image is made and kept in float32.
     y, x = np.empty(x.shape[:2], np.float32), convert(x, FLOAT32)
     _pooling_forward(*_whole(x.shape))(src=_channel_last(x), dst=y)
     return y

@@ -44,6 +44,8 @@ class FirstOrderFunction(chainer.FunctionNode):
                 f'{self.label} has no second derivative; '
                 "call chainer_jo.backends.use('chainer') first"
             )
+        # Chainer's own way is to return new Variables and let it add them: a pass over memory for
+        # each path that meets here, and as much memory again.
         gy = grad_outputs[0].array
         gxs, add = self.gradients(target_input_indexes, gy), self.backend.accumulate
         return tuple(

@@ -50,6 +50,7 @@ def entropy(log_f):
 
 def joint_loss(y, log_f, alpha, beta):
     """``L = L_c + alpha L_p + beta L_e``, Eq. (3)."""
+    # Term by term every operation would be a kernel of its own, far longer to launch than to run.
     if backends.op('joint_loss', y, log_f):
         return fused_loss(y, log_f, alpha, beta)
     return kl_divergence(y, log_f) + alpha * prior_loss(log_f) + beta * entropy(log_f)
@@ -65,6 +66,7 @@ def mix_up(v, partner, lam):
     """
     if mix_in_one_kernel := backends.op('mix_up', v, lam):
         return mix_in_one_kernel(v, partner, lam)
+    # A weight for each image stands before all of its numbers.
     lam = lam.reshape(lam.shape + (1,) * (v.ndim - 1)) if lam.ndim else lam
     return lam * v + (1 - lam) * v[partner]
 

@@ -32,6 +32,7 @@ class Block(chainer.Chain):
         self.project = project
 
     def forward(self, x):
+        # Pre-activation: an unprojected shortcut passes x on as it came, before BN and ReLU.
         h = self.bn1(x)
         shortcut = self.projection(h) if self.project else x
         return self.conv2(self.bn2(self.conv1(h)), shortcut)

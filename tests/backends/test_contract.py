@@ -1,5 +1,6 @@
 """Both backends keep the contract."""
 
+import doctest
 import inspect
 
 import pytest
@@ -56,3 +57,9 @@ def test_every_function_of_a_backend_that_is_asked_for_is_in_the_contract():
     assert used
     assert asked | used <= OF_ALL.keys() | OF_A_GPU.keys()
     assert callable(backends.op)
+
+
+def test_the_example_of_the_door_is_true():
+    found = doctest.testmod(backends)
+    assert found.attempted > 2
+    assert not found.failed
