@@ -10,6 +10,7 @@ from pathlib import Path
 
 from chainer_jo import config, paper
 from chainer_jo.errors import ChainerJoError, ConfigError, DataError, StoppedError
+from chainer_jo.precision import PRECISIONS
 
 EXIT_CODES = """\
 exit codes:
@@ -34,7 +35,7 @@ def main(arguments=None):
         code = options.command(options)
         sys.stdout.flush()
     except ChainerJoError as error:
-        print(error, file=sys.stderr)
+        print(_with_option(error), file=sys.stderr)
         code = error.exit_code
     except KeyboardInterrupt:
         # Training itself notices signals; here nothing was under way that could be saved.
@@ -48,6 +49,15 @@ def main(arguments=None):
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         code = 141
     sys.exit(code)
+
+
+def _with_option(error):
+    """Returns an error's text with its setting as an option: what is below knows no options."""
+    if not error.setting:
+        return str(error)
+    name, value = error.setting
+    option = f'--no-{name}' if value is False else f'--{name} {value}'
+    return str(error).replace(f'{name}={value!r}', option)
 
 
 class _Parser(argparse.ArgumentParser):
@@ -178,7 +188,7 @@ def _add_settings(parser):
         help='override a setting, such as ours.fine_tune.a=1.0; marks the result as modified',
     )  # fmt: skip
     parser.add_argument(
-        '--precision', type=_precision, default='float32', choices=config.PRECISIONS,
+        '--precision', type=_precision, default='float32', choices=PRECISIONS,
         help='of the activations; float32 may use TF32 on a GPU, strict_float32 may not; '
         'bfloat16 (or bf16) is for processors that have it, float16 (or fp16) for GPUs',
     )  # fmt: skip
@@ -360,7 +370,7 @@ def _say_if_slow(options, device):
     from chainer_jo import backends
     from chainer_jo.console import say
 
-    if options.backend == 'auto' and backends.name_on(device) == 'chainer':
+    if options.backend == 'auto' and not backends.is_fast(device):
         place = 'CPU' if device == '@numpy' else 'GPU'
         say(f'on the {place}: {backends.describe(device)}')
 

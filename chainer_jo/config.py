@@ -9,7 +9,6 @@ from chainer_jo import datasets, paper, store
 from chainer_jo.errors import ConfigError
 
 NOISE_KINDS = ('symmetric', 'asymmetric', 'none', 'file')
-PRECISIONS = ('float32', 'strict_float32', 'bfloat16', 'float16')
 
 
 @dataclass(frozen=True)
@@ -98,7 +97,7 @@ def trial(
         seed (int): At least 0.
         preset (str): Name of a file in ``paper/presets``.
         overrides (sequence of str): ``section.key=value`` with a TOML value.
-        precision (str): One of ``PRECISIONS``, where the backend has it.
+        precision (str): One of :data:`chainer_jo.precision.PRECISIONS`, where the backend has it.
         labels (str): SHA-256 of the labels for noise ``file``.
 
     Raises:

@@ -14,12 +14,7 @@ PACKAGES = (
     'numpy',
     'pillow',
     'matplotlib',
-    'onednn-cpu-gomp',
-    'cupy-cuda12x',
-    'cupy-cuda13x',
-    'nvidia-cudnn-cu12',
-    'nvidia-cudnn-cu13',
-    'nvidia-cudnn-frontend',
+    *backends.PACKAGES,
 )
 
 _GPU_FIX = 'bash reproduce/setup.sh, or pip install ".[cuda13]" (".[cuda12]" for an older driver)'
@@ -78,7 +73,7 @@ def _what_the_gpu_lacks(backend):
         return None
     if (found := device.describe()).startswith('none: '):
         return found.removeprefix('none: ')
-    if backend == 'auto' and backends.name_on('@cupy:0') != 'cudnn':
+    if backend == 'auto' and not backends.is_fast('@cupy:0'):
         return backends.describe('@cupy:0')
     return None
 

@@ -9,13 +9,19 @@ class ChainerJoError(Exception):
     Args:
         problem (str): What is wrong, in one line.
         seen (str): The evidence: the value, file or figure that was found.
-        fix (str): What to do or type next.
+        fix (str): What to do or type next; ``{setting}`` stands for ``setting``.
+        setting (tuple): None, or the name and the value of a setting that mends it. A caller in
+            Python types it as an argument, a user of the commands as an option; only the
+            commands know which.
     """
 
     exit_code = 1
 
-    def __init__(self, problem, *, seen, fix):
+    def __init__(self, problem, *, seen, fix, setting=None):
         super().__init__(problem)
+        self.setting = setting
+        if setting:
+            fix = fix.format(setting=f'{setting[0]}={setting[1]!r}')
         self.problem, self.seen, self.fix = problem, seen, fix
 
     def __str__(self):

@@ -14,8 +14,7 @@ import cupy
 import numpy as np
 
 from chainer_jo import store
-from chainer_jo.backends import cudnn_plans
-from chainer_jo.backends.onednn import output_shape
+from chainer_jo.backends import cudnn_plans, output_shape
 from chainer_jo.links.preact_resnet import PreActResNet
 from chainer_jo.training import evaluation
 

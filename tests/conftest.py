@@ -1,7 +1,6 @@
 """What every test shares."""
 
 import os
-import shutil
 
 import pytest
 from hypothesis import settings
@@ -12,7 +11,7 @@ os.environ.setdefault('OMP_NUM_THREADS', '1')
 
 # Before Chainer too, which tests import first.
 from chainer_jo import backends
-from chainer_jo.backends import kernels, onednn
+from chainer_jo.backends import onednn
 
 # The same examples on every machine, and no time limit on a busy one.
 settings.register_profile('reproducible', deadline=None, derandomize=True)
@@ -33,17 +32,3 @@ def onednn_loaded():
         onednn.load()
     except OSError as error:
         pytest.skip(str(error))
-
-
-@pytest.fixture
-def cudnn_on_cpu(monkeypatch):
-    """Makes NumPy's arrays those of the cuDNN backend, its kernels compiled by g++."""
-    if not shutil.which('g++'):
-        pytest.skip('no g++ to run kernels on the CPU: apt install g++')
-    from cudnn_on_cpu import install
-
-    with monkeypatch.context() as patch:
-        install(patch)
-        yield
-    for cache in (backends._why_not, kernels.function):
-        cache.cache_clear()

@@ -1,6 +1,7 @@
 """Who may import whom, and what only one place may do, read from the source."""
 
 import ast
+import graphlib
 import re
 from pathlib import Path
 
@@ -18,11 +19,10 @@ training
 methods
 links
 functions
-backends
 config
 datasets paper
-store
-errors compat
+store backends
+errors precision compat
 """
 LAYER = {room: -depth for depth, line in enumerate(LAYERS.split('\n')) for room in line.split()}
 TREES = {
@@ -95,6 +95,69 @@ def test_arrows_point_down_only(module):
     # The package itself imports what lets Chainer be imported, and nothing else.
     below = {'compat'} if own == '__init__' else {o for o in LAYER if LAYER[o] < LAYER[own]}
     assert others - below == set()
+
+
+def modules_imported(tree):
+    """Yields the modules of the package that are imported; of `from a import b`, b if it is one."""
+    for node in ast.walk(tree):
+        if isinstance(node, ast.Import):
+            names = [alias.name for alias in node.names]
+        elif isinstance(node, ast.ImportFrom):
+            inner = [f'{node.module}.{alias.name}' for alias in node.names]
+            names = [name if found(name) else node.module for name in inner]
+        else:
+            continue
+        yield from filter(None, map(found, names))
+
+
+def found(name):
+    """Returns the module of a dotted name as in TREES, or None."""
+    path = name.removeprefix('chainer_jo.').replace('.', '/')
+    inside = name.startswith('chainer_jo.')
+    return next((p for p in (path, f'{path}/__init__') if inside and p in TREES), None)
+
+
+def test_there_is_no_circle_of_imports():
+    graph = {module: set(modules_imported(tree)) for module, tree in TREES.items()}
+    assert graph['training/optimizer'] == {'backends/__init__'}
+    assert len(list(graphlib.TopologicalSorter(graph).static_order())) == len(TREES)
+
+
+def names_a_backend(tree):
+    """Returns what a tree says of backends that only their room may say."""
+    said = [
+        node.value
+        for node in ast.walk(tree)
+        if isinstance(node, ast.Constant) and node.value in ('onednn', 'cudnn')
+    ]
+    return said + [n for n in modules_imported(tree) if re.match(r'backends/(?!__init__)', n)]
+
+
+@pytest.mark.parametrize('module', [m for m in TREES if room(m) != 'backends'])
+def test_nobody_above_the_backends_names_one_or_imports_its_modules(module):
+    assert names_a_backend(TREES[module]) == []
+
+
+@pytest.mark.parametrize(
+    'code',
+    [
+        "backends.use('cudnn')",
+        "if name == 'onednn': pass",
+        'from chainer_jo.backends import cudnn',
+        'from chainer_jo.backends.cuda_graph import CudaGraph',
+        'import chainer_jo.backends.kernels',
+    ],
+)
+def test_what_names_a_backend_is_recognised(code):
+    assert names_a_backend(ast.parse(code))
+
+
+@pytest.mark.parametrize(
+    'module', [m for m in TREES if room(m) in ('links', 'functions', 'backends')]
+)
+def test_what_a_link_or_function_says_holds_no_option_of_the_commands(module):
+    texts = [n.value for n in ast.walk(TREES[module]) if isinstance(n, ast.Constant)]
+    assert not [text for text in texts if isinstance(text, str) and '--' in text]
 
 
 @pytest.mark.parametrize('module', [module for module in TREES if room(module) == 'methods'])

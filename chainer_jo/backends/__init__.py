@@ -1,23 +1,43 @@
-"""The choice of what computes: oneDNN or cuDNN where they can, else Chainer's own functions."""
+"""What computes: oneDNN on a CPU, cuDNN on a GPU, or Chainer's own functions where neither can.
+
+This is the one door: :func:`op` returns a backend's function for some arrays, or None, and then
+the caller computes with Chainer or NumPy. Nobody above this package asks which backend it was.
+What a function takes and returns, in which layout, is written in
+:mod:`~chainer_jo.backends.contract`.
+"""
 
 import functools
 
+import chainer
+
 from chainer_jo.backends import cudnn, cudnn_plans, onednn, onednn_api
-from chainer_jo.config import PRECISIONS
+from chainer_jo.backends.cuda_graph import CudaGraph
+from chainer_jo.backends.shapes import output_shape
 from chainer_jo.errors import ConfigError
+from chainer_jo.precision import PRECISIONS
+
+__all__ = ['output_shape']  # and all that is defined here
 
 NAMES = ('auto', 'chainer', 'onednn', 'cudnn')
+#: What the backends are installed as, for who lists versions.
+PACKAGES = (
+    'onednn-cpu-gomp', 'cupy-cuda12x', 'cupy-cuda13x', 'nvidia-cudnn-cu12', 'nvidia-cudnn-cu13',
+    'nvidia-cudnn-frontend',
+)  # fmt: skip
+#: The types of 16 bits, by the precision's name.
+DTYPES = {'bfloat16': onednn.BFLOAT16, 'float16': cudnn.FLOAT16}
+FLOAT32 = onednn.FLOAT32
 _MODULES = {'onednn': onednn, 'cudnn': cudnn}
 _WHEELS = {'onednn': onednn_api.WHEEL, 'cudnn': cudnn_plans.WHEEL}
 _wanted = 'auto'
 
 
 def use(name):
-    """Chooses the backend of every function from now on.
+    """Chooses the backend of every function from now on, in the whole process.
 
     Args:
-        name (str): ``'onednn'``, of NumPy arrays; ``'cudnn'``, of CuPy arrays; ``'chainer'``, the
-            reference; or ``'auto'``, for all arrays the first of these that works.
+        name (str): ``'onednn'``, for NumPy arrays; ``'cudnn'``, for CuPy arrays; ``'chainer'``,
+            the reference; or ``'auto'``, for each array the backend that takes it.
 
     Raises:
         ConfigError: No backend has this name, or it cannot be loaded.
@@ -31,16 +51,44 @@ def use(name):
         raise ConfigError(
             f'the backend {name} cannot be used',
             seen=reason,
-            fix=f'pip install {_WHEELS[name]}, or use --backend auto',
+            fix=f'pip install {_WHEELS[name]}, or choose {{setting}}',
+            setting=('backend', 'auto'),
         )
     _wanted = name
 
 
-def name_for(*arrays):
-    """Returns the backend of these arrays: ``'onednn'``, ``'cudnn'`` or ``'chainer'``.
+def op(name, *arrays):
+    """Returns the function ``name`` of the backend of these arrays, or None if it has none.
 
-    oneDNN takes float32 and ``BFLOAT16`` arrays of NumPy, cuDNN float32 and float16 arrays of CuPy,
-    or Variables over them; all others are Chainer's. Without arrays: the backend of NumPy arrays
+    Args:
+        name (str): A function of :class:`~chainer_jo.backends.contract.Backend`, which every
+            backend has, or of :class:`~chainer_jo.backends.contract.GPUBackend`.
+        arrays (array or Variable): All that the function will compute on. One array of another
+            type or device is enough for None.
+
+    >>> import numpy as np
+    >>> from chainer_jo import backends
+    >>> x = np.ones((1, 2, 4, 4), np.float64)
+    >>> backends.op('average', x) is None  # No backend computes in float64.
+    True
+    """
+    return getattr(of(*arrays), name, None)
+
+
+def of(*arrays):
+    """Returns the backend of these arrays, a module in which :func:`op` looks, or None.
+
+    For a function that has gradients: they are computed by the same backend as the result,
+    whatever :func:`use` says by then. All others call :func:`op`.
+    """
+    return _MODULES.get(name_for(*arrays))
+
+
+def name_for(*arrays):
+    """Returns the name of the backend of these arrays, for people.
+
+    oneDNN takes float32 and bfloat16 arrays of NumPy, cuDNN float32 and float16 arrays of CuPy, or
+    Variables over them; all others are Chainer's. Without arrays: the backend of NumPy arrays
     that oneDNN could take.
     """
     arrays = [getattr(array, 'array', array) for array in arrays]
@@ -50,25 +98,53 @@ def name_for(*arrays):
     return 'chainer'
 
 
-def of(*arrays):
-    """Returns the module that computes on these arrays, or None for Chainer's own functions.
-
-    The modules have the same functions, on images that lie channel-last in memory.
-    """
-    return _MODULES.get(name_for(*arrays))
-
-
 def name_on(device):
-    """Returns the backend of float32 arrays on a device, named as Chainer does (``@cupy:0``)."""
-    name = 'cudnn' if device.startswith('@cupy') else 'onednn'
+    """Returns the name of the backend of float32 arrays on a device, for people.
+
+    Args:
+        device (str): As Chainer names it, ``@numpy`` or ``@cupy:0``.
+    """
+    name = _fast_name(device)
     return 'chainer' if _wanted not in ('auto', name) or _why_not(name) else name
+
+
+def _fast_name(device):
+    return 'cudnn' if device.startswith('@cupy') else 'onednn'
+
+
+def is_fast(device):
+    """Says whether a backend of this package computes on a device, and not Chainer's functions."""
+    return name_on(device) == _fast_name(device)
+
+
+def capturer(device):
+    """Returns what captures training steps on a device, or None where they cannot be captured.
+
+    Chainer's own functions call cuBLAS, which CuPy refuses to capture.
+
+    Returns:
+        callable: :class:`~chainer_jo.backends.cuda_graph.CudaGraph`, which takes a step and a
+        function that returns the arrays that it changes.
+    """
+    return CudaGraph if name_on(device) == 'cudnn' else None
+
+
+def tensor_cores():
+    """Says when products of float32 may be rounded to TF32 now: ``'auto'`` or ``'never'``."""
+    return chainer.config.use_cudnn_tensor_core
+
+
+def using_tensor_cores(when):
+    """Returns a context manager within which :func:`tensor_cores` is ``when``."""
+    # Chainer's own switch, so that it means the same to Chainer's functions.
+    return chainer.using_config('use_cudnn_tensor_core', when)
 
 
 def check_precision(precision, backend=None):
     """Checks that a precision can be computed.
 
     Args:
-        precision (str): One of ``config.PRECISIONS``.
+        precision (str): One of :data:`chainer_jo.precision.PRECISIONS`.
         backend (str): The name of the backend that will compute; None for any of this machine.
 
     Raises:
@@ -83,7 +159,10 @@ def check_precision(precision, backend=None):
     reasons = {'bfloat16': _why_no_bfloat16, 'float16': _why_no_float16}
     if precision in reasons and (reason := reasons[precision](backend)):
         raise ConfigError(
-            f'{precision} cannot be used here', seen=reason, fix='choose --precision float32'
+            f'{precision} cannot be used here',
+            seen=reason,
+            fix='choose {setting}',
+            setting=('precision', 'float32'),
         )
 
 
@@ -108,12 +187,13 @@ def describe(device='@numpy'):
         return f'{name} ({_MODULES[name].describe()})'
     if _wanted == 'chainer':
         return "chainer (Chainer's own functions, as asked)"
-    reason = _why_not('cudnn' if device.startswith('@cupy') else 'onednn')
+    reason = _why_not(_fast_name(device))
     return f"chainer (Chainer's own functions; {reason or f'only {_wanted} was asked for'})"
 
 
 @functools.cache
 def _why_not(name):
+    # Asked for every function of every step, and loading a library that is not there is slow.
     try:
         _MODULES[name].load()
     except OSError as error:

@@ -14,7 +14,7 @@ import numpy as np
 
 
 class _Lease:
-    """Holds a mapping for as long as an array, or a view of it, looks at it."""
+    """Holds a mapping while any array or view refers to it."""
 
     def __init__(self, pool, memory):
         self._pool, self._memory = pool, memory

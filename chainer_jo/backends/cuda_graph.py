@@ -61,7 +61,8 @@ class CudaGraph:
                 raise ConfigError(
                     'a training step cannot be captured as a CUDA graph',
                     seen=f'{type(error).__name__}: {error}',
-                    fix='add --no-graph, which is slower and gives the same results',
+                    fix='choose {setting}, which is slower and gives the same results',
+                    setting=('graph', False),
                 ) from error
 
     def _capture(self, stream):

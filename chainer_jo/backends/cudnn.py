@@ -1,6 +1,6 @@
-"""Convolution by cuDNN, and all else that a net needs by own kernels, of CuPy arrays.
+"""cuDNN convolutions and custom kernels for CuPy arrays.
 
-The functions are those of :mod:`~chainer_jo.backends.onednn`, and so is the layout: every image
+Functions and layout are those of :mod:`~chainer_jo.backends.contract`: every image
 array has the shape ``(N, C, H, W)``, the type float32 or float16, and lies channel-last in memory;
 arguments in another layout are copied first. Weights, ``(O, I, kh, kw)``, do so too; they,
 statistics and the gradients of both are always float32. Nothing here waits for the GPU or calls
@@ -20,9 +20,10 @@ import numpy as np
 from chainer_jo.backends import cudnn_plans, kernels
 from chainer_jo.backends.cudnn_plans import Convolution, describe
 from chainer_jo.backends.kernels import THREADS
-from chainer_jo.backends.onednn import output_shape
+from chainer_jo.backends.momentum_sgd import update
+from chainer_jo.backends.shapes import output_shape
 
-__all__ = ['describe', 'output_shape']
+__all__ = ['describe', 'output_shape', 'update']
 
 FLOAT16, FLOAT32 = np.dtype(np.float16), np.dtype(np.float32)
 # Of the gradients of images. The mean over a batch of 128 and an average over 64 pixels leave some
@@ -53,18 +54,20 @@ def load():
 
 def takes(array):
     """Says whether this is an array of CuPy of a type that is computed here."""
-    # Whoever holds a CuPy array has imported CuPy.
+    # A CuPy array implies CuPy is already imported; without one there is no need to.
     cupy = sys.modules.get('cupy')
     return cupy is not None and isinstance(array, cupy.ndarray) and array.dtype in SCALE
 
 
 def _empty(shape, dtype=FLOAT32):
+    # Imported in functions throughout: without a GPU this module is imported, too.
     import cupy
 
     return cupy.empty(shape, dtype)
 
 
 def _empty_images(shape, dtype=FLOAT32):
+    # Shape as Chainer has it, memory as tensor cores want it: only the strides tell.
     n, c, h, w = shape
     return _empty((n, h, w, c), dtype).transpose(0, 3, 1, 2)
 
@@ -88,6 +91,7 @@ def _launch(name, entry, grid, block, *arguments, shared=0, **macros):
 
     ``shared`` is its shared memory in bytes, where the kernel leaves that open.
     """
+    # CuPy passes Python's numbers as 64 bits wide; the kernels take 32.
     kinds = {int: np.int32, float: np.float32}
     arguments = tuple(kinds.get(type(value), lambda v: v)(value) for value in arguments)
     kernel = kernels.function(name, entry, **macros)
@@ -105,11 +109,13 @@ def _launch_flat(name, entry, size, *arguments, **macros):
 class _Rows:
     """How kernels of ``channel_last.cuh`` go over images: rows of packs of channels."""
 
-    def __init__(self, x):
+    def __init__(self, x, **macros):
         n, c, h, w = x.shape
+        # Four channels are one load; of the three of an image each is its own.
         vector = 1 if c % 4 else 4
         self.rows, self.columns = n * h * w, c // vector
         self.macros = {'HALF': int(x.dtype == FLOAT16), 'VEC': vector, 'THREADS': THREADS}
+        self.macros |= macros
         width = min(self.columns, THREADS)
         self.block = (width, 1 << int(math.log2(THREADS // width)))
         self._groups = math.ceil(self.columns / width)
@@ -201,8 +207,8 @@ def _convolve(operation, x_shape, W_shape, stride, pad, first, second, result):
     return result
 
 
-def convolution(x, W, stride, pad, residual=None):
-    """Returns the convolution of ``x``, plus ``residual`` (of the result's shape) if given.
+def convolution(x, W, stride, pad, residual=None, b=None):
+    """Returns the convolution of ``x``, plus ``residual`` and the bias ``b`` if given.
 
     Here and in the gradients, float32 factors are rounded to TF32, unless
     ``chainer.config.use_cudnn_tensor_core`` is ``'never'``.
@@ -210,6 +216,7 @@ def convolution(x, W, stride, pad, residual=None):
     y = _empty_images(output_shape(x.shape, W.shape, stride, pad), x.dtype)
     arguments = (_channel_last(x), weights(W, x.dtype), y)
     _convolve('forward', x.shape, W.shape, stride, pad, *arguments)
+    y = y if b is None else _add_bias(y, b)
     return y if residual is None else add(y, residual, out=y)
 
 
@@ -283,52 +290,122 @@ def _gradient_of_3x3(x, W_shape, gy, rows):
     return gW
 
 
+def _add_bias(y, b):
+    """Adds ``b`` ``(O,)`` to images that this module has made, in place."""
+    rows = _Rows(y)
+    packs = rows.rows * rows.columns
+    _launch_flat('bias', 'add', packs, y, *_contiguous(b), packs, rows.columns, **rows.macros)
+    return y
+
+
+def bias_gradient(gy):
+    """Returns the gradient of a convolution's bias, the sum over images and pixels, ``(O,)``."""
+    gy, gb = _channel_last(gy), _empty(gy.shape[1])
+    rows = _Rows(gy)
+    partial = rows.reduce('bias', 'sums', lambda vector: vector, gy)
+    rows.finish('bias', 'finish_sums', partial, gb, 1 / SCALE[gy.dtype])
+    return gb
+
+
 _BN = 'batch_normalization_relu'
 
 
-def normalize_relu(x, gamma, beta, eps, running=None):
-    """Returns ``relu(gamma * (x - mean) / sqrt(variance + eps) + beta)`` over the batch.
+def normalize(x, gamma, beta, eps, running=None, relu=False, residual=None):
+    """Returns ``gamma * (x - mean) / sqrt(variance + eps) + beta`` by the batch's statistics.
 
     Args:
         running (tuple): None, or ``(mean, variance, decay)``: contiguous arrays that move towards
             the batch's mean and unbiased variance, and how much of them stays.
+        relu (bool): Whether only what is positive stays, after ``residual`` is added.
+        residual (array): None, or what is added.
 
     Returns:
         tuple: The result; mean and (biased) variance of each channel; what
-        :func:`normalize_relu_gradients` needs for the signs.
+        :func:`normalize_gradients` needs for the signs.
     """
     x = _channel_last(x)
-    rows, (mean, variance) = _Rows(x), _empty((2, x.shape[1]))
+    rows, (mean, variance) = _Rows(x, RELU=0), _empty((2, x.shape[1]))
+    # To a kernel, null pointers.
     moving = running or (np.uint64(0), np.uint64(0), 0.0)
     partial = rows.reduce(_BN, 'statistics', lambda vector: 1 + 2 * vector, x)
     rows.finish(_BN, 'finish_statistics', partial, mean, variance, *moving)
-    y, signs = normalize_relu_fixed(x, gamma, beta, mean, variance, eps, True)
-    return y, mean, variance, signs
+    y, kept = normalize_fixed(x, gamma, beta, mean, variance, eps, True, relu, residual)
+    return y, mean, variance, kept
 
 
-def normalize_relu_fixed(x, gamma, beta, mean, variance, eps, keep_signs):
-    """Normalises by given statistics. Returns the result and the signs, or None."""
+def normalize_fixed(x, gamma, beta, mean, variance, eps, keep, relu=False, residual=None):
+    """Normalises by given statistics. Returns the result and, to ``keep``, the signs."""
     x, y = _channel_last(x), _empty_images(x.shape, x.dtype)
     parameters = (*_contiguous(gamma, beta, mean, variance), float(eps))
-    _Rows(x).launch_over(_BN, 'normalize', x, *parameters, y)
-    # The signs are computed again from x, which costs nothing; beta is what is missing for that.
-    return y, beta if keep_signs else None
+    rows = _Rows(x, RELU=int(relu))
+    if residual is None:
+        rows.launch_over(_BN, 'normalize', x, *parameters, y)
+    else:
+        rows.launch_over(_BN, 'normalize_and_add', x, _channel_last(residual), *parameters, y)
+    if not (keep and relu):
+        return y, None
+    # Without a residual the signs are computed again from x, which costs nothing; beta is what is
+    # missing for that. With one, y tells them, which the next layer keeps anyway.
+    return y, beta if residual is None else y
 
 
-def normalize_relu_gradients(x, gamma, mean, variance, signs, gy, eps, fixed):
-    """Returns the gradients of ``x``, ``gamma`` and ``beta``.
+def normalize_gradients(
+    x, gamma, mean, variance, kept, gy, eps, fixed, relu=False, with_residual=False
+):
+    """Returns the gradients of ``x``, ``gamma``, ``beta`` and the residual, if there was one.
 
     ``fixed`` says that the statistics are constants, not those of ``x``.
     """
+    if relu and with_residual:
+        gy = relu_gradient(kept, gy)
     x, gy, gx = _channel_last(x), _channel_last(gy), _empty_images(x.shape, x.dtype)
-    rows, (ggamma, gbeta) = _Rows(x), _empty((2, x.shape[1]))
-    given = (x, gy, *_contiguous(gamma, signs, mean, variance), float(eps))
+    fused = relu and not with_residual
+    rows, (ggamma, gbeta) = _Rows(x, RELU=int(fused)), _empty((2, x.shape[1]))
+    # Only the signs need beta.
+    beta = kept if fused else gamma
+    given = (x, gy, *_contiguous(gamma, beta, mean, variance), float(eps))
     partial = rows.reduce(_BN, 'gradient_sums', lambda vector: 2 * vector, *given)
     scale = SCALE[x.dtype]
     rows.finish(_BN, 'finish_gradient_sums', partial, ggamma, gbeta, 1 / scale)
     share = 0.0 if fixed else scale / rows.rows
     rows.launch_over(_BN, 'gradient_x', *given, ggamma, gbeta, share, gx)
-    return gx, ggamma, gbeta
+    return gx, ggamma, gbeta, gy if with_residual else None
+
+
+def relu_gradient(y, gy):
+    """Returns ``gy`` where ``y``, the result of a ReLU, is positive, and elsewhere 0."""
+    y, gx = _channel_last(y), _empty_images(y.shape, y.dtype)
+    macros = _Rows(y).macros
+    packs = y.size // macros['VEC']
+    _launch_flat('relu', 'gradient_x', packs, y, _channel_last(gy), gx, packs, **macros)
+    return gx
+
+
+def max_pooling(x, k, stride, pad):
+    """Returns the largest number of each window, and what :func:`max_pooling_gradient` needs.
+
+    Args:
+        k, stride, pad (int): Size and step of the square windows, and rows and columns on each
+            side that are in no window the largest; ``pad < k``, ``k`` at most 16.
+    """
+    shape = output_shape(x.shape, (x.shape[1], 0, k, k), stride, pad)
+    x, y, places = _channel_last(x), _empty_images(shape, x.dtype), _empty_images(shape, np.uint8)
+    _pool('max_pooling', y, (x, y, places), x.shape, shape, k, stride, pad)
+    return y, places
+
+
+def max_pooling_gradient(x_shape, places, gy, k, stride, pad):
+    """Returns the gradient of :func:`max_pooling`'s ``x``, of shape ``x_shape``."""
+    gx, arrays = _empty_images(x_shape, gy.dtype), (_channel_last(gy), places)
+    _pool('gradient_x', gx, (*arrays, gx), x_shape, gy.shape, k, stride, pad)
+    return gx
+
+
+def _pool(entry, result, arrays, x_shape, y_shape, *window):
+    rows = _Rows(result)
+    packs = rows.rows * rows.columns
+    sizes = (packs, *x_shape[2:], *y_shape[2:], rows.columns, *window)
+    _launch_flat('max_pooling', entry, packs, *arrays, *sizes, **rows.macros)
 
 
 def average(x):

@@ -111,7 +111,10 @@ def list_plans(convolution, **device):
 
 def _refused(convolution, error):
     return ChainerJoError(
-        f'cuDNN cannot compute {convolution}', seen=str(error), fix='use --backend chainer'
+        f'cuDNN cannot compute {convolution}',
+        seen=str(error),
+        fix='choose {setting}',
+        setting=('backend', 'chainer'),
     )
 
 

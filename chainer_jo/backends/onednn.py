@@ -1,10 +1,9 @@
-"""Convolution, BN+ReLU and pooling of NumPy arrays by oneDNN, forward and backward.
+"""oneDNN convolutions, batch normalisation and pooling for NumPy arrays, forward and backward.
 
-Every image array has the shape ``(N, C, H, W)`` and the type float32 or ``BFLOAT16``; results have
-the type of the arguments. They lie channel-last in memory, which their strides show; arguments in
-another layout are copied first. Weights, ``(O, I, kh, kw)``, statistics and the gradients of both
-are always float32. Primitives are made once a shape and kept. Calls of several threads wait for
-each other.
+Functions and layout are those of :mod:`~chainer_jo.backends.contract`; images are float32 or
+``BFLOAT16``. A primitive, the library's word for one operation on arrays of given shapes, takes
+milliseconds to make, so each is made once per shape and kept. Calls from several threads take
+turns.
 """
 
 import ctypes
@@ -16,6 +15,7 @@ import numpy as np
 
 from chainer_jo.backends import onednn_api as api
 from chainer_jo.backends.buffers import Pool
+from chainer_jo.backends.shapes import output_shape
 from chainer_jo.errors import ChainerJoError
 
 # NumPy has no bfloat16. A record of its bits is no number: nothing computes with it by mistake.
@@ -70,7 +70,8 @@ def _call(name, *arguments, what):
         raise ChainerJoError(
             f'oneDNN failed: {what}',
             seen=f'dnnl_{name} returned {status} ({api.STATUS.get(status, "unknown status")})',
-            fix='use --backend chainer',
+            fix='choose {setting}',
+            setting=('backend', 'chainer'),
         )
 
 
@@ -113,12 +114,14 @@ class _Primitive:
         return pool.empty((load().library.dnnl_memory_desc_get_size(self.layout(name)),), np.uint8)
 
     def __call__(self, **arrays):
+        # The memory objects are shared by all calls: two threads would set each other's arrays.
         with _lock:
             for name, array in arrays.items():
                 handle = array.ctypes.data
                 _call('memory_set_data_handle', self._memories[name], handle, what=self._what)
             arguments = (load().stream, len(self._arguments), self._arguments)
             _call('primitive_execute', self._primitive, *arguments, what=self._what)
+            # The arrays may be gone as soon as this returns.
             _call('stream_wait', load().stream, what=self._what)
 
 
@@ -146,6 +149,7 @@ def _reorder(source, target, what):
 
 
 def _empty_images(shape, dtype=FLOAT32):
+    # Shape as Chainer has it, memory as the library wants it: only the strides tell.
     n, c, h, w = shape
     return pool.empty((n, h, w, c), dtype).transpose(0, 3, 1, 2)
 
@@ -173,15 +177,17 @@ class _Geometry:
         self.what = f'{dtype} convolution of {x_shape} by {W_shape}, stride {stride}, pad {pad}'
         self.y_shape = output_shape(x_shape, W_shape, stride, pad)
         self.x, self.y = (_layout(shape, api.TAG_ACDB, dtype) for shape in (x_shape, self.y_shape))
+        self.b = _layout(W_shape[:1], api.TAG_A)
+        # Any: the library has weights in blocks that fit its registers, other for each primitive.
         self.W, self.gW = (_layout(W_shape, api.TAG_ANY, kind) for kind in (dtype, FLOAT32))
         self.plain_W = _layout(W_shape, api.TAG_ABCD)
         self.window = tuple(
             api.Dims(*pair) for pair in ((stride,) * 2, (0, 0), (pad,) * 2, (pad,) * 2)
         )
 
-    def forward(self, attributes=None):
+    def forward(self, attributes=None, with_bias=False):
         kind = (api.FORWARD_TRAINING, api.CONVOLUTION_DIRECT)
-        layouts = (self.x, self.W, None, self.y)
+        layouts = (self.x, self.W, self.b if with_bias else None, self.y)
         return _describe(
             'convolution_forward', *kind, *layouts, *self.window, attributes, what=self.what
         )
@@ -194,31 +200,26 @@ class _Geometry:
         return _reorder(source, target, f'weights for {self.what}')
 
 
-def output_shape(x_shape, W_shape, stride, pad):
-    """Returns the shape of a convolution's result."""
-    height, width = (
-        (s + 2 * pad - k) // stride + 1 for s, k in zip(x_shape[2:], W_shape[2:], strict=True)
-    )
-    return x_shape[0], W_shape[0], height, width
-
-
 def _adding(layout, what):
     post_ops = _Object('post_ops_create', 'post_ops_destroy', what=what)
+    # Not its post-op "sum", which adds to what lies in the result: that would copy the residual.
     _call('post_ops_append_binary', post_ops, api.BINARY_ADD, layout, what=what)
+    return _with_post_ops(post_ops, what)
+
+
+def _with_post_ops(post_ops, what):
     attributes = _Object('primitive_attr_create', 'primitive_attr_destroy', what=what)
     _call('primitive_attr_set_post_ops', attributes, post_ops, what=what)
     return attributes
 
 
 @_cache
-def _convolution(dtype, x_shape, W_shape, stride, pad, with_residual):
+def _convolution(dtype, x_shape, W_shape, stride, pad, with_residual, with_bias):
     geometry = _Geometry(dtype, x_shape, W_shape, stride, pad)
-    names = ('src', 'weights', 'dst')
-    attributes = None
-    if with_residual:
-        names += ('residual',)
-        attributes = _adding(geometry.y, geometry.what)
-    primitive = _Primitive(geometry.forward(attributes), names, geometry.what)
+    names = ('src', 'weights', 'dst', *['residual'] * with_residual, *['bias'] * with_bias)
+    # The sum is made while the result is still in a register: no pass over memory of its own.
+    attributes = _adding(geometry.y, geometry.what) if with_residual else None
+    primitive = _Primitive(geometry.forward(attributes, with_bias), names, geometry.what)
     return primitive, geometry.reorder(geometry.plain_W, primitive.layout('weights'))
 
 
@@ -250,14 +251,16 @@ def all_weights(Ws, dtype):
     return list(Ws)
 
 
-def convolution(x, W, stride, pad, residual=None):
-    """Returns the convolution of ``x``, plus ``residual`` (of the result's shape) if given."""
+def convolution(x, W, stride, pad, residual=None, b=None):
+    """Returns the convolution of ``x``, plus ``residual`` and the bias ``b`` if given."""
     key = (x.shape, W.shape, stride, pad)
-    primitive, reorder = _convolution(x.dtype, *key, residual is not None)
+    primitive, reorder = _convolution(x.dtype, *key, residual is not None, b is not None)
     weights = primitive.empty('weights')
     reorder(src=np.ascontiguousarray(W), dst=weights)
     y = _empty_images(output_shape(*key), x.dtype)
     extra = {} if residual is None else {'residual': _channel_last(residual)}
+    if b is not None:
+        extra['bias'] = np.ascontiguousarray(b)
     primitive(src=_channel_last(x), weights=weights, dst=y, **extra)
     return y
 
@@ -282,151 +285,237 @@ def convolution_gradient_W(x, W_shape, gy, stride, pad):
     return gW
 
 
+def bias_gradient(gy):
+    """Returns the gradient of a convolution's bias, the sum over images and pixels, ``(O,)``."""
+    rows = _channel_last(convert(gy, FLOAT32)).transpose(0, 2, 3, 1).reshape(-1, gy.shape[1])
+    # NumPy would add row after row; a product adds in blocks, which is faster and rounds less.
+    return np.ones(len(rows), np.float32) @ rows
+
+
 _STATISTICS = ('mean', 'variance', 'scale')
 
 
-def _normalization(dtype, shape, eps, kind, fixed):
-    what = f'{dtype} batch normalisation and ReLU of {shape}'
+def _normalization(dtype, shape, eps, kind, fixed, relu):
+    what = f'{dtype} batch normalisation{" and ReLU" * relu} of {shape}'
     x = _layout(shape, api.TAG_ACDB, dtype)
-    flags = api.USE_SCALE | api.USE_SHIFT | api.FUSE_NORM_RELU | (api.USE_GLOBAL_STATS * fixed)
+    flags = api.USE_SCALE | api.USE_SHIFT
+    flags |= (api.FUSE_NORM_RELU * relu) | (api.USE_GLOBAL_STATS * fixed)
     forward = _describe('batch_normalization_forward', kind, x, x, eps, flags, None, what=what)
     return what, x, flags, forward
 
 
 @_cache
-def _normalization_forward(dtype, shape, eps, kind, fixed):
-    what, _, _, descriptor = _normalization(dtype, shape, eps, kind, fixed)
+def _normalization_forward(dtype, shape, eps, kind, fixed, relu):
+    what, _, _, descriptor = _normalization(dtype, shape, eps, kind, fixed, relu)
     names = ('src', 'dst', 'shift', *_STATISTICS)
-    if kind == api.FORWARD_TRAINING:
+    if relu and kind == api.FORWARD_TRAINING:
         names += ('workspace',)
     return _Primitive(descriptor, names, what)
 
 
 @_cache
-def _normalization_backward(dtype, shape, eps, fixed):
-    what, x, flags, forward = _normalization(dtype, shape, eps, api.FORWARD_TRAINING, fixed)
+def _normalization_backward(dtype, shape, eps, fixed, relu):
+    what, x, flags, forward = _normalization(dtype, shape, eps, api.FORWARD_TRAINING, fixed, relu)
+    # A primitive of a gradient is made from that of the result, whose choices it has to share.
     arguments = (api.BACKWARD, x, x, x, eps, flags, forward, None)
     descriptor = _describe('batch_normalization_backward', *arguments, what=what)
     results = ('diff_src', 'diff_scale', 'diff_shift')
-    names = ('src', 'diff_dst', 'workspace', *_STATISTICS, *results)
+    names = ('src', 'diff_dst', *['workspace'] * relu, *_STATISTICS, *results)
     return _Primitive(descriptor, names, f'gradients of {what}')
 
 
-def normalize_relu(x, gamma, beta, eps, running=None):
-    """Returns ``relu(gamma * (x - mean) / sqrt(variance + eps) + beta)`` over the batch.
+def normalize(x, gamma, beta, eps, running=None, relu=False, residual=None):
+    """Returns ``gamma * (x - mean) / sqrt(variance + eps) + beta`` by the batch's statistics.
 
     Args:
         running (tuple): None, or ``(mean, variance, decay)``: arrays that move towards the batch's
             mean and unbiased variance, and how much of them stays.
+        relu (bool): Whether only what is positive stays, after ``residual`` is added.
+        residual (array): None, or what is added.
 
     Returns:
-        tuple: The result; mean and (biased) variance of each channel; the signs that
-        :func:`normalize_relu_gradients` needs.
+        tuple: The result; mean and (biased) variance of each channel; what
+        :func:`normalize_gradients` needs for the signs.
     """
-    primitive = _normalization_forward(x.dtype, x.shape, eps, api.FORWARD_TRAINING, False)
     mean, variance = np.empty((2, x.shape[1]), np.float32)
-    y, signs = _empty_images(x.shape, x.dtype), primitive.empty('workspace')
-    gamma, beta = _contiguous(gamma, beta)
-    primitive(
-        **{'src': _channel_last(x), 'dst': y, 'scale': gamma, 'shift': beta},
-        **{'mean': mean, 'variance': variance, 'workspace': signs},
-    )
+    y, kept = _normalized(x, gamma, beta, mean, variance, eps, False, relu, residual, True)
     if running is not None:
         _update_running(*running, mean, variance, x.size // gamma.size)
-    return y, mean, variance, signs
+    return y, mean, variance, kept
 
 
 def _update_running(running_mean, running_variance, decay, mean, variance, m):
+    # In place: the arrays are the link's, and a snapshot's.
     running_mean *= decay
     running_mean += (1 - decay) * mean
     running_variance *= decay
     running_variance += (1 - decay) * m / max(m - 1, 1) * variance
 
 
-def normalize_relu_fixed(x, gamma, beta, mean, variance, eps, keep_signs):
-    """Normalises by given statistics. Returns the result and the signs, or None."""
-    kind = api.FORWARD_TRAINING if keep_signs else api.FORWARD_INFERENCE
-    primitive = _normalization_forward(x.dtype, x.shape, eps, kind, True)
+def normalize_fixed(x, gamma, beta, mean, variance, eps, keep, relu=False, residual=None):
+    """Normalises by given statistics. Returns the result and, to ``keep``, the signs."""
+    return _normalized(x, gamma, beta, mean, variance, eps, True, relu, residual, keep)
+
+
+def _normalized(x, gamma, beta, mean, variance, eps, fixed, relu, residual, keep):
+    fused = relu and residual is None
+    kind = api.FORWARD_TRAINING if keep or not fixed else api.FORWARD_INFERENCE
+    primitive = _normalization_forward(x.dtype, x.shape, eps, kind, fixed, fused)
     y = _empty_images(x.shape, x.dtype)
-    extra = {'workspace': primitive.empty('workspace')} if keep_signs else {}
-    gamma, beta, mean, variance = _contiguous(gamma, beta, mean, variance)
+    signs = primitive.empty('workspace') if fused and keep else None
+    extra = {} if signs is None else {'workspace': signs}
+    if fixed:
+        mean, variance = _contiguous(mean, variance)
+    gamma, beta = _contiguous(gamma, beta)
     primitive(
         **{'src': _channel_last(x), 'dst': y, 'scale': gamma, 'shift': beta},
         **{'mean': mean, 'variance': variance},
         **extra,
     )
-    return y, extra.get('workspace')
+    if residual is not None:
+        # The library adds within a normalisation on GPUs only.
+        _add(y, residual, y, relu)
+        signs = y if relu and keep else None
+    return y, signs
 
 
-def normalize_relu_gradients(x, gamma, mean, variance, signs, gy, eps, fixed):
-    """Returns the gradients of ``x``, ``gamma`` and ``beta``.
+def normalize_gradients(
+    x, gamma, mean, variance, kept, gy, eps, fixed, relu=False, with_residual=False
+):
+    """Returns the gradients of ``x``, ``gamma``, ``beta`` and the residual, if there was one.
 
     ``fixed`` says that the statistics are constants, not those of ``x``.
     """
-    primitive = _normalization_backward(x.dtype, x.shape, eps, fixed)
+    fused = relu and not with_residual
+    if relu and with_residual:
+        gy = relu_gradient(kept, gy)
+    primitive = _normalization_backward(x.dtype, x.shape, eps, fixed, fused)
     gx = _empty_images(x.shape, x.dtype)
     ggamma, gbeta = np.empty((2, x.shape[1]), np.float32)
     gamma, mean, variance = _contiguous(gamma, mean, variance)
     primitive(
-        **{'src': _channel_last(x), 'diff_dst': _channel_last(gy), 'workspace': signs},
+        **{'src': _channel_last(x), 'diff_dst': _channel_last(gy)},
         **{'mean': mean, 'variance': variance, 'scale': gamma},
         **{'diff_src': gx, 'diff_scale': ggamma, 'diff_shift': gbeta},
+        **({'workspace': kept} if fused else {}),
     )
-    return gx, ggamma, gbeta
+    return gx, ggamma, gbeta, gy if with_residual else None
 
 
-def _pooling(shape):
-    n, c, h, w = shape
-    layouts = tuple(_layout(s, api.TAG_ACDB) for s in (shape, (n, c, 1, 1)))
-    nothing = api.Dims(0, 0)
-    window = (api.Dims(1, 1), api.Dims(h, w), nothing, nothing, nothing)
-    what = f'average pooling of {shape}'
-    kind = (api.FORWARD_TRAINING, api.POOLING_AVERAGE)
-    forward = _describe('pooling_forward', *kind, *layouts, *window, None, what=what)
+@_cache
+def _relu_backward(dtype, shape):
+    what = f'{dtype} gradient of ReLU of {shape}'
+    y, kind = _layout(shape, api.TAG_ACDB, dtype), api.ELTWISE_RELU_FROM_RESULT
+    arguments = (api.FORWARD_TRAINING, kind, y, y, 0, 0, None)
+    forward = _describe('eltwise_forward', *arguments, what=what)
+    descriptor = _describe('eltwise_backward', kind, y, y, y, 0, 0, forward, None, what=what)
+    return _Primitive(descriptor, ('dst', 'diff_dst', 'diff_src'), what)
+
+
+def relu_gradient(y, gy):
+    """Returns ``gy`` where ``y``, the result of a ReLU, is positive, and elsewhere 0."""
+    gx = _empty_images(y.shape, y.dtype)
+    _relu_backward(y.dtype, y.shape)(dst=_channel_last(y), diff_dst=_channel_last(gy), diff_src=gx)
+    return gx
+
+
+def _pooling(dtype, kind, shape, window, stride, pad):
+    n, c, *size = shape
+    sizes = zip(size, window, stride, strict=True)
+    y_shape = (n, c, *((s + 2 * pad - k) // step + 1 for s, k, step in sizes))
+    layouts = tuple(_layout(s, api.TAG_ACDB, dtype) for s in (shape, y_shape))
+    dilation, padding = api.Dims(0, 0), api.Dims(pad, pad)
+    window = (api.Dims(*stride), api.Dims(*window), dilation, padding, padding)
+    what = f'{dtype} pooling of {shape}'
+    arguments = (api.FORWARD_TRAINING, kind, *layouts, *window)
+    forward = _describe('pooling_forward', *arguments, None, what=what)
     return what, layouts, window, forward
 
 
 @_cache
-def _pooling_forward(shape):
-    what, _, _, descriptor = _pooling(shape)
-    return _Primitive(descriptor, ('src', 'dst'), what)
+def _pooling_forward(dtype, kind, shape, *window):
+    what, _, _, descriptor = _pooling(dtype, kind, shape, *window)
+    names = ('src', 'dst', *['workspace'] * (kind == api.POOLING_MAX))
+    return _Primitive(descriptor, names, what)
 
 
 @_cache
-def _pooling_backward(shape):
-    what, layouts, window, forward = _pooling(shape)
-    arguments = (api.POOLING_AVERAGE, *layouts, *window, forward, None)
-    descriptor = _describe('pooling_backward', *arguments, what=what)
-    return _Primitive(descriptor, ('diff_dst', 'diff_src'), f'gradient of {what}')
+def _pooling_backward(dtype, kind, shape, *window):
+    what, layouts, window, forward = _pooling(dtype, kind, shape, *window)
+    descriptor = _describe('pooling_backward', kind, *layouts, *window, forward, None, what=what)
+    names = ('diff_dst', 'diff_src', *['workspace'] * (kind == api.POOLING_MAX))
+    return _Primitive(descriptor, names, f'gradient of {what}')
+
+
+def _whole(shape):
+    return FLOAT32, api.POOLING_AVERAGE, shape, shape[2:], (1, 1), 0
+
+
+def max_pooling(x, k, stride, pad):
+    """Returns the largest number of each window, and what :func:`max_pooling_gradient` needs.
+
+    Args:
+        k, stride, pad (int): Size and step of the square windows, and rows and columns on each
+            side that are in no window the largest; ``pad < k``.
+    """
+    primitive = _pooling_forward(*_windows(x.dtype, x.shape, k, stride, pad))
+    y = _empty_images(output_shape(x.shape, (x.shape[1], 0, k, k), stride, pad), x.dtype)
+    places = primitive.empty('workspace')
+    primitive(src=_channel_last(x), dst=y, workspace=places)
+    return y, places
+
+
+def max_pooling_gradient(x_shape, places, gy, k, stride, pad):
+    """Returns the gradient of :func:`max_pooling`'s ``x``, of shape ``x_shape``."""
+    gx = _empty_images(x_shape, gy.dtype)
+    primitive = _pooling_backward(*_windows(gy.dtype, x_shape, k, stride, pad))
+    primitive(diff_dst=_channel_last(gy), diff_src=gx, workspace=places)
+    return gx
+
+
+def _windows(dtype, shape, k, stride, pad):
+    return dtype, api.POOLING_MAX, shape, (k, k), (stride, stride), pad
 
 
 def average(x):
     """Returns the average of each channel of each image, ``(N, C)``, float32."""
+    # Converted first: the sum over an image is made and kept in float32.
     y, x = np.empty(x.shape[:2], np.float32), convert(x, FLOAT32)
-    _pooling_forward(x.shape)(src=_channel_last(x), dst=y)
+    _pooling_forward(*_whole(x.shape))(src=_channel_last(x), dst=y)
     return y
 
 
 def average_gradient(x_shape, dtype, gy):
     """Returns the gradient of :func:`average`'s argument from ``gy``, ``(N, C)``, float32."""
     gx = _empty_images(x_shape)
-    _pooling_backward(x_shape)(diff_dst=np.ascontiguousarray(gy), diff_src=gx)
+    _pooling_backward(*_whole(x_shape))(diff_dst=np.ascontiguousarray(gy), diff_src=gx)
     return convert(gx, dtype)
 
 
 @_cache
-def _addition(dtype, shape):
+def _addition(dtype, shape, relu):
     what = f'{dtype} sum of two arrays of {shape}'
     x = _layout(shape, api.TAG_ACDB, dtype)
-    descriptor = _describe('binary', api.BINARY_ADD, x, x, x, None, what=what)
+    attributes = _rectifying(what) if relu else None
+    descriptor = _describe('binary', api.BINARY_ADD, x, x, x, attributes, what=what)
     return _Primitive(descriptor, ('src', 'src_1', 'dst'), what)
+
+
+def _rectifying(what):
+    post_ops = _Object('post_ops_create', 'post_ops_destroy', what=what)
+    _call('post_ops_append_eltwise', post_ops, api.ELTWISE_RELU, 0, 0, what=what)
+    return _with_post_ops(post_ops, what)
+
+
+def _add(x, y, out, relu):
+    primitive = _addition(x.dtype, x.shape, relu)
+    primitive(src=_channel_last(x), src_1=_channel_last(y), dst=out)
+    return out
 
 
 def add(x, y, out=None):
     """Returns the sum of two images; ``out`` may be ``x``, if it is a result of this module."""
-    out = _empty_images(x.shape, x.dtype) if out is None else out
-    _addition(x.dtype, x.shape)(src=_channel_last(x), src_1=_channel_last(y), dst=out)
-    return out
+    return _add(x, y, _empty_images(x.shape, x.dtype) if out is None else out, False)
 
 
 def accumulate(gx, other, gy):

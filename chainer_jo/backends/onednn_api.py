@@ -26,8 +26,9 @@ ISA_AVX512_BF16 = 0xE7
 TAG_ANY, TAG_A, TAG_ABCD, TAG_ACDB = 1, 2, 5, 22
 FORWARD_TRAINING, FORWARD_INFERENCE, BACKWARD = 64, 96, 128
 CONVOLUTION_DIRECT = 1
-POOLING_AVERAGE = 0x2FF
+POOLING_MAX, POOLING_AVERAGE = 0x1FF, 0x2FF
 BINARY_ADD = 0x1FFF0
+ELTWISE_RELU, ELTWISE_RELU_FROM_RESULT = 0x20, 0x100
 USE_GLOBAL_STATS, USE_SCALE, USE_SHIFT, FUSE_NORM_RELU = 1, 2, 4, 8
 QUERY_EXEC_ARG_MD = 255
 
@@ -36,6 +37,7 @@ ARGUMENTS = {
     'src_1': 2,
     'dst': 17,
     'weights': 33,
+    'bias': 41,
     'mean': 49,
     'variance': 50,
     'scale': 51,
@@ -88,6 +90,7 @@ _SIGNATURES = {
     'post_ops_create': (_OUT,),
     'post_ops_append_binary': (_OBJECT, c_int, _OBJECT),
     'post_ops_destroy': (_OBJECT,),
+    'post_ops_append_eltwise': (_OBJECT, c_int, c_float, c_float),
     'primitive_attr_create': (_OUT,),
     'primitive_attr_set_post_ops': (_OBJECT, _OBJECT),
     'primitive_attr_destroy': (_OBJECT,),
@@ -116,6 +119,12 @@ _SIGNATURES = {
     'pooling_backward_primitive_desc_create': (
         (_OUT, _OBJECT, c_int, _OBJECT, _OBJECT)
         + (_DIMS, _DIMS, _DIMS, _DIMS, _DIMS, _OBJECT, _OBJECT)
+    ),
+    'eltwise_forward_primitive_desc_create': (
+        _OUT, _OBJECT, c_int, c_int, _OBJECT, _OBJECT, c_float, c_float, _OBJECT,
+    ),
+    'eltwise_backward_primitive_desc_create': (
+        _OUT, _OBJECT, c_int, _OBJECT, _OBJECT, _OBJECT, c_float, c_float, _OBJECT, _OBJECT,
     ),
     'binary_primitive_desc_create': (
         _OUT, _OBJECT, c_int, _OBJECT, _OBJECT, _OBJECT, _OBJECT,

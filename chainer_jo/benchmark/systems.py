@@ -101,10 +101,10 @@ def _pytorch(peer, device, precision='float32', layout='channels_last', mode='ea
 def on_cpu(peer):
     return [
         plain('chainer', 'cpu', 'chainer'),
-        plain('chainer_jo', 'cpu', 'onednn'),
+        plain('chainer_jo', 'cpu', 'auto'),
         _pytorch(peer, 'cpu', layout='nchw'),
         _pytorch(peer, 'cpu'),
-        plain('chainer_jo', 'cpu', 'onednn', 'bfloat16'),
+        plain('chainer_jo', 'cpu', 'auto', 'bfloat16'),
         _pytorch(peer, 'cpu', 'bfloat16'),
     ]
 

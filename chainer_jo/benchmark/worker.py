@@ -13,9 +13,9 @@ import numpy as np
 
 import chainer_jo
 from chainer_jo import backends, config, methods
-from chainer_jo.backends.cuda_graph import CudaGraph
 from chainer_jo.benchmark import workload as workloads
 from chainer_jo.datasets import augment
+from chainer_jo.errors import ConfigError
 from chainer_jo.training import device as devices
 from chainer_jo.training import evaluation, updaters
 from chainer_jo.training.data import TrialData
@@ -36,6 +36,12 @@ def serve(task, commands):
     """
     device = chainer.get_device(devices.choose(task['device'], task['backend']))
     device.use()
+    if task['backend'] == 'auto' and not backends.is_fast(device.name):
+        raise ConfigError(
+            'there is no backend to measure',
+            seen=backends.describe(device.name),
+            fix='see python -m chainer_jo doctor',
+        )
     chainer.config.type_check = False  # as in a trial
     worker = (_TrialWorker if 'method' in task else _PlainWorker)(task, device)
     yield {'versions': _versions(device), 'parameters': int(worker.net.count_params())}
@@ -151,13 +157,14 @@ class _TrialWorker(_Worker):
         few = images[:1], t[:1]
         data = TrialData(images, mean, t, few, few).to_device(self.device)
         self.graph = None
-        capture = task['capture'] and backends.name_on(self.device.name) == 'cudnn'
-        self.updater = updaters.create(method, data, trial, self._capture if capture else None)
+        self._capturer = backends.capturer(self.device.name) if task['capture'] else None
+        capture = self._capture if self._capturer else None
+        self.updater = updaters.create(method, data, trial, capture)
         self.updater.optimizer.lr = work.optimizer['learning_rate']
         self._seen = 0.0, 0
 
     def _capture(self, step, state):
-        self.graph = CudaGraph(step, state)
+        self.graph = self._capturer(step, state)
         return self.graph
 
     def train(self):

@@ -1,7 +1,6 @@
 """What is summed up over the steps of an epoch."""
 
 from chainer_jo import backends
-from chainer_jo.backends import cudnn
 
 
 def add(sums, loss, log_f, y):
@@ -14,8 +13,9 @@ def add(sums, loss, log_f, y):
         log_f (Variable): ``(B, C)``, float32.
         y (array): Labels, ``(B, C)``, float32.
     """
-    if backends.name_for(loss, log_f, y) == 'cudnn':
-        return cudnn.add_to_sums(sums, loss.array, log_f.array, y)
+    if add_to_sums := backends.op('add_to_sums', loss, log_f, y):
+        add_to_sums(sums, loss.array, log_f.array, y)
+        return
     hits = log_f.array.argmax(axis=1) == y.argmax(axis=1)
     sums[0] += loss.array * len(hits)
     sums[1] += len(hits)

@@ -2,6 +2,7 @@
 
 import chainer
 
+from chainer_jo import backends
 from chainer_jo.functions.tape import Activation
 
 
@@ -12,12 +13,14 @@ class FirstOrderFunction(chainer.FunctionNode):
     its call is a node of Chainer's graph, or an entry of a tape if the first input is an
     :class:`~chainer_jo.functions.tape.Activation`.
 
-    Args:
-        backend (module): What computes; see :func:`chainer_jo.backends.of`.
-    """
+    Chainer wants ``backward`` in terms of functions that can be differentiated again, and keeps a
+    graph of the gradients for that. No method here needs second derivatives: plain arrays save
+    the nodes, and let gradients be added in place.
 
-    def __init__(self, backend):
-        self.backend = backend
+    Attributes:
+        backend (module): What computed the result, and so what computes its gradients; see
+            :func:`chainer_jo.backends.of`.
+    """
 
     def gradients(self, indexes, gy):
         """Returns an array, new or ``gy`` itself, for each index of an input.
@@ -29,6 +32,7 @@ class FirstOrderFunction(chainer.FunctionNode):
         raise NotImplementedError
 
     def apply(self, inputs):
+        self.backend = backends.of(*inputs)
         if isinstance(inputs[0], Activation):
             return (inputs[0].tape.apply(self, inputs),)
         return super().apply(inputs)
@@ -40,6 +44,8 @@ class FirstOrderFunction(chainer.FunctionNode):
                 f'{self.label} has no second derivative; '
                 "call chainer_jo.backends.use('chainer') first"
             )
+        # Chainer's own way is to return new Variables and let it add them: a pass over memory for
+        # each path that meets here, and as much memory again.
         gy = grad_outputs[0].array
         gxs, add = self.gradients(target_input_indexes, gy), self.backend.accumulate
         return tuple(

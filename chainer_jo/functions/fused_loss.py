@@ -2,19 +2,20 @@
 
 from chainer.utils import type_check
 
-from chainer_jo import backends
 from chainer_jo.functions.first_order import FirstOrderFunction
 
 
 def fused_loss(y, log_f, alpha=0.0, beta=0.0, kl=True):
-    """Returns ``L_c + alpha L_p + beta L_e``, Eq. (3), a scalar Variable, of arrays of cuDNN.
+    """Returns ``L_c + alpha L_p + beta L_e``, Eq. (3), a scalar Variable.
+
+    For arrays whose backend has the operation ``joint_loss``.
 
     ``y`` and ``log_f`` are those of :mod:`chainer_jo.functions.losses`, where the terms are.
 
     Args:
         kl (bool): Whether ``L_c`` is the KL divergence, Eq. (4), or the cross entropy, Eq. (1).
     """
-    return _FusedLoss(backends.of(y, log_f), y, alpha, beta, kl).apply((log_f,))[0]
+    return _FusedLoss(y, alpha, beta, kl).apply((log_f,))[0]
 
 
 class _FusedLoss(FirstOrderFunction):
@@ -24,8 +25,7 @@ class _FusedLoss(FirstOrderFunction):
     ``-y_ij / n``, ``-f_j(x_i) / (C n f_j)`` and ``-f_j(x_i) (log f_j(x_i) + 1) / n``.
     """
 
-    def __init__(self, backend, y, alpha, beta, kl):
-        super().__init__(backend)
+    def __init__(self, y, alpha, beta, kl):
         self.y, self.factors, self.kl = y, (alpha, beta), kl
 
     def check_type_forward(self, in_types):
@@ -37,5 +37,6 @@ class _FusedLoss(FirstOrderFunction):
         return (loss,)
 
     def gradients(self, indexes, gy):
+        # Not the loss's kind: KL divergence and cross entropy have the same gradient.
         given = self.y, self.log_f, *self.factors, self.f_sums, gy
         return [self.backend.joint_loss_gradient(*given)]

@@ -8,7 +8,9 @@ from chainer_jo.functions.first_order import FirstOrderFunction
 
 
 def linear(x, W, b):
-    """Returns ``x W' + b``, on a GPU in a way that can be captured.
+    """Returns ``x W' + b``, by a kernel that can be captured where the backend has one.
+
+    CuPy refuses to capture cuBLAS, which Chainer's own function calls.
 
     Args:
         x (Variable or array): ``(N, I)``.
@@ -18,8 +20,8 @@ def linear(x, W, b):
     Returns:
         Variable: ``(N, O)``.
     """
-    if backends.name_for(x, W, b) == 'cudnn':
-        return _Linear(backends.of(x, W, b)).apply((x, W, b))[0]
+    if backends.op('linear', x, W, b):
+        return _Linear().apply((x, W, b))[0]
     return F.linear(x, W, b)
 
 
@@ -35,6 +37,7 @@ class _Linear(FirstOrderFunction):
 
     def gradients(self, indexes, gy):
         found = {}
+        # W and b come out of one kernel, in which b is a weight of an input that is always 1.
         if 0 in indexes:
             found[0] = self.backend.linear_gradient_x(self.W, gy)
         if 1 in indexes or 2 in indexes:

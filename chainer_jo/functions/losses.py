@@ -11,17 +11,12 @@ import chainer.functions as F
 from chainer import backend
 
 from chainer_jo import backends
-from chainer_jo.backends import cudnn
 from chainer_jo.functions.fused_loss import fused_loss
-
-
-def _in_one_kernel(*arrays):
-    return backends.name_for(*arrays) == 'cudnn'
 
 
 def cross_entropy(y, log_f):
     """``L = -1/n sum_i sum_j y_ij log f_j(x_i)``, Eq. (1)."""
-    if _in_one_kernel(y, log_f):
+    if backends.op('joint_loss', y, log_f):
         return fused_loss(y, log_f, kl=False)
     return -F.sum(y * log_f) / len(y)
 
@@ -31,7 +26,7 @@ def kl_divergence(y, log_f):
 
     Its gradient is that of :func:`cross_entropy`, since the labels are constants (D-07).
     """
-    if _in_one_kernel(y, log_f):
+    if backends.op('joint_loss', y, log_f):
         return fused_loss(y, log_f)
     xp = backend.get_array_module(y)
     y_log_y = y * xp.log(xp.where(y > 0, y, 1))
@@ -55,7 +50,8 @@ def entropy(log_f):
 
 def joint_loss(y, log_f, alpha, beta):
     """``L = L_c + alpha L_p + beta L_e``, Eq. (3)."""
-    if _in_one_kernel(y, log_f):
+    # Term by term every operation would be a kernel of its own, far longer to launch than to run.
+    if backends.op('joint_loss', y, log_f):
         return fused_loss(y, log_f, alpha, beta)
     return kl_divergence(y, log_f) + alpha * prior_loss(log_f) + beta * entropy(log_f)
 
@@ -68,8 +64,9 @@ def mix_up(v, partner, lam):
         partner (array): ``j`` for each ``i``, shape ``(B,)``, integers in ``[0, B)``.
         lam (array): Float32 in ``[0, 1]``, shape ``()`` or ``(B,)``.
     """
-    if _in_one_kernel(v, lam):
-        return cudnn.mix_up(v, partner, lam)
+    if mix_in_one_kernel := backends.op('mix_up', v, lam):
+        return mix_in_one_kernel(v, partner, lam)
+    # A weight for each image stands before all of its numbers.
     lam = lam.reshape(lam.shape + (1,) * (v.ndim - 1)) if lam.ndim else lam
     return lam * v + (1 - lam) * v[partner]
 

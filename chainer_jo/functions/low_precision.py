@@ -6,14 +6,10 @@ Chainer's own functions keep.
 """
 
 import chainer
-import numpy as np
 
 from chainer_jo import backends
-from chainer_jo.backends import onednn
 from chainer_jo.functions.first_order import FirstOrderFunction
 from chainer_jo.functions.tape import Activation, Tape
-
-_DTYPES = {'bfloat16': onednn.BFLOAT16, 'float16': np.dtype(np.float16)}
 
 
 def in_low_precision(precision, function, x, parameters):
@@ -23,7 +19,7 @@ def in_low_precision(precision, function, x, parameters):
     statistics and the parameters with their gradients stay float32.
 
     Args:
-        precision (str): ``'bfloat16'``, of oneDNN, or ``'float16'``, of cuDNN.
+        precision (str): ``'bfloat16'``, on a CPU, or ``'float16'``, on a GPU.
         function (callable): Calls functions of this package only; its result is float32.
         x (Variable or array): ``(N, C, H, W)``, float32.
         parameters (iterable of Parameter): All that ``function`` uses.
@@ -35,13 +31,12 @@ def in_low_precision(precision, function, x, parameters):
         ConfigError: The device or its backend has no such precision.
     """
     backends.check_precision(precision, backends.name_for(x))
-    node = _InLowPrecision(backends.of(x), _DTYPES[precision], function, tuple(parameters))
+    node = _InLowPrecision(backends.DTYPES[precision], function, tuple(parameters))
     return node.apply((x, *node.parameters))[0]
 
 
 class _InLowPrecision(FirstOrderFunction):
-    def __init__(self, backend, dtype, function, parameters):
-        super().__init__(backend)
+    def __init__(self, dtype, function, parameters):
         self.dtype, self.function, self.parameters = dtype, function, parameters
 
     def forward(self, inputs):
@@ -58,5 +53,5 @@ class _InLowPrecision(FirstOrderFunction):
         inputs = (self.x, *self.parameters)
         gradients = self.tape.gradients(self.y, gy, [inputs[i] for i in indexes])
         if indexes[0] == 0:
-            gradients[0] = self.backend.convert_gradient(gradients[0], onednn.FLOAT32)
+            gradients[0] = self.backend.convert_gradient(gradients[0], backends.FLOAT32)
         return gradients

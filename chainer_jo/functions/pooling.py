@@ -1,6 +1,7 @@
-"""Pooling over whole images."""
+"""Pooling over windows, and over whole images."""
 
 import chainer.functions as F
+from chainer.utils import type_check
 
 from chainer_jo import backends
 from chainer_jo.functions.first_order import FirstOrderFunction
@@ -13,17 +14,54 @@ def global_average_pooling(x):
         x (Variable or array): ``(N, C, H, W)``.
 
     Returns:
-        Variable: ``(N, C)``.
+        Variable: ``(N, C)``, float32 also where ``x`` has 16 bits.
     """
-    if backend := backends.of(x):
-        return _Average(backend).apply((x,))[0]
+    if backends.op('average', x):
+        return _Average().apply((x,))[0]
     return F.average(x, axis=(2, 3))
 
 
 class _Average(FirstOrderFunction):
     def forward(self, inputs):
+        # Shape and type are all that the gradient needs: the image itself may go.
         self.shape, self.dtype = inputs[0].shape, inputs[0].dtype
         return (self.backend.average(*inputs),)
 
     def gradients(self, indexes, gy):
         return (self.backend.average_gradient(self.shape, self.dtype, gy),)
+
+
+def max_pooling_2d(x, ksize, stride, pad):
+    """Returns the largest number of each window.
+
+    The windows are those of a convolution: unlike :func:`chainer.functions.max_pooling_2d` none
+    reaches beyond the padding (its ``cover_all`` is False). Of equal numbers the first one of a
+    window gets the gradient.
+
+    Args:
+        x (Variable or array): ``(N, C, H, W)``.
+        ksize, stride (int): Size of the window and its step, the same both ways.
+        pad (int): Rows and columns on each side that are never the largest; less than ``ksize``.
+
+    Returns:
+        Variable: ``(N, C, (H + 2 pad - k) // stride + 1, (W + 2 pad - k) // stride + 1)``.
+    """
+    if backends.op('max_pooling', x):
+        return _MaxPooling2D(ksize, stride, pad).apply((x,))[0]
+    return F.max_pooling_2d(x, ksize, stride, pad, cover_all=False)
+
+
+class _MaxPooling2D(FirstOrderFunction):
+    def __init__(self, *window):
+        self.window = window
+
+    def check_type_forward(self, in_types):
+        type_check.expect(in_types[0].ndim == 4)
+
+    def forward(self, inputs):
+        self.shape = inputs[0].shape
+        y, self.places = self.backend.max_pooling(*inputs, *self.window)
+        return (y,)
+
+    def gradients(self, indexes, gy):
+        return (self.backend.max_pooling_gradient(self.shape, self.places, gy, *self.window),)

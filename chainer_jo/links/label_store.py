@@ -4,7 +4,6 @@ import chainer
 import numpy as np
 
 from chainer_jo import backends
-from chainer_jo.backends import cudnn
 from chainer_jo.functions import scatter
 
 
@@ -31,9 +30,11 @@ class LabelStore(chainer.Link):
     def record(self, f, index, turn):
         """Records outputs ``f`` (B, C) of images ``index`` (B,) in their epochs ``turn`` (B,)."""
         window, n, n_class = self.history.shape
-        if window and backends.name_for(self.history, f) == 'cudnn':
-            cudnn.record(self.history, f, index, turn)
-        elif window:
+        if not window:
+            return
+        if record := backends.op('record', self.history, f):
+            record(self.history, f, index, turn)
+        else:
             scatter.put(self.history.reshape(-1, n_class), turn % window * n + index, f)
 
     def record_all(self, f, turn):

@@ -1,54 +1,16 @@
 """PreAct ResNet for small images (He et al., "Identity Mappings", 2016), as in Tanaka et al."""
 
 import chainer
-import chainer.links as L
 from chainer import initializers
 
 from chainer_jo import backends
-from chainer_jo.functions.batch_normalization_relu import batch_normalization_relu
-from chainer_jo.functions.convolution import convolution_2d
-from chainer_jo.functions.linear import linear
 from chainer_jo.functions.low_precision import in_low_precision
-from chainer_jo.functions.pooling import global_average_pooling
-
-
-class Convolution2D(chainer.Link):
-    """Convolution without bias; HeNormal weights ``W`` of shape ``(out, in, k, k)``."""
-
-    def __init__(self, in_channels, out_channels, ksize, stride=1, *, rng):
-        super().__init__()
-        self.stride, self.pad = stride, ksize // 2
-        with self.init_scope():
-            self.W = chainer.Parameter(
-                initializers.HeNormal(rng=rng), (out_channels, in_channels, ksize, ksize)
-            )
-
-    def device_resident_accept(self, visitor):
-        super().device_resident_accept(visitor)
-        # On a GPU weights stay in the layout that cuDNN takes, and so do their gradients.
-        if backend := backends.of(self.W):
-            self.W.array = backend.weights(self.W.array, self.W.dtype)
-
-    def forward(self, x, residual=None):
-        """Returns the convolution of ``x`` (N, in, H, W), with ``residual`` added if given."""
-        return convolution_2d(x, self.W, self.stride, self.pad, residual)
-
-
-class BatchNormalizationReLU(L.BatchNormalization):
-    """Batch normalisation with Chainer's defaults (decay 0.9, eps 2e-5), then ReLU."""
-
-    def forward(self, x):
-        return batch_normalization_relu(
-            x, self.gamma, self.beta, self.avg_mean, self.avg_var, self.eps, self.decay
-        )
-
-
-class Linear(L.Linear):
-    """The last layer."""
-
-    def forward(self, x):
-        """Returns ``x W' + b``, ``(N, out)``, of ``x`` ``(N, in)``."""
-        return linear(x, self.W, self.b)
+from chainer_jo.links.layers import (
+    BatchNormalization,
+    Convolution2D,
+    Linear,
+    global_average_pooling,
+)
 
 
 class Block(chainer.Chain):
@@ -61,15 +23,16 @@ class Block(chainer.Chain):
     def __init__(self, in_channels, out_channels, stride, project, *, rng):
         super().__init__()
         with self.init_scope():
-            self.bn1 = BatchNormalizationReLU(in_channels)
+            self.bn1 = BatchNormalization(in_channels, relu=True)
             self.conv1 = Convolution2D(in_channels, out_channels, 3, stride, rng=rng)
-            self.bn2 = BatchNormalizationReLU(out_channels)
+            self.bn2 = BatchNormalization(out_channels, relu=True)
             self.conv2 = Convolution2D(out_channels, out_channels, 3, rng=rng)
             if project:
                 self.projection = Convolution2D(in_channels, out_channels, 1, stride, rng=rng)
         self.project = project
 
     def forward(self, x):
+        # Pre-activation: an unprojected shortcut passes x on as it came, before BN and ReLU.
         h = self.bn1(x)
         shortcut = self.projection(h) if self.project else x
         return self.conv2(self.bn2(self.conv1(h)), shortcut)
@@ -111,7 +74,7 @@ class PreActResNet(chainer.Chain):
             self.conv = Convolution2D(in_channels, filters[0], 3, stem_stride, rng=rng)
             # A ChainList names them in their order; a Sequential does not.
             self.blocks = chainer.ChainList(*_blocks(filters, blocks, rng))
-            self.bn = BatchNormalizationReLU(filters[-1])
+            self.bn = BatchNormalization(filters[-1], relu=True)
             self.fc = Linear(filters[-1], n_class, initialW=initializers.LeCunNormal(rng=rng))
 
     def forward(self, x):
@@ -123,7 +86,7 @@ class PreActResNet(chainer.Chain):
         if self.precision == 'float32':
             return self._features(x)
         if self.precision == 'strict_float32':
-            with chainer.using_config('use_cudnn_tensor_core', 'never'):
+            with backends.using_tensor_cores('never'):
                 return self._features(x)
         below = (self.conv, self.blocks, self.bn)
         parameters = (p for link in below for p in link.params())

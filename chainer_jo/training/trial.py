@@ -14,7 +14,6 @@ from chainer.serializers import DictionarySerializer
 
 import chainer_jo
 from chainer_jo import backends, datasets, methods, store
-from chainer_jo.backends.cuda_graph import CudaGraph
 from chainer_jo.datasets.label_files import save_noise
 from chainer_jo.datasets.streams import rng
 from chainer_jo.errors import ConfigError, OutOfMemoryError
@@ -60,7 +59,7 @@ def run(
         labels (numpy.ndarray): Noisy labels for noise ``file``, ``(N,)``.
         device (str): Chainer's name of the device.
         snapshot_seconds (float): Least time between two snapshots.
-        graph (bool): Whether to capture the training steps as CUDA graphs where cuDNN computes.
+        graph (bool): Whether to capture the training steps as CUDA graphs where that can be.
 
     Returns:
         dict: The content of ``result.json``.
@@ -104,8 +103,7 @@ class _Trial:
         self.wrong = float((noisy != host_data.true_labels).mean())
         self.device = chainer.get_device(device)
         self.device.use()
-        # Chainer's own functions call cuBLAS, which cannot be captured.
-        self.graph = graph and backends.name_on(device) == 'cudnn'
+        self.capture = backends.capturer(device) if graph else None
         self.method = methods.load(config.method)(
             self._net('init'),
             noisy,
@@ -155,8 +153,7 @@ class _Trial:
         settings = self.config.stages[stage]
         if arrays is None and settings.get('start') == 'fresh':
             self.method.net.copyparams(self._net(f'init/{stage}').to_device(self.device))
-        capture = CudaGraph if self.graph else None
-        updater = updaters.create(self.method, self.data, self.config, capture)
+        updater = updaters.create(self.method, self.data, self.config, self.capture)
         if arrays is not None:
             snapshot.restore(updater, arrays)
         trainer = training.Trainer(
@@ -210,7 +207,7 @@ class _Trial:
             'last': _accuracies(rows[-1]),
             'label_accuracy': rows[-1]['label_accuracy'],
             'epochs': len(rows),
-            'environment': environment(self.device) | {'graph': self.graph},
+            'environment': environment(self.device) | {'graph': self.capture is not None},
             'digests': {
                 'model': store.digest(*(model[name] for name in sorted(model))),
                 'labels': store.digest(y),

@@ -23,8 +23,8 @@ class StageUpdater(training.Updater):
         data (TrialData): Training images and their mean, on the method's device.
         config (TrialConfig): Seed, batch size, crops.
         capture (callable): None, or takes a step and a function that returns the arrays that it
-            changes, and returns what is called in the step's place, such as
-            :class:`~chainer_jo.backends.cuda_graph.CudaGraph`.
+            changes, and returns what is called in the step's place; see
+            :func:`chainer_jo.backends.capturer`.
 
     Attributes:
         row (EpochTables): What the present step takes: one row of each table.

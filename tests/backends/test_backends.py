@@ -4,7 +4,7 @@ import pytest
 import tiny
 
 from chainer_jo import backends, cli
-from chainer_jo.backends import cudnn, cudnn_plans, onednn, onednn_api
+from chainer_jo.backends import cudnn_plans, onednn, onednn_api
 from chainer_jo.errors import ConfigError
 
 image = np.zeros((1, 1, 2, 2), np.float32)
@@ -92,30 +92,6 @@ class TestWithoutGPU:
             with pytest.raises(ConfigError, match='float16 cannot be used here') as raised:
                 backends.check_precision('float16', backend)
             assert 'only cudnn, on a GPU, has it' in raised.value.seen
-
-
-@pytest.mark.usefixtures('cudnn_on_cpu')
-class TestWithCuDNN:
-    def test_float32_and_float16_arrays_of_cupy_go_to_cudnn(self):
-        assert backends.name_for(image, image.astype(np.float16)) == 'cudnn'
-        assert backends.of(chainer.Variable(image)) is cudnn
-        backends.check_precision('float16')
-
-    def test_arrays_of_another_type_go_to_chainer(self):
-        assert backends.name_for(image.astype(np.float64)) == 'chainer'
-        assert backends.of(image, image.astype(np.int32)) is None
-
-    def test_chainer_can_be_forced(self):
-        backends.use('chainer')
-        assert backends.of(image) is None
-        assert backends.name_on('@cupy:0') == 'chainer'
-
-    @pytest.mark.usefixtures('onednn_loaded')
-    def test_each_kind_of_array_has_its_backend(self, monkeypatch):
-        backends.use('auto')
-        monkeypatch.setattr('cupy.ndarray', type('ndarray', (np.ndarray,), {}))
-        assert backends.name_on('@numpy') == backends.name_for(image) == 'onednn'
-        assert backends.name_on('@cupy:0') == 'cudnn'
 
 
 def test_an_unknown_backend_or_precision_is_an_error_that_lists_the_known_ones():

@@ -12,8 +12,9 @@ import numpy as np
 import pytest
 
 from chainer_jo.backends import cudnn_plans
-from chainer_jo.backends.onednn import output_shape
-from chainer_jo.links.preact_resnet import Convolution2D, PreActResNet
+from chainer_jo.backends.shapes import output_shape
+from chainer_jo.links.layers import Convolution2D
+from chainer_jo.links.preact_resnet import PreActResNet
 from chainer_jo.training.evaluation import GPU_BATCH_SIZE
 
 # Channels in and out, kernel, stride, height and width: CIFAR-10's, then what Fashion-MNIST adds.
@@ -103,4 +104,4 @@ def test_what_has_no_plan_is_an_error_that_says_what_it_is(find):
     wanted = convolution('forward', MODES[0], 128, LAYERS[1])._replace(y_shape=(128, 32, 9, 9))
     (found,) = find([wanted])
     assert found.startswith('error: cuDNN cannot compute Convolution(')
-    assert 'backend chainer' in found
+    assert "backend='chainer'" in found

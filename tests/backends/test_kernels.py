@@ -5,8 +5,7 @@ from importlib import resources
 
 import pytest
 
-from chainer_jo.backends import kernels
-from chainer_jo.training import optimizer
+from chainer_jo.backends import kernels, momentum_sgd
 
 NAMES = sorted(p.stem for p in resources.files(kernels).iterdir() if p.name.endswith('.cu'))
 TYPES = ('float', '__half')
@@ -16,15 +15,24 @@ LAYOUTS = [
 ]
 # Everything that a kernel is compiled with in this package.
 MACROS = {
-    'batch_normalization_relu': LAYOUTS,
+    'batch_normalization_relu': [macros | {'RELU': relu} for macros in LAYOUTS for relu in (0, 1)],
+    'bias': LAYOUTS,
+    'max_pooling': LAYOUTS,
+    'relu': LAYOUTS,
     'pooling': LAYOUTS,
     'elementwise': LAYOUTS,
     'copy': [
         {'HALF': int('__half' in pair), 'SOURCE': pair[0], 'TARGET': pair[1]}
         for pair in itertools.product(TYPES, TYPES)
     ],
+    'gradient_W': [
+        {'HALF': half, 'WIDTH': width, 'ROWS': rows}
+        for half in (0, 1)
+        for width, rows in ((32, 4), (16, 8), (8, 8), (7, 7))
+    ],
+    'weights': [{'MOST': 100, 'TARGET': '__half'}],
     'losses': [{'THREADS': kernels.THREADS}],
-    'update': [{'TENSORS': optimizer.TENSORS}],
+    'update': [{'TENSORS': momentum_sgd.TENSORS}],
 }
 
 

@@ -10,6 +10,11 @@ from chainer_jo import backends
 from chainer_jo.functions.convolution import convolution_2d
 
 EPS = np.finfo(np.float32).eps
+# In and out, height and width (less than its own), kernel, stride, pad.
+RESNET_50 = [
+    (3, 64, (33, 32), 7, 2, 3), (64, 64, (9, 9), 1, 1, 0), (64, 256, (7, 7), 1, 1, 0),
+    (256, 512, (8, 7), 1, 2, 0), (128, 128, (8, 7), 3, 2, 1), (2048, 512, (2, 2), 1, 1, 0),
+]  # fmt: skip
 
 
 def convolve_by_loops(x, W, stride, pad):
@@ -49,12 +54,16 @@ def draw(seed, *shapes):
     return [rng.normal(size=shape).astype(np.float32) for shape in shapes]
 
 
-def check_against_loops(n, i, o, size, k, stride, pad, with_residual, seed=0):
+def check_against_loops(n, i, o, size, k, stride, pad, with_residual, seed=0, with_bias=False):
     x, W = draw(seed, (n, i, *size), (o, i, k, k))
     exact, magnitude = (convolve_by_loops(*a, stride, pad) for a in ((x, W), (abs(x), abs(W))))
     gy, residual = draw(seed + 1, exact.shape, exact.shape)
+    (b,) = draw(seed + 2, (o,))
     x_, W_, residual_ = chainer.Variable(x), chainer.Parameter(W), chainer.Variable(residual)
-    y = convolution_2d(x_, W_, stride, pad, residual_ if with_residual else None)
+    b_ = chainer.Parameter(b) if with_bias else None
+    y = convolution_2d(x_, W_, stride, pad, residual_ if with_residual else None, b_)
+    if with_bias:
+        exact, magnitude = exact + b[:, None, None], magnitude + abs(b)[:, None, None]
     if with_residual:
         exact, magnitude = exact + residual, magnitude + abs(residual)
     assert_equal_up_to_rounding(y.array, exact, magnitude)
@@ -67,6 +76,9 @@ def check_against_loops(n, i, o, size, k, stride, pad, with_residual, seed=0):
     assert_equal_up_to_rounding(W_.grad, exact[1], magnitude[1])
     if with_residual:
         np.testing.assert_array_equal(residual_.grad, gy)
+    if with_bias:
+        exact, magnitude = (a.sum(axis=(0, 2, 3), dtype=np.float64) for a in (gy, abs(gy)))
+        assert_equal_up_to_rounding(b_.grad, exact, magnitude)
 
 
 @pytest.mark.usefixtures('onednn_loaded')
@@ -77,13 +89,13 @@ class TestOnOneDNN:
         i=st.sampled_from([1, 3, 5, 8, 16, 17, 32]),
         o=st.sampled_from([1, 2, 5, 16, 31, 32]),
         size=st.tuples(st.integers(3, 12), st.integers(3, 12)),
-        kernel=st.sampled_from([(1, 0), (3, 0), (3, 1), (5, 2)]),
+        kernel=st.sampled_from([(1, 0), (1, 1), (3, 0), (3, 1), (5, 2), (7, 3)]),
         stride=st.sampled_from([1, 2, 3]),
-        with_residual=st.booleans(),
-        seed=st.integers(0, 99),
+        more=st.tuples(st.booleans(), st.integers(0, 99), st.booleans()),
     )
-    def test_it_equals_loops_in_float64(self, n, i, o, size, kernel, stride, with_residual, seed):
-        check_against_loops(n, i, o, size, *kernel[:1], stride, kernel[1], with_residual, seed)
+    def test_it_equals_loops_in_float64(self, n, i, o, size, kernel, stride, more):
+        k, pad = kernel
+        check_against_loops(n, i, o, size, k, stride, pad, *more)
 
     @pytest.mark.parametrize('batch', [1, 6, 17])
     @pytest.mark.parametrize(
@@ -160,7 +172,11 @@ class TestOnOneDNN:
             with pytest.raises(type_check.InvalidType):
                 convolution_2d(wrong, W, 1, 1)
 
+    @pytest.mark.parametrize('layer', RESNET_50, ids=str)
+    def test_the_layers_of_resnet_50_equal_loops_in_float64(self, layer):
+        check_against_loops(2, *layer, with_residual=False, with_bias=layer[3] == 7)
 
-def test_the_reference_adds_the_residual_too():
+
+def test_the_reference_adds_the_residual_and_the_bias_too():
     backends.use('chainer')
-    check_against_loops(2, 5, 4, (7, 6), 3, 2, 1, with_residual=True)
+    check_against_loops(2, 5, 4, (7, 6), 3, 2, 1, with_residual=True, with_bias=True)

@@ -13,13 +13,6 @@ from chainer_jo.functions import losses
 CLOSE = {'rel': 1e-5, 'abs': 1e-6}
 
 
-@pytest.fixture(autouse=True, params=['numpy', 'cudnn'])
-def computed_by(request):
-    """Every test is run a second time on the kernels of a GPU, compiled for the CPU."""
-    if request.param == 'cudnn':
-        request.getfixturevalue('cudnn_on_cpu')
-
-
 def random_outputs(seed, n=6, n_class=5):
     """Returns soft labels, log-probabilities, partners and mix-up weights, one for each image."""
     rng = np.random.default_rng(seed)

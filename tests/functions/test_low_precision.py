@@ -136,12 +136,12 @@ class TestPrimitives:
         for name, cast in (('bfloat16', to_bfloat16), ('float32', lambda x: x)):
             given = cast(x), gamma, beta
             if fixed:
-                y, signs = onednn.normalize_relu_fixed(*given, mean, variance, 1e-5, True)
+                y, signs = onednn.normalize_fixed(*given, mean, variance, 1e-5, True, True)
                 statistics = mean, variance
             else:
-                y, *statistics, signs = onednn.normalize_relu(*given, 1e-5)
-            saved = (given[0], gamma, *statistics, signs, cast(gy), 1e-5, fixed)
-            kept[name] = (y, *statistics, *onednn.normalize_relu_gradients(*saved))
+                y, *statistics, signs = onednn.normalize(*given, 1e-5, relu=True)
+            saved = (given[0], gamma, *statistics, signs, cast(gy), 1e-5, fixed, True)
+            kept[name] = (y, *statistics, *onednn.normalize_gradients(*saved)[:3])
         y, mean, variance, gx, ggamma, gbeta = kept['bfloat16']
         actual = (from_bfloat16(y), mean, variance, from_bfloat16(gx), ggamma, gbeta)
         for array, expected in zip(actual, kept['float32'], strict=True):

@@ -3,7 +3,7 @@ import chainer.functions as F
 import numpy as np
 import pytest
 
-from chainer_jo.functions.batch_normalization_relu import batch_normalization_relu
+from chainer_jo.functions.batch_normalization import batch_normalization
 from chainer_jo.functions.convolution import convolution_2d
 from chainer_jo.functions.first_order import FirstOrderFunction
 from chainer_jo.functions.pooling import global_average_pooling
@@ -20,7 +20,7 @@ def draw(seed, *shapes):
 def forward(x, W, V, gamma, beta):
     """A net in which an activation and a parameter are used twice, and a shortcut leads past."""
     running = np.zeros(4, np.float32), np.ones(4, np.float32)
-    h = batch_normalization_relu(x, gamma, beta, *running)
+    h = batch_normalization(x, gamma, beta, *running, relu=True)
     h = convolution_2d(h, W, 1, 1, convolution_2d(h, V, 1, 0, x))
     return global_average_pooling(convolution_2d(h, W, 1, 1, h))
 

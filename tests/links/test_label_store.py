@@ -9,13 +9,6 @@ from chainer_jo.links.label_store import LabelStore
 N, C = 5, 3
 
 
-@pytest.fixture(autouse=True, params=['numpy', 'cudnn'])
-def computed_by(request):
-    """Every test is run a second time on the kernels of a GPU, compiled for the CPU."""
-    if request.param == 'cudnn':
-        request.getfixturevalue('cudnn_on_cpu')
-
-
 def outputs(rng, n=N):
     return rng.dirichlet(np.ones(C), n).astype('f')
 

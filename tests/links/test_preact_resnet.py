@@ -3,7 +3,8 @@ import chainer.functions as F
 import numpy as np
 import pytest
 
-from chainer_jo.links.preact_resnet import BatchNormalizationReLU, Block, PreActResNet
+from chainer_jo.links.layers import BatchNormalization
+from chainer_jo.links.preact_resnet import Block, PreActResNet
 
 
 def net(seed=0, channels=3, **settings):
@@ -43,7 +44,7 @@ def test_the_first_block_of_every_stage_projects_and_no_other_does():
 
 
 def test_batch_normalisation_has_the_defaults_of_chainer():
-    links = [link for link in net().links() if isinstance(link, BatchNormalizationReLU)]
+    links = [link for link in net().links() if isinstance(link, BatchNormalization)]
     assert len(links) == 31
     assert {(link.decay, link.eps) for link in links} == {(0.9, 2e-5)}
     assert all((link.gamma.array == 1).all() and (link.beta.array == 0).all() for link in links)
@@ -108,7 +109,7 @@ def test_the_net_is_that_of_its_layers_written_out():
     rng = np.random.default_rng(0)
     link = small()
     for child in link.links():
-        if isinstance(child, BatchNormalizationReLU):
+        if isinstance(child, BatchNormalization):
             child.avg_mean[...] = rng.normal(size=child.avg_mean.shape)
             child.avg_var[...] = rng.uniform(0.5, 2, child.avg_var.shape)
     x = rng.normal(size=(4, 3, 9, 11)).astype('f')

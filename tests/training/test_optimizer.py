@@ -1,15 +1,10 @@
 import chainer
 import numpy as np
-import pytest
 import tiny
 
-from chainer_jo import paper
-from chainer_jo.backends import kernels
-from chainer_jo.links.preact_resnet import PreActResNet
-from chainer_jo.training import optimizer
 from chainer_jo.training.optimizer import MomentumSGD
 
-SHAPES = [(), (1,), (kernels.THREADS,), (kernels.THREADS + 1,), (32, 3, 3, 3), (10, 128)]
+SHAPES = [(), (1,), (257,), (32, 3, 3, 3), (10, 128)]
 
 
 def link(shapes, seed=0):
@@ -20,26 +15,23 @@ def link(shapes, seed=0):
     return made
 
 
-def step(made, seed, transposed=False):
+def step(made, seed):
     """Gives every parameter but the last one a gradient."""
     rng = np.random.default_rng(seed)
     for name, param in sorted(made.namedparams()):
         gradient = rng.normal(size=param.shape).astype('f')
-        if transposed:
-            gradient = np.array(gradient, order='F')
         param.grad = gradient if name != f'/p{len(list(made.params())) - 1}' else None
 
 
-def assert_a_step_is_chainers(shapes, **options):
-    """Five steps at two learning rates end at the same bits."""
-    ours, theirs = link(shapes), link(shapes)
+def test_steps_at_several_learning_rates_are_those_of_chainer_bit_for_bit():
+    ours, theirs = link(SHAPES), link(SHAPES)
     optimizer = MomentumSGD(0.9, 1e-2).setup(ours)
     reference = chainer.optimizers.MomentumSGD(momentum=0.9).setup(theirs)
     reference.add_hook(chainer.optimizer_hooks.WeightDecay(1e-2))
     for seed in range(5):
         optimizer.lr = reference.lr = 0.1 / (1 + seed // 2)
         for made, method in ((ours, optimizer), (theirs, reference)):
-            step(made, seed, **options)
+            step(made, seed)
             method.update()
     for name, param in theirs.namedparams():
         mine = dict(ours.namedparams())[name]
@@ -47,29 +39,6 @@ def assert_a_step_is_chainers(shapes, **options):
         v = mine.update_rule.state['v']
         np.testing.assert_array_equal(v, param.update_rule.state['v'], err_msg=name)
         assert v.any()
-
-
-def test_a_step_on_the_cpu_is_that_of_chainer():
-    assert_a_step_is_chainers(SHAPES)
-
-
-@pytest.mark.parametrize('count', [len(SHAPES), optimizer.TENSORS, 2 * optimizer.TENSORS + 1])
-def test_the_kernels_step_is_that_of_chainer(count, cudnn_on_cpu):
-    assert_a_step_is_chainers([SHAPES[i % len(SHAPES)] for i in range(count)])
-
-
-def test_the_kernel_takes_gradients_that_lie_otherwise_in_memory(cudnn_on_cpu):
-    assert_a_step_is_chainers(SHAPES, transposed=True)
-
-
-def test_the_kernels_arguments_fit_where_every_gpu_takes_them():
-    factors = 4 + 8 + 4 + 4
-    assert optimizer._Tensors.itemsize + factors <= 4096
-
-
-def test_the_papers_net_needs_one_launch():
-    net = PreActResNet(3, 10, **paper.hyperparameters('paper')['net'], rng=np.random.default_rng(0))
-    assert len(list(net.params())) <= optimizer.TENSORS
 
 
 def test_the_learning_rate_is_a_number_here_and_an_array_that_stays_where_steps_read_it():

@@ -1,16 +1,5 @@
 #include "channel_last.cuh"
 
-// Leaves in `shared[0]` what all parts of one column, that of the block's number, combine to.
-template <class V>
-__device__ void combine_parts(const V* partial, int parts, int columns, V* shared)
-{
-    V total = {};
-    for (int p = threadIdx.x; p < parts; p += THREADS)
-        total = combined(total, partial[p * columns + blockIdx.x]);
-    shared[threadIdx.x] = total;
-    combine_rows(shared, 1, THREADS);
-}
-
 // Count, mean and sum of squared differences from the mean, of each channel of a pack.
 struct Moments {
     float n, mean[VEC], m2[VEC];
@@ -114,6 +103,17 @@ __device__ float before_relu(const Channels& here, int k, float x)
     return fmaf(x - here.mean[k], here.scale[k], here.shift[k]);
 }
 
+// RELU says whether only what is positive stays, and with it its gradient.
+__device__ float rectified(float v)
+{
+    return RELU ? fmaxf(v, 0) : v;
+}
+
+__device__ float let_through(float v, float gradient)
+{
+    return !RELU || v > 0 ? gradient : 0;
+}
+
 extern "C" __global__ void normalize(const Pack* __restrict__ x, const float* gamma,
                                      const float* beta, const float* mean, const float* variance,
                                      float eps, Pack* __restrict__ y, int rows, int columns)
@@ -126,8 +126,29 @@ extern "C" __global__ void normalize(const Pack* __restrict__ x, const float* ga
     for (int row = blockIdx.x * blockDim.y + threadIdx.y; row < rows; row += step) {
         Pack now = x[(long long)row * columns + column];
         for (int k = 0; k < VEC; k++)
-            now.at[k] = (T)fmaxf(before_relu(here, k, (float)now.at[k]), 0);
+            now.at[k] = (T)rectified(before_relu(here, k, (float)now.at[k]));
         y[(long long)row * columns + column] = now;
+    }
+}
+
+// As above, with a residual added before ReLU.
+extern "C" __global__ void normalize_and_add(const Pack* __restrict__ x,
+                                             const Pack* __restrict__ residual,
+                                             const float* gamma, const float* beta,
+                                             const float* mean, const float* variance, float eps,
+                                             Pack* __restrict__ y, int rows, int columns)
+{
+    int column = column_of_thread();
+    if (column >= columns) return;
+    Channels here = channels(column, columns, gamma, beta, mean, variance, eps);
+    int step = gridDim.x * blockDim.y;
+#pragma unroll 4
+    for (int row = blockIdx.x * blockDim.y + threadIdx.y; row < rows; row += step) {
+        long long place = (long long)row * columns + column;
+        Pack now = x[place], more = residual[place];
+        for (int k = 0; k < VEC; k++)
+            now.at[k] = (T)rectified(before_relu(here, k, (float)now.at[k]) + (float)more.at[k]);
+        y[place] = now;
     }
 }
 
@@ -161,7 +182,7 @@ extern "C" __global__ void gradient_sums(const Pack* __restrict__ x, const Pack*
         Pack now = x[(long long)row * columns + column], g = gy[(long long)row * columns + column];
         for (int k = 0; k < VEC; k++) {
             float value = (float)now.at[k];
-            float passed = before_relu(here, k, value) > 0 ? (float)g.at[k] : 0;
+            float passed = let_through(before_relu(here, k, value), (float)g.at[k]);
             sums.g[k] += passed;
             sums.g_x_hat[k] += passed * ((value - here.mean[k]) * here.inverse[k]);
         }
@@ -206,7 +227,7 @@ extern "C" __global__ void gradient_x(const Pack* __restrict__ x, const Pack* __
         Pack now = x[(long long)row * columns + column], g = gy[(long long)row * columns + column];
         for (int k = 0; k < VEC; k++) {
             float value = (float)now.at[k];
-            float passed = before_relu(here, k, value) > 0 ? (float)g.at[k] : 0;
+            float passed = let_through(before_relu(here, k, value), (float)g.at[k]);
             float centred = (value - here.mean[k]) * of_variance[k] + of_mean[k];
             g.at[k] = (T)(here.scale[k] * (passed - centred));
         }

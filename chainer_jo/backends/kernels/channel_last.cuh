@@ -35,3 +35,15 @@ __device__ void combine_rows(V* values, int width, int height)
     }
     __syncthreads();
 }
+
+// Leaves in `shared[0]` what all parts of one column, that of the block's number,
+// combine to. A block is one thread high.
+template <class V>
+__device__ void combine_parts(const V* partial, int parts, int columns, V* shared)
+{
+    V total = {};
+    for (int p = threadIdx.x; p < parts; p += blockDim.x)
+        total = combined(total, partial[p * columns + blockIdx.x]);
+    shared[threadIdx.x] = total;
+    combine_rows(shared, 1, blockDim.x);
+}

@@ -7,9 +7,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from chainer_jo import backends
-from chainer_jo.functions.batch_normalization_relu import batch_normalization_relu
+from chainer_jo.functions.batch_normalization import batch_normalization
 
 EPS = 2e-5
+KINDS = [(relu, residual) for relu in (False, True) for residual in (False, True)]
 
 
 def draw(shape, seed):
@@ -41,21 +42,32 @@ def exact_gradients(x_hat, before_relu, gamma, var, gy, fixed):
     return along_channels(gamma / np.sqrt(var + EPS)) * g, ggamma, gbeta
 
 
-def check_against_formulas(shape, seed, train):
+def batch_normalization_relu(*args):
+    return batch_normalization(*args, relu=True)
+
+
+def check_against_formulas(shape, seed, train, relu=True, with_residual=False):
     x, gamma, beta, mean, var, gy = draw(shape, seed)
     running = mean.copy(), var.copy()
     if train:
         mean, var = (f(x.astype(np.float64), axis=(0, 2, 3)) for f in (np.mean, np.var))
     x_hat, before_relu = exact_forward(x, gamma, beta, mean, var)
+    residual = np.random.default_rng(seed + 1).normal(size=shape).astype('f')
+    before_relu = before_relu + residual if with_residual else before_relu
     gy[np.abs(before_relu) < 1e-4] = 0  # where rounding decides the sign
-    inputs = [chainer.Variable(array) for array in (x, gamma, beta)]
+    inputs = [chainer.Variable(array) for array in (x, gamma, beta, residual)]
+    added = inputs[3] if with_residual else None
     with chainer.using_config('train', train):
-        y = batch_normalization_relu(*inputs, *running, EPS, 0.9)
-    y.grad = gy
+        y = batch_normalization(*inputs[:3], *running, EPS, 0.9, relu, added)
+    y.grad, untouched = gy, gy.copy()
     y.backward()
-    exact = exact_gradients(x_hat, before_relu, gamma, var, gy, fixed=not train)
-    assert_near(y.array, np.maximum(before_relu, 0))
-    for variable, expected in zip(inputs, exact, strict=True):
+    assert_near(y.array, np.maximum(before_relu, 0) if relu else before_relu)
+    np.testing.assert_array_equal(gy, untouched)
+    passed = before_relu if relu else np.ones(shape)
+    exact = exact_gradients(x_hat, passed, gamma, var, gy, fixed=not train)
+    if with_residual:
+        np.testing.assert_array_equal(inputs[3].grad, np.where(passed > 0, gy, 0))
+    for variable, expected in zip(inputs[:3], exact, strict=True):
         assert_near(variable.grad, expected)
     return running, mean, var
 
@@ -74,14 +86,14 @@ shapes = st.tuples(
 @pytest.mark.usefixtures('onednn_loaded')
 class TestOnOneDNN:
     @settings(max_examples=60)
-    @given(shape=shapes, seed=st.integers(0, 99))
-    def test_training_equals_the_formulas_in_float64(self, shape, seed):
-        check_against_formulas(shape, seed, train=True)
+    @given(shape=shapes, seed=st.integers(0, 99), kind=st.sampled_from(KINDS))
+    def test_training_equals_the_formulas_in_float64(self, shape, seed, kind):
+        check_against_formulas(shape, seed, True, *kind)
 
     @settings(max_examples=40)
-    @given(shape=shapes, seed=st.integers(0, 99))
-    def test_testing_equals_the_formulas_in_float64(self, shape, seed):
-        check_against_formulas(shape, seed, train=False)
+    @given(shape=shapes, seed=st.integers(0, 99), kind=st.sampled_from(KINDS))
+    def test_testing_equals_the_formulas_in_float64(self, shape, seed, kind):
+        check_against_formulas(shape, seed, False, *kind)
 
     def test_testing_leaves_the_running_statistics(self):
         running, mean, var = check_against_formulas((2, 5, 3, 3), 0, train=False)
@@ -136,7 +148,8 @@ class TestOnOneDNN:
             batch_normalization_relu(x, gamma, beta, mean[:5], var)
 
 
+@pytest.mark.parametrize('kind', KINDS)
 @pytest.mark.parametrize('train', [True, False])
-def test_the_reference_equals_the_formulas_in_float64(train):
+def test_the_reference_equals_the_formulas_in_float64(train, kind):
     backends.use('chainer')
-    check_against_formulas((3, 5, 4, 4), 0, train)
+    check_against_formulas((3, 5, 4, 4), 0, train, *kind)

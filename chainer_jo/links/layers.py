@@ -1,0 +1,80 @@
+"""The layers of which nets are built, computed by the fastest backend that takes their arrays.
+
+Every layer takes and returns Variables ``(N, C, H, W)``, float32, or what
+:func:`~chainer_jo.functions.low_precision.in_low_precision` puts in their place. They can be
+differentiated once. Pooling has no parameters, hence it is a function.
+"""
+
+import chainer
+import chainer.links as L
+from chainer import initializers
+
+from chainer_jo import backends
+from chainer_jo.functions.batch_normalization import batch_normalization
+from chainer_jo.functions.convolution import convolution_2d
+from chainer_jo.functions.linear import linear
+from chainer_jo.functions.pooling import global_average_pooling, max_pooling_2d
+
+__all__ = [
+    'BatchNormalization', 'Convolution2D', 'Linear', 'global_average_pooling', 'max_pooling_2d',
+]  # fmt: skip
+
+
+class Convolution2D(chainer.Link):
+    """Convolution; HeNormal weights ``W`` of shape ``(out, in, k, k)``.
+
+    Args:
+        in_channels, out_channels (int): Channels of its argument and of its result.
+        ksize (int): ``k``, rows and columns of the window.
+        stride (int): Step of the window.
+        pad (int): Rows and columns of zeros on each side; by default half a window, with which an
+            odd ``ksize`` keeps the size of the image at stride 1.
+        nobias (bool): False adds a bias ``b`` of shape ``(out,)``, 0 at first.
+        rng (numpy.random.Generator): Draws the initial weights.
+    """
+
+    def __init__(self, in_channels, out_channels, ksize, stride=1, pad=None, nobias=True, *, rng):
+        super().__init__()
+        self.stride, self.pad = stride, ksize // 2 if pad is None else pad
+        with self.init_scope():
+            self.W = chainer.Parameter(
+                initializers.HeNormal(rng=rng), (out_channels, in_channels, ksize, ksize)
+            )
+            self.b = None if nobias else chainer.Parameter(0, out_channels)
+
+    def device_resident_accept(self, visitor):
+        super().device_resident_accept(visitor)
+        # On a GPU weights stay in the layout that convolutions take, and so do their gradients:
+        # a change of layout in every step would cost more than some of the convolutions.
+        if weights := backends.op('weights', self.W):
+            self.W.array = weights(self.W.array, self.W.dtype)
+
+    def forward(self, x, residual=None):
+        """Returns the convolution of ``x`` (N, in, H, W), with ``residual`` added if given."""
+        return convolution_2d(x, self.W, self.stride, self.pad, residual, self.b)
+
+
+class BatchNormalization(L.BatchNormalization):
+    """Batch normalisation with Chainer's defaults (decay 0.9, eps 2e-5).
+
+    Args:
+        size (int): Channels.
+        relu (bool): Whether ReLU follows, in the same pass.
+    """
+
+    def __init__(self, size, relu=False):
+        super().__init__(size)
+        self.relu = relu
+
+    def forward(self, x, residual=None):
+        """Returns ``x`` (N, size, H, W) normalised; a ``residual`` is added before ReLU."""
+        statistics = (self.avg_mean, self.avg_var, self.eps, self.decay)
+        return batch_normalization(x, self.gamma, self.beta, *statistics, self.relu, residual)
+
+
+class Linear(L.Linear):
+    """The last layer, always float32."""
+
+    def forward(self, x):
+        """Returns ``x W' + b``, ``(N, out)``, of ``x`` ``(N, in)``."""
+        return linear(x, self.W, self.b)
