@@ -26,7 +26,8 @@ setup(
     packages=find_packages(include=['chainer_jo', 'chainer_jo.*']),
     package_data={
         'chainer_jo': [
-            f'**/*{end}' for end in ('.toml', '.csv', '.json', '.md', '.npz', '.cu', '.cuh', 'LICENSE*')
+            f'**/*{end}'
+            for end in ('.toml', '.csv', '.json', '.md', '.npz', '.cu', '.cuh', 'LICENSE*')
         ]
     },
     entry_points={'console_scripts': ['chainer-jo = chainer_jo.cli:main']},

@@ -75,4 +75,4 @@ def test_a_function_gets_the_array_that_stands_for_a_parameter():
     W = chainer.Parameter(np.ones(3, np.float32))
     tape = Tape(recording=True, arrays={id(W): np.full(3, 2, np.float32)})
     x = Activation(np.ones(3, np.float32), tape)
-    assert tape.apply(Product(None), (x, W)).array.tolist() == [2, 2, 2]
+    assert tape.apply(Product(), (x, W)).array.tolist() == [2, 2, 2]
