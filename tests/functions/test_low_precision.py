@@ -283,6 +283,7 @@ class TestRefusal:
         with pytest.raises(ConfigError, match='bfloat16 cannot be used here') as raised:
             small_net('bfloat16')
         assert 'the backend is chainer' in raised.value.seen
+        assert raised.value.fix == "choose precision='float32'"
 
     @pytest.mark.usefixtures('bfloat16')
     def test_arrays_that_onednn_does_not_take_are_refused(self):
@@ -305,6 +306,7 @@ class TestRefusal:
         )
         assert done.returncode == ConfigError.exit_code
         assert 'AVX-512-BF16' in done.stderr
+        assert 'fix:  choose --precision float32' in done.stderr
         assert list(tmp_path.iterdir()) == []
 
     def test_float32_is_never_refused(self):
