@@ -91,6 +91,7 @@ def name_for(*arrays):
     Variables over them; all others are Chainer's. Without arrays: the backend of NumPy arrays
     that oneDNN could take.
     """
+    # Variables, and Activations of a tape, have their array in `array`.
     arrays = [getattr(array, 'array', array) for array in arrays]
     for name, module in _MODULES.items():
         if _wanted in ('auto', name) and all(map(module.takes, arrays)):

@@ -18,6 +18,8 @@ class _Lease:
 
     def __init__(self, pool, memory):
         self._pool, self._memory = pool, memory
+        # NumPy keeps this object as the base of the array, and of every view of it: when the last
+        # one dies, so does the lease.
         self.__array_interface__ = np.frombuffer(memory, np.uint8).__array_interface__
 
     def __del__(self):
@@ -39,6 +41,7 @@ class Pool:
     def empty(self, shape, dtype=np.float32):
         """Returns a C-ordered array of arbitrary content."""
         size = math.prod(shape) * np.dtype(dtype).itemsize
+        # Whole pages, so that arrays of nearly one size share their memory.
         pages = max(1, -(-size // mmap.PAGESIZE))
         lease = _Lease(self, self._take(pages * mmap.PAGESIZE))
         return np.asarray(lease)[:size].view(dtype).reshape(shape)
@@ -49,6 +52,7 @@ class Pool:
                 memory = self._free[size].pop()
                 self._free_bytes -= size
             else:
+                # The sizes have changed, such as the batch's: what is kept would stay unused.
                 if self._free_bytes > self._used_bytes:
                     self._free.clear()
                     self._free_bytes = 0

@@ -45,12 +45,15 @@ class CudaGraph:
 
         # The graph keeps the addresses of its arrays, so nobody else may get that memory.
         self.pool = cupy.cuda.MemoryPool()
+        # CUDA refuses to capture its default stream.
         stream = cupy.cuda.Stream(non_blocking=True)
         saved = [(array, array.copy()) for array in self._state()]
+        # The new stream does not wait for the old one, on which the copies are made.
         cupy.cuda.get_current_stream().synchronize()
         with stream, cupy.cuda.using_allocator(self.pool.malloc):
             for _ in range(WARM_UP):
                 self._step()
+            # The warm-up was no training.
             for array, before in saved:
                 array[...] = before
             stream.synchronize()
@@ -70,6 +73,7 @@ class CudaGraph:
         try:
             self._step()
         except BaseException:
+            # A capture that failed has to be ended all the same, and ending it fails, too.
             with contextlib.suppress(RuntimeError):
                 stream.end_capture()
             raise

@@ -136,6 +136,7 @@ class _Rows:
 
     def reduce(self, name, entry, numbers, *arguments):
         """Runs a reduction over all rows, of ``numbers`` a column."""
+        # How rows are split depends on the shape alone, and so does the rounding of a sum.
         least = self.block[1] * _ROWS_OF_A_THREAD
         chunk = max(least, math.ceil(self.rows / _PARTS))
         parts = math.ceil(self.rows / chunk)
@@ -423,6 +424,7 @@ def average(x):
 def average_gradient(x_shape, dtype, gy):
     """Returns the gradient of :func:`average`'s argument from ``gy``, ``(N, C)``, float32."""
     (gy,), gx = _contiguous(gy), _empty_images(x_shape, dtype)
+    # Here begins the way back through the images, so here the scale of their gradients comes in.
     rows, pixels = _Rows(gx), math.prod(x_shape[2:])
     arguments = (gy, gx, SCALE[gx.dtype] / pixels, pixels, rows.columns)
     rows.launch('pooling', 'average_gradient', len(gx), *arguments)
@@ -441,6 +443,7 @@ def add(x, y, out=None):
 
 def accumulate(gx, other, gy):
     """Returns the sum of two gradients: in place, unless the first is ``gy``, others' too."""
+    # A gradient that is `gy` itself may be that of another input, too.
     if _lies_channel_last(gx):
         return add(gx, other, None if gx is gy else gx)
     return gx + other
@@ -448,6 +451,7 @@ def accumulate(gx, other, gy):
 
 def linear(x, W, b):
     """Returns ``x W' + b``, ``(N, O)``, of ``x`` ``(N, I)`` and ``W`` ``(O, I)``, all float32."""
+    # Not cuBLAS, which CuPy refuses to capture; the last layer is too small to miss it.
     y, sizes = _empty((len(x), len(W))), (len(x), *W.shape[::-1])
     _launch_flat('linear', 'linear', y.size, *_contiguous(x, W, b), y, *sizes)
     return y
@@ -496,6 +500,7 @@ def joint_loss(y, log_f, alpha, beta, kl):
         tuple: The loss, ``()``, and what :func:`joint_loss_gradient` needs, the sums of ``f`` over
         the batch, ``(C,)``.
     """
+    # One block, which can add up the batch without a second kernel: (B, C) is small.
     loss, f_sums = _empty(()), _empty(y.shape[1])
     arguments = (*_contiguous(y, log_f), float(alpha), float(beta), int(kl), loss, f_sums)
     _launch('losses', 'joint_loss', (1,), (THREADS,), *arguments, *y.shape, THREADS=THREADS)

@@ -60,6 +60,7 @@ def describe():
 
 def has_bfloat16():
     """Says whether this processor multiplies bfloat16 (AVX-512-BF16 or AMX). Raises as `load`."""
+    # A set of bits, in which a larger instruction set has those of every smaller one.
     isa = load().library.dnnl_get_effective_cpu_isa()
     return isa & api.ISA_AVX512_BF16 == api.ISA_AVX512_BF16
 
@@ -106,6 +107,7 @@ class _Primitive:
 
     def layout(self, name):
         """Returns the memory descriptor of an argument; it lives as long as the primitive."""
+        # Asked of the primitive: where TAG_ANY was given, only it knows what the library chose.
         query = load().library.dnnl_primitive_desc_query_md
         return ctypes.c_void_p(query(self._descriptor, api.QUERY_EXEC_ARG_MD, api.ARGUMENTS[name]))
 
@@ -166,6 +168,7 @@ def _channel_last(x):
     return copy
 
 
+# The library reads vectors by their address alone; those of a link are contiguous anyway.
 def _contiguous(*vectors):
     return map(np.ascontiguousarray, vectors)
 
@@ -255,6 +258,7 @@ def convolution(x, W, stride, pad, residual=None, b=None):
     """Returns the convolution of ``x``, plus ``residual`` and the bias ``b`` if given."""
     key = (x.shape, W.shape, stride, pad)
     primitive, reorder = _convolution(x.dtype, *key, residual is not None, b is not None)
+    # Reordered in every call, since every step changes them: few numbers beside those of images.
     weights = primitive.empty('weights')
     reorder(src=np.ascontiguousarray(W), dst=weights)
     y = _empty_images(output_shape(*key), x.dtype)
@@ -359,6 +363,7 @@ def normalize_fixed(x, gamma, beta, mean, variance, eps, keep, relu=False, resid
 
 def _normalized(x, gamma, beta, mean, variance, eps, fixed, relu, residual, keep):
     fused = relu and residual is None
+    # Inference keeps no signs and gives no statistics.
     kind = api.FORWARD_TRAINING if keep or not fixed else api.FORWARD_INFERENCE
     primitive = _normalization_forward(x.dtype, x.shape, eps, kind, fixed, fused)
     y = _empty_images(x.shape, x.dtype)
@@ -424,6 +429,7 @@ def _pooling(dtype, kind, shape, window, stride, pad):
     sizes = zip(size, window, stride, strict=True)
     y_shape = (n, c, *((s + 2 * pad - k) // step + 1 for s, k, step in sizes))
     layouts = tuple(_layout(s, api.TAG_ACDB, dtype) for s in (shape, y_shape))
+    # Not 1 as elsewhere: the library counts the gaps.
     dilation, padding = api.Dims(0, 0), api.Dims(pad, pad)
     window = (api.Dims(*stride), api.Dims(*window), dilation, padding, padding)
     what = f'{dtype} pooling of {shape}'
@@ -520,6 +526,7 @@ def add(x, y, out=None):
 
 def accumulate(gx, other, gy):
     """Returns the sum of two gradients: in place, unless the first is ``gy``, others' too."""
+    # A gradient that is `gy` itself may be that of another input, too.
     if _lies_channel_last(gx):
         return add(gx, other, None if gx is gy else gx)
     return gx + other

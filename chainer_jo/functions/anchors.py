@@ -20,4 +20,5 @@ def estimate_transition(f, drop):
     outlier = f >= xp.percentile(f, 100 * (1 - drop), axis=0)
     anchor = xp.where(outlier, 0, f).argmax(axis=0)
     T = f[anchor]
+    # Outputs in float32 sum to 1 up to rounding only.
     return T / T.sum(axis=1, keepdims=True)

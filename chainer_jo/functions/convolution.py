@@ -27,6 +27,7 @@ def convolution_2d(x, W, stride, pad, residual=None, b=None):
     inputs = (x, W, *(given[name] for name in names))
     if backends.op('convolution', *inputs):
         return _Convolution2D(stride, pad, names).apply(inputs)[0]
+    # The reference: Chainer's own, on any device and in any type, float64 too.
     y = F.convolution_2d(x, W, b, stride=stride, pad=pad)
     return y if residual is None else y + residual
 

@@ -22,9 +22,11 @@ def local_intrinsic_dimensionality(points, k):
     Source: Ma et al., Dimensionality-Driven Learning with Noisy Labels, Eq. (4).
     """
     xp = backend.get_array_module(points)
+    # The distance of near points is a small difference of large squares.
     points = points.astype('d')
     square = (points**2).sum(axis=1)
     distance = xp.sqrt(xp.maximum(square[:, None] + square - 2 * points @ points.T, 0))
     xp.fill_diagonal(distance, 0)
+    # The nearest of all is the point itself.
     r = xp.sort(distance, axis=1)[:, 1 : k + 1]
     return -1 / xp.log(r / r[:, -1:] + EPS).mean(axis=1)

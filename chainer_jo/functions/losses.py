@@ -38,6 +38,7 @@ def prior_loss(log_f):
 
     ``f_j`` is the mean output over the mini-batch (D-08).
     """
+    # Of the mini-batch alone, as the mean over all images would take a pass over them (D-08).
     n_class = log_f.shape[1]
     mean_f = F.mean(F.exp(log_f), axis=0)
     return -F.mean(F.log(n_class * mean_f))

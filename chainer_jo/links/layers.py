@@ -64,6 +64,7 @@ class BatchNormalization(L.BatchNormalization):
 
     def __init__(self, size, relu=False):
         super().__init__(size)
+        # A plain attribute: no parameter and no state, so snapshots with and without are the same.
         self.relu = relu
 
     def forward(self, x, residual=None):

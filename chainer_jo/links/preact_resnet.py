@@ -88,6 +88,7 @@ class PreActResNet(chainer.Chain):
         if self.precision == 'strict_float32':
             with backends.using_tensor_cores('never'):
                 return self._features(x)
+        # The last layer stays float32: its few numbers become the outputs that labels are made of.
         below = (self.conv, self.blocks, self.bn)
         parameters = (p for link in below for p in link.params())
         return in_low_precision(self.precision, self._features, x, parameters)

@@ -6,6 +6,7 @@ import tiny
 from chainer_jo import backends, cli
 from chainer_jo.backends import cudnn_plans, onednn, onednn_api
 from chainer_jo.errors import ConfigError
+from chainer_jo.functions.pooling import global_average_pooling
 
 image = np.zeros((1, 1, 2, 2), np.float32)
 
@@ -29,6 +30,28 @@ class TestWithOneDNN:
     def test_float32_arrays_of_numpy_go_to_onednn(self):
         assert backends.name_for(image) == 'onednn'
         assert backends.name_for(chainer.Variable(image), image) == 'onednn'
+
+    def test_the_door_gives_a_function_for_arrays_that_it_takes_and_else_none(self):
+        assert backends.op('average', image) is onednn.average
+        assert backends.op('average', chainer.Variable(image), image) is onednn.average
+        assert backends.op('average', image.astype(np.float64)) is None
+        assert backends.op('linear', image) is None
+        backends.use('chainer')
+        assert backends.op('average', image) is None
+
+    def test_a_cpu_is_fast_and_has_no_steps_to_capture(self):
+        assert backends.is_fast('@numpy')
+        assert backends.capturer('@numpy') is None
+        backends.use('chainer')
+        assert not backends.is_fast('@numpy')
+
+    def test_gradients_are_computed_by_what_computed_the_result(self):
+        x = chainer.Variable(np.ones((1, 2, 3, 3), np.float32))
+        y = global_average_pooling(x)
+        backends.use('chainer')
+        y.grad = np.ones((1, 2), np.float32)
+        y.backward()
+        np.testing.assert_allclose(x.grad, 1 / 9, rtol=1e-6)
 
     def test_arrays_of_another_type_go_to_chainer(self):
         assert backends.name_for(image.astype(np.float64)) == 'chainer'

@@ -95,21 +95,23 @@ class TestPrimitives:
         i=st.sampled_from([1, 3, 5, 16, 17, 32]),
         o=st.sampled_from([1, 2, 16, 31, 32]),
         size=st.tuples(st.integers(3, 10), st.integers(3, 10)),
-        kernel=st.sampled_from([(1, 0), (3, 0), (3, 1)]),
+        kernel=st.sampled_from([(1, 0), (3, 0), (3, 1), (7, 3)]),
         stride=st.sampled_from([1, 2]),
-        with_residual=st.booleans(),
+        more=st.tuples(st.booleans(), st.booleans()),
     )
-    def test_a_convolution_equals_loops_in_float64(
-        self, n, i, o, size, kernel, stride, with_residual
-    ):
-        k, pad = kernel
+    def test_a_convolution_equals_loops_in_float64(self, n, i, o, size, kernel, stride, more):
+        (k, pad), (with_residual, with_bias) = kernel, more
         x, W = map(rounded, draw(0, (n, i, *size), (o, i, k, k)))
         exact, magnitude = (convolve_by_loops(*a, stride, pad) for a in ((x, W), (abs(x), abs(W))))
         residual, gy = map(rounded, draw(1, exact.shape, exact.shape))
-        extra = [to_bfloat16(residual)] if with_residual else []
-        y = onednn.convolution(to_bfloat16(x), W, stride, pad, *extra)
+        (b,) = draw(2, (o,))
+        extra = {'residual': to_bfloat16(residual)} if with_residual else {}
+        extra |= {'b': b} if with_bias else {}
+        y = onednn.convolution(to_bfloat16(x), W, stride, pad, **extra)
         if with_residual:
             exact, magnitude = exact + residual, magnitude + abs(residual)
+        if with_bias:
+            exact, magnitude = exact + b[:, None, None], magnitude + abs(b)[:, None, None]
         assert_rounded(from_bfloat16(y), exact, magnitude)
 
         gx, gW = gradients_by_loops(x, W, gy, stride, pad)
@@ -120,6 +122,9 @@ class TestPrimitives:
         actual = onednn.convolution_gradient_W(to_bfloat16(x), W.shape, *window)
         assert actual.dtype == np.float32
         assert_rounded(actual, gW, magnitudes[1], ulp=0)
+        actual = onednn.bias_gradient(to_bfloat16(gy))
+        sums = gy.sum(axis=(0, 2, 3), dtype=np.float64), abs(gy).sum(axis=(0, 2, 3))
+        assert_rounded(actual, *sums, ulp=0)
 
     @settings(max_examples=30)
     @given(
@@ -128,25 +133,56 @@ class TestPrimitives:
             st.integers(2, 9),
         ),
         fixed=st.booleans(),
+        relu=st.booleans(),
     )  # fmt: skip
-    def test_batch_normalisation_equals_float32_on_the_rounded_arrays(self, shape, fixed):
+    def test_batch_normalisation_equals_float32_on_the_rounded_arrays(self, shape, fixed, relu):
         x, gy, gamma, beta, mean = draw(0, shape, shape, *[shape[1:2]] * 3)
         x, gy, variance = rounded(x), rounded(gy), mean**2 + 0.1
         kept = {}
         for name, cast in (('bfloat16', to_bfloat16), ('float32', lambda x: x)):
             given = cast(x), gamma, beta
             if fixed:
-                y, signs = onednn.normalize_fixed(*given, mean, variance, 1e-5, True, True)
+                y, signs = onednn.normalize_fixed(*given, mean, variance, 1e-5, True, relu)
                 statistics = mean, variance
             else:
-                y, *statistics, signs = onednn.normalize(*given, 1e-5, relu=True)
-            saved = (given[0], gamma, *statistics, signs, cast(gy), 1e-5, fixed, True)
+                y, *statistics, signs = onednn.normalize(*given, 1e-5, relu=relu)
+            saved = (given[0], gamma, *statistics, signs, cast(gy), 1e-5, fixed, relu)
             kept[name] = (y, *statistics, *onednn.normalize_gradients(*saved)[:3])
         y, mean, variance, gx, ggamma, gbeta = kept['bfloat16']
         actual = (from_bfloat16(y), mean, variance, from_bfloat16(gx), ggamma, gbeta)
         for array, expected in zip(actual, kept['float32'], strict=True):
             scale = max(1, abs(expected).max())
             np.testing.assert_allclose(array, expected, rtol=EPS, atol=1e-4 * scale)
+
+    @pytest.mark.parametrize('relu', [False, True])
+    @pytest.mark.parametrize('shape', [(3, 17, 5, 4), (2, 32, 7, 7)])
+    def test_a_residual_is_added_and_its_gradient_is_let_through_where_the_sum_is_positive(
+        self, shape, relu
+    ):
+        x, residual, gy, gamma, beta = draw(0, *[shape] * 3, *[shape[1:2]] * 2)
+        x, residual, gy = map(to_bfloat16, (x, residual, gy))
+        plain, mean, variance, _ = onednn.normalize(x, gamma, beta, 1e-5)
+        y, *_, kept = onednn.normalize(x, gamma, beta, 1e-5, None, relu, residual)
+        expected = rounded(from_bfloat16(plain) + from_bfloat16(residual))
+        expected = np.maximum(expected, 0) if relu else expected
+        np.testing.assert_array_equal(from_bfloat16(y), expected)
+        saved = (x, gamma, mean, variance)
+        *found, of_residual = onednn.normalize_gradients(*saved, kept, gy, 1e-5, False, relu, True)
+        passed = np.where(expected > 0, from_bfloat16(gy), 0) if relu else from_bfloat16(gy)
+        np.testing.assert_array_equal(from_bfloat16(of_residual), passed)
+        exact = onednn.normalize_gradients(*saved, None, to_bfloat16(passed), 1e-5, False)
+        for actual, wanted in zip(found, exact[:3], strict=True):
+            np.testing.assert_array_equal(actual, wanted)
+
+    def test_the_largest_of_a_window_is_that_of_float32_and_its_gradient_is_rounded(self):
+        x, gy = draw(0, (2, 17, 9, 8), (2, 17, 5, 4))
+        x, gy = rounded(x), rounded(gy)
+        y, places = onednn.max_pooling(to_bfloat16(x), 3, 2, 1)
+        expected, wide = onednn.max_pooling(x, 3, 2, 1)
+        np.testing.assert_array_equal(from_bfloat16(y), expected)
+        gx = onednn.max_pooling_gradient(x.shape, places, to_bfloat16(gy), 3, 2, 1)
+        exact = onednn.max_pooling_gradient(x.shape, wide, gy, 3, 2, 1)
+        np.testing.assert_allclose(from_bfloat16(gx), exact, rtol=2 * EPS, atol=EPS)
 
     def test_the_average_is_float32_and_its_gradient_bfloat16(self):
         x, gy = draw(0, (2, 17, 8, 8), (2, 17))
@@ -283,6 +319,7 @@ class TestRefusal:
         with pytest.raises(ConfigError, match='bfloat16 cannot be used here') as raised:
             small_net('bfloat16')
         assert 'the backend is chainer' in raised.value.seen
+        assert raised.value.fix == "choose precision='float32'"
 
     @pytest.mark.usefixtures('bfloat16')
     def test_arrays_that_onednn_does_not_take_are_refused(self):
@@ -305,6 +342,7 @@ class TestRefusal:
         )
         assert done.returncode == ConfigError.exit_code
         assert 'AVX-512-BF16' in done.stderr
+        assert 'fix:  choose --precision float32' in done.stderr
         assert list(tmp_path.iterdir()) == []
 
     def test_float32_is_never_refused(self):

@@ -204,7 +204,9 @@ def test_a_channel_that_is_constant_has_no_variance():
     np.testing.assert_allclose(gpu.fetch(y), 1, atol=1e-4)
 
 
-@pytest.mark.parametrize('shape', [(8, 64, 112, 112), (5, 3, 7, 6), (2, 300, 9, 8), (1, 4, 3, 3)])
+@pytest.mark.parametrize(
+    'shape', [(8, 64, 112, 112), (5, 3, 7, 6), (2, 300, 9, 8), (1, 4, 3, 3)], ids=str
+)
 @pytest.mark.parametrize('window', [(3, 2, 1), (2, 2, 0), (3, 1, 1)], ids=str)
 @pytest.mark.parametrize('precision', ['float32', 'float16'])
 def test_max_pooling_and_its_gradient(shape, window, precision):
