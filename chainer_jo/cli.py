@@ -104,7 +104,7 @@ def parser():
     _add_graph(train)
     _add_output(train)
     train.add_argument('--json', action='store_true', help='print a JSON row an epoch')
-    report = command('report', _report, 'writes tables, figures and results/README.md')
+    report = command('report', _report, 'writes tables, figures and a page over them')
     _add_table(report, everything=True)
     _add_output(report)
     report.add_argument('--json', action='store_true', help="print the table's rows as JSON")
@@ -407,8 +407,7 @@ def _write_report(table, preset, out):
     from chainer_jo.report import publish
 
     report = publish.write(table, preset, out)
-    if out.parent.name == 'results':
-        publish.write_readme(out.parent)
+    publish.write_page(out)
     _complain_of(report.unreadable)
     return report
 
@@ -447,10 +446,7 @@ def _diff(options):
 def _show(options):
     from chainer_jo.report import publish, show
 
-    folder = Path(options.trial)
-    if len(folder.parts) == 1:
-        found = sorted(Path('results').glob(f'*/runs/{options.trial}'))
-        folder = found[0] if found else Path('results/paper/runs') / options.trial
+    folder = show.find(options.trial)
     shown = show.show(folder.parent.parent, folder.name, publish.command)
     _dump(shown) if options.json else print(show.to_text(shown))
     return 0
