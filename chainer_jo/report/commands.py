@@ -11,7 +11,8 @@ def table_commands(grid, cells=(), out=None):
 
     Args:
         grid (dict): The table under its preset.
-        cells (list of Cell): Its cells; cells with the same overrides and precision share a command.
+        cells (list of Cell): Its cells; methods of the same rates, trials and overrides share a
+            command.
         out (str): What ``--out`` was; ``None`` for the preset's own folder.
     """
     if not any(cell.results for cell in cells):
