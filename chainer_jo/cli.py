@@ -446,7 +446,11 @@ def _diff(options):
 def _show(options):
     from chainer_jo.report import publish, show
 
-    folder = show.find(options.trial)
+    folder = Path(options.trial)
+    if len(folder.parts) == 1:
+        runs = [*sorted(Path('results').glob('*/runs')), *Path('results').glob('reference/*/runs')]
+        found = [place / options.trial for place in runs if (place / options.trial).is_dir()]
+        folder = found[0] if found else Path('results/paper/runs') / options.trial
     shown = show.show(folder.parent.parent, folder.name, publish.command)
     _dump(shown) if options.json else print(show.to_text(shown))
     return 0

@@ -172,6 +172,8 @@ def _problem(result, folder):
     problem = _first_problem(result, _REQUIRED) or config_problem(result['config'])
     if problem:
         return problem
+    if not _are_environments(result.get('environments', [])):
+        return 'environments is not a list of environments'
     if result['trial'] != folder:
         return f'it is the result of {result["trial"]}'
     if result['epochs'] != sum(s['epochs'] for s in result['config']['stages'].values()):
@@ -229,6 +231,10 @@ def _is_overrides(value):
     return isinstance(value, list) and all(
         isinstance(item, str) and 0 < len(item) <= 200 for item in value
     )
+
+
+def _are_environments(value):
+    return isinstance(value, list) and all(isinstance(item, dict) for item in value)
 
 
 def _are_stages(value):

@@ -12,9 +12,9 @@ LOG = {
     'label in use; for mix-up alone, of mixed images and the label of the first of the two',
     'validation/main/accuracy': 'fraction of validation images classified as their label says, '
     'after the epoch',
-    'test/main/accuracy': 'the same on the test images; null without a test set',
+    'test/main/accuracy': 'the same on the test images; left out without a test set',
     'label_accuracy': 'fraction of training images whose label in use is the true one, after the '
-    'epoch; null where the true labels are not known',
+    'epoch; left out where the true labels are not known',
     'seconds': 'time of the epoch, evaluation included',
 }
 
@@ -61,15 +61,14 @@ RESULT = {
     'environment.numpy': 'version of NumPy',
     'environment.chainer': 'version of Chainer',
     'environment.backend': 'what computed the net, with its version and threads',
-    'environment.backends': 'every backend that computed a part of the training',
     'environment.device': "Chainer's name of the device: `@numpy` is the CPU",
-    'environment.gpu': 'name of the GPU',
     'environment.machine': 'kind of processor, such as `x86_64`',
     'environment.processor': "the processor's model",
-    'environment.instructions': 'the instruction sets that decide how it rounds',
+    'environment.instruction_set': 'the widest instruction set that computed',
     'environment.threads': 'number of threads that computed',
     'environment.cores': 'number of cores of the machine',
     'environment.graph': 'whether training steps were replayed as CUDA graphs',
+    'environments': 'every environment in which the trial was trained, the last one last',
     'digests.model': 'SHA-256 of the weights and statistics of the trained net',
     'digests.labels': 'SHA-256 of the labels after the last epoch',
     'times.started': 'when the process started that finished the trial',

@@ -8,31 +8,28 @@ VERSIONS = ('chainer', 'numpy', 'python', 'version')
 
 
 def place(result):
-    """Returns device, processor and backend of a trial in plain words.
+    """Returns device, processor and backend of a trial in plain words; more than one if it moved.
 
     Results of older versions name neither the processor's model nor its instruction set.
     """
-    environment = result['environment']
+    environments = result.get('environments') or [result['environment']]
+    return ', then '.join(dict.fromkeys(map(_one_place, environments)))
+
+
+def _one_place(environment):
     device = str(environment.get('device', 'unknown device'))
-    words = ['CPU' if device in ('@numpy', 'cpu') else device.replace('@cupy', 'cuda')]
-    if environment.get('gpu'):
-        words.append(_words(environment['gpu']))
-    processor = environment.get('processor')
     machine = environment.get('machine', 'unknown kind')
-    words.append(_words(processor) if processor else f'{machine} (model not recorded)')
-    for key in ('instructions', 'instruction_set'):
-        if environment.get(key):
-            words.append(_words(environment[key]))
-    backends = environment.get('backends') or environment.get('backend', 'unknown backend')
-    words.append(_words(backends))
     threads = environment.get('threads')
-    if threads is not None and 'thread' not in words[-1]:
-        words.append(f'{_words(threads)} threads')
-    return plain(', '.join(words).replace(' 1 threads', ' 1 thread'))
-
-
-def _words(value):
-    return ' and '.join(map(str, value)) if isinstance(value, list) else str(value)
+    backend = str(environment.get('backend', 'unknown backend'))
+    words = [
+        'CPU' if device in ('@numpy', 'cpu') else device.replace('@cupy', 'cuda'),
+        environment.get('processor') or f'{machine} (model not recorded)',
+        environment.get('instruction_set'),
+        backend,
+        f'{threads} threads' if threads and 'thread' not in backend else None,
+    ]
+    words = ', '.join(str(word) for word in words if word)
+    return plain(words.replace(' 1 threads', ' 1 thread'))
 
 
 def note(results):

@@ -10,27 +10,8 @@ from chainer_jo.report.collect import config_problem, read_log, read_result
 from chainer_jo.report.data_notes import data_title
 from chainer_jo.report.escape import plain
 from chainer_jo.report.markdown import percent
-from chainer_jo.report.reference import FOLDER
 
 LAST_ROWS = 5
-
-
-def find(trial, root='results'):
-    """Returns the folder of a trial: the one that ``trial`` is, or the one of that id in ``root``.
-
-    A user's own runs go before the committed ones.
-
-    Args:
-        trial (str): A trial id, or a path.
-        root (path): Folder of output folders.
-    """
-    folder = Path(trial)
-    if len(folder.parts) > 1:
-        return folder
-    own = [path for path in Path(root).glob('*/runs/*') if path.name == trial]
-    committed = [path for path in Path(root, FOLDER).glob('*/runs/*') if path.name == trial]
-    found = sorted(own) + sorted(committed)
-    return found[0] if found else Path(root, 'paper', 'runs', trial)
 
 
 def show(out, trial, command):

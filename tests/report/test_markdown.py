@@ -202,17 +202,25 @@ def test_a_value_that_one_trial_lacks_is_unknown_where_others_have_theirs(
 
 def test_trials_on_different_machines_are_named_in_one_line(grid, published, standard, add_trial):
     trials = [add_trial(seed=seed) for seed in range(3)]
-    trials[2]['environment'] |= {
-        'processor': 'Chip 9', 'instructions': ['avx2'], 'threads': 2, 'backends': ['onednn', 'x'],
-    }  # fmt: skip
+    newer = {'processor': 'Chip 9', 'instruction_set': 'avx2', 'threads': 2}
+    trials[2]['environment'] |= newer
 
     text = render(grid, published, trials, standard)
 
     assert (
         'Run on different machines, whose last digits differ (number of trials): '
-        'CPU, Chip 9, avx2, onednn and x, 2 threads (1); '
+        'CPU, Chip 9, avx2, chainer, 2 threads (1); '
         'CPU, x86_64 (model not recorded), chainer (2).\n'
     ) in text
+
+
+def test_a_trial_that_moved_names_every_machine(grid, published, standard, add_trial):
+    trial = add_trial()
+    trial['environments'] = [trial['environment'] | {'processor': name} for name in ('A', 'B', 'A')]
+
+    text = render(grid, published, [trial], standard)
+
+    assert 'Run on: CPU, A, chainer, then CPU, B, chainer.' in text
 
 
 def test_the_jpeg_variant_says_what_it_is(grid, published, standard, add_trial):
