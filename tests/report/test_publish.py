@@ -1,4 +1,5 @@
 import json
+import os
 import subprocess
 import sys
 import tempfile
@@ -279,3 +280,26 @@ def test_the_report_imports_neither_chainer_nor_matplotlib():
 
 def report_epochs(report):
     return next(result['epochs'] for cell in report.cells for result in cell.results)
+
+
+def test_the_command_names_a_bad_result_goes_on_and_ends_with_3(tmp_path, add_quick):
+    folder = tmp_path / 'mine'
+    trial = add_quick(out=folder)['trial']
+    bad = folder / 'runs' / '\x1b[31mred' / 'result.json'
+    bad.parent.mkdir()
+    bad.write_text('[' * 100_000)
+    for words in (['report', 'table2'], ['report', 'all'], ['diff', 'table2']):
+        done = subprocess.run(
+            [sys.executable, '-m', 'chainer_jo', *words, '--preset', 'quick', '--out', 'mine'],
+            cwd=tmp_path,
+            env=os.environ | {'PYTHONPATH': str(RESULTS.parent)},
+            capture_output=True,
+            text=True,
+            check=False,
+        )
+
+        assert done.returncode == 3, done.stderr
+        assert r'\x1b[31mred/result.json' in done.stderr
+        assert '\x1b' not in done.stdout + done.stderr
+        assert 'Traceback' not in done.stderr
+    assert trial in (folder / 'README.md').read_text()
