@@ -11,6 +11,7 @@ from chainer_jo.report.markdown import (
     is_compared,
     method_title,
     points,
+    shown_rows,
 )
 
 OUTSIDE = ('above', 'below')
@@ -120,7 +121,7 @@ def to_markdown(grid, differences):
     if grid['compare'] == 'none':
         return f'{title}\n\nNone is shown: {grid["differs"]}.\n'
     columns, groups = paper.columns(grid), {}
-    for row in differences:
+    for row in shown_rows(differences):
         group = groups.setdefault((row['method'], tuple(row['modified'])), {})
         group[row['noise'], row['rate']] = row
     lines = [title, '']

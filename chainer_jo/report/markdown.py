@@ -29,7 +29,7 @@ def to_markdown(grid, rows, cells, reference=None, out=None):
         reference (Reference): Committed runs to show beside them, if there are any.
         out (str): What ``--out`` was; ``None`` for the preset's own folder.
     """
-    columns, shown = paper.columns(grid), _shown(rows)
+    columns, shown = paper.columns(grid), shown_rows(rows)
     marks = marks_of(row for row in shown if not _is_asked_for(grid, row['modified']))
     which = [name for name in LINES if not _is_unknown(shown, name)]
     by_method = {}
@@ -60,8 +60,8 @@ def _is_asked_for(grid, modified):
     return sorted(modified) in [sorted(variant) for variant in grid.get('variants', [])]
 
 
-def _shown(rows):
-    """All rows; only the modified ones where nothing else has been run."""
+def shown_rows(rows):
+    """Returns all rows; only the modified ones where nothing else has been run."""
     modified = [row for row in rows if row['modified']]
     as_printed = any(row['trials'] for row in rows if not row['modified'])
     return rows if as_printed or not modified else modified
@@ -217,6 +217,7 @@ def _about_the_paper(grid, rows):
         yield (
             'paper: the printed number, for orientation only. It may differ because preset '
             f'{grid["preset"]} is not the experiment of the paper: {grid["differs"]}.'
+            + (' Rows with a letter depart further.' if any(r['modified'] for r in rows) else '')
         )
     else:
         yield (

@@ -130,6 +130,15 @@ def test_the_markdown_of_a_preset_that_cannot_be_compared_is_the_reason_alone():
     assert not re.search(r'\d\.\d', text)
 
 
+def test_cells_that_were_not_run_are_left_out_where_only_modified_ones_were():
+    rows = [row(None, None, 0, 0.9), row(0.9, 0.0, 3, 0.9, modified=['a=1'])]
+
+    text = to_markdown(PAPER, differences(PAPER, rows))
+
+    assert 'not run' not in text
+    assert '| Ours, `a=1` | best | +0.00 no verdict |\n' in text
+
+
 @pytest.mark.parametrize(('trials', 'said'), [(1, 'no spread'), (5, '0.0625'), (6, '0.03125')])
 def test_the_markdown_says_what_its_number_of_trials_can_show(trials, said):
     std = 0.0 if trials > 1 else None

@@ -146,6 +146,7 @@ def test_for_orientation_the_papers_numbers_are_shown_without_a_difference(
 
     assert '| Ours | best | not run<br>paper 91.00 | 85.00 (1)<br>paper 87.67 |\n' in text
     assert 'for orientation only' in text
+    assert 'depart further' not in text
     assert grid['differs'] in text
     assert '−' not in text
 
