@@ -48,7 +48,7 @@ def text(root, folders, grids, published, standard, command):
             trials = [result for cell in found for result in cell.results]
             if trials:
                 overview.append(_overview_line(out, grid, found, trials))
-                parts += _table(root, out, grid, published, found, trials, command)
+                parts += _table(root, out, grid, published, found, trials, standard, command)
                 shown |= {result['trial'] for result in trials}
         others = [result for result in results if result['trial'] not in shown]
         parts += _others(out, others, command) + _machines(out, results)
@@ -106,11 +106,12 @@ def out_option(out, grid):
     return None if place == usual else str(place)
 
 
-def _table(root, out, grid, published, found, trials, command):
+def _table(root, out, grid, published, found, trials, standard, command):
     rows = tables.rows(grid, published, found)
+    committed = reference.find(out, grid, published, standard)
     parts = [
         f'## {escaped(out.name)}: {grid["table"]}\n',
-        markdown.to_markdown(grid, rows, found, out=out_option(out, grid)),
+        markdown.to_markdown(grid, rows, found, committed, out_option(out, grid)),
     ]
     if grid['compare'] != 'none':
         parts.append(difference.to_markdown(grid, difference.differences(grid, rows)))

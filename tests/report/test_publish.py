@@ -169,6 +169,7 @@ def test_a_users_table_stands_beside_the_committed_one(tmp_path, add_quick):
     alone = publish.read('table2', 'quick', tmp_path / 'reference' / 'quick').markdown
 
     assert '83.00 (1)<br>reference 81.00 (1)' in beside
+    assert beside in publish.page_text(tmp_path / 'mine')
     assert '81.00 (1)' in alone
     assert 'reference' not in alone
 
