@@ -3,7 +3,7 @@
 import string
 
 from chainer_jo import paper
-from chainer_jo.report import commands, least_p, machines
+from chainer_jo.report import least_p, machines, made_by
 from chainer_jo.report.data_notes import data_note, dataset_title
 from chainer_jo.report.escape import code
 
@@ -176,8 +176,8 @@ def _footnotes(grid, rows, cells, marks, which, reference, out):
     notes += [] if grid['compare'] == 'none' else grid.get('paper_notes', [])
     if any(list(pair) in grid.get('without', []) for pair in _pairs(grid)):
         notes.append(grid['without_because'])
-    made_by = commands.table_commands(grid, cells, out)
-    notes.append('Made by ' + ', '.join(code(command, longest=2000) for command in made_by) + '.')
+    commands = made_by.commands(grid, cells, out)
+    notes.append('Made by ' + ', '.join(code(command, longest=2000) for command in commands) + '.')
     return [note for note in notes if note]
 
 

@@ -5,7 +5,7 @@ from pathlib import Path
 from urllib.parse import quote
 
 from chainer_jo import paper
-from chainer_jo.report import commands, difference, machines, markdown, reference, tables
+from chainer_jo.report import difference, machines, made_by, markdown, reference, tables
 from chainer_jo.report.cells import cells
 from chainer_jo.report.collect import read_all
 from chainer_jo.report.data_notes import data_note, data_title
@@ -73,7 +73,7 @@ def _overview(lines):
 def _overview_line(out, grid, found, trials):
     counts = sorted({len(cell.results) for cell in found if cell.results})
     each = str(counts[0]) if len(counts) == 1 else f'{counts[0]} to {counts[-1]}'
-    made_by = commands.table_commands(grid, found, out_option(out, grid))
+    commands = made_by.commands(grid, found, out_option(out, grid))
     title = f'{escaped(out.name)}: {grid["table"]}'
     texts = [
         f'[{title}](#{_anchor(out.name, grid["table"])})',
@@ -81,7 +81,7 @@ def _overview_line(out, grid, found, trials):
         _listed(escaped(machines.place(result)) for result in trials),
         machines.precisions(trials),
         f'{len(trials)} ({each} per cell)',
-        '<br>'.join(code(line, longest=2000) for line in made_by),
+        '<br>'.join(code(line, longest=2000) for line in commands),
     ]
     return f'| {" | ".join(texts)} |'
 

@@ -2,7 +2,7 @@ import re
 
 import pytest
 
-from chainer_jo.report import commands, markdown, tables
+from chainer_jo.report import made_by, markdown, tables
 from chainer_jo.report.cells import cells
 from chainer_jo.report.reference import Reference
 
@@ -109,7 +109,7 @@ def test_the_command_of_a_table_on_cifar10_asks_for_the_data(grid):
     grid = grid | {'preset': 'paper', 'dataset': 'cifar10'}
 
     command = 'python -m chainer_jo run table2 --preset paper --data DIR'
-    assert commands.table_commands(grid) == [command]
+    assert made_by.commands(grid) == [command]
 
 
 def test_the_kind_of_noise_stands_above_a_column_where_a_grid_mixes_kinds(grid):

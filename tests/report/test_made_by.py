@@ -4,12 +4,12 @@ import pytest
 
 from chainer_jo import paper
 from chainer_jo.report.cells import Cell, cells
-from chainer_jo.report.commands import table_commands
+from chainer_jo.report.made_by import commands
 from chainer_jo.sweep import plan
 
 
 def made_by(grid, published, results, standard, out=None):
-    return table_commands(grid, cells(grid, published, results, standard), out)
+    return commands(grid, cells(grid, published, results, standard), out)
 
 
 def test_the_command_of_nothing_is_that_of_the_whole_table(grid, published, standard):
@@ -40,7 +40,7 @@ def test_what_a_shell_would_run_is_quoted(grid, published, standard, add_trial):
     trial = add_trial(modified=['common.batch_size=8; rm -rf 8'])
     trial['config']['modified'] = ["a='; $(reboot) `x`"]
 
-    [command] = table_commands(grid, [cell_of(trial)])
+    [command] = commands(grid, [cell_of(trial)])
 
     assert "a='; $(reboot) `x`" in shlex.split(command)
 
@@ -75,7 +75,7 @@ def test_the_command_plans_exactly_the_cells_that_were_run(table, preset):
     made = [Cell(*key, results) for key, results in found.items()]
 
     again = set()
-    for command in table_commands(grid, made):
+    for command in commands(grid, made):
         again |= {config.trial for config in plan_of(command)}
 
     assert again == {config.trial for config in planned}

@@ -6,7 +6,7 @@ from collections import Counter
 from chainer_jo.paper import columns
 
 
-def table_commands(grid, cells=(), out=None):
+def commands(grid, cells=(), out=None):
     """Returns the commands that make a table, or the part of it that the cells have results of.
 
     Args:
