@@ -1,5 +1,6 @@
 """The README shows what files hold. ``UPDATE_README=1`` puts the newest content in."""
 
+import json
 import os
 import re
 from pathlib import Path
@@ -57,3 +58,15 @@ def test_every_folder_of_the_package_is_in_the_layout():
 
     assert len(folders) >= 8
     assert [name for name in sorted(folders) if f'{name}/`' not in text] == []
+
+
+def test_the_seconds_of_a_step_are_those_that_were_measured():
+    rows = json.loads((ROOT / f'{REFERENCE}/benchmarks/cpu.json').read_text())['rows']
+    rows = [row for row in rows if row['precision'] == 'float32']
+    seconds = {row['system']: row['seconds_per_step'] for row in rows}
+    said = (
+        f'takes {seconds["chainer_jo"]:.2f} s, against {seconds["chainer"]:.2f} s for stock Chainer '
+        f'and {seconds["pytorch channels_last"]:.2f} s for PyTorch with channels_last'
+    )
+
+    assert said in ' '.join((ROOT / 'README.md').read_text().split())
