@@ -65,8 +65,8 @@ def test_the_seconds_of_a_step_are_those_that_were_measured():
     rows = [row for row in rows if row['precision'] == 'float32']
     seconds = {row['system']: row['seconds_per_step'] for row in rows}
     said = (
-        f'takes {seconds["chainer_jo"]:.2f} s, against {seconds["chainer"]:.2f} s for stock Chainer '
-        f'and {seconds["pytorch channels_last"]:.2f} s for PyTorch with channels_last'
+        f'takes {seconds["chainer_jo"]:.2f} s, against {seconds["chainer"]:.2f} s for stock '
+        f'Chainer and {seconds["pytorch channels_last"]:.2f} s for PyTorch with channels_last'
     )
 
     assert said in ' '.join((ROOT / 'README.md').read_text().split())
