@@ -114,7 +114,7 @@ def parser():
     _add_graph(train)
     _add_output(train)
     train.add_argument('--json', action='store_true', help='print a JSON row an epoch')
-    report = command('report', _report, 'writes tables, figures and results/README.md')
+    report = command('report', _report, 'writes tables, figures and a page over them')
     _add_table(report, everything=True)
     _add_output(report)
     report.add_argument('--json', action='store_true', help="print the table's rows as JSON")
@@ -417,8 +417,7 @@ def _write_report(table, preset, out):
     from chainer_jo.report import publish
 
     report = publish.write(table, preset, out)
-    if out.parent.name == 'results':
-        publish.write_readme(out.parent)
+    publish.write_page(out)
     _complain_of(report.unreadable)
     return report
 
@@ -459,7 +458,8 @@ def _show(options):
 
     folder = Path(options.trial)
     if len(folder.parts) == 1:
-        found = sorted(Path('results').glob(f'*/runs/{options.trial}'))
+        runs = [*sorted(Path('results').glob('*/runs')), *Path('results').glob('reference/*/runs')]
+        found = [place / options.trial for place in runs if (place / options.trial).is_dir()]
         folder = found[0] if found else Path('results/paper/runs') / options.trial
     shown = show.show(folder.parent.parent, folder.name, publish.command)
     _dump(shown) if options.json else print(show.to_text(shown))

@@ -23,8 +23,9 @@ INCLUDED = {
         '- chainer_jo: the step of a trial: picking the mini-batch out of all images on the GPU, '
         'crop and mirror, forward, cross entropy with soft labels out of the label store, '
         'backward, momentum and weight decay, the sums of loss and hits; replayed as one CUDA '
-        'graph, or launched one by one (eager). Step 1 of ours has the loss of Eq. (3) instead '
-        'and records the outputs; its step 2 has two forward passes and the loss of Eq. (9).',
+        "graph, or launched one by one (eager). Step 1 of the paper's method has the loss of "
+        'Eq. (3) instead and records the outputs; step 2 has two forward passes and the loss of '
+        'Eq. (9).',
         '- pytorch: a ready mini-batch on the GPU, forward, cross entropy, backward, SGD with '
         'momentum and weight decay in one fused kernel; float16 by autocast with a constant loss '
         'scale. graph: the mini-batch is copied into place and all else replayed as one CUDA '

@@ -13,7 +13,7 @@ Differs    One-hot labels and no clean ones: 100 states, all sums exact. Vahdat'
            y alone, which b already is. p_aux is Bayes' rule on the true T ("oracle", as for
            `forward`) or keeps the noisy label with probability 1 - epsilon ("prior");
            `cnn_crf_estimated` takes an estimated T. alpha and schedule are ours.
-Measured   Quick preset, symmetric 70 % (results/quick_all_systems), `last`: 31.80, below cross
+Measured   Quick preset, symmetric 70 % (`quick_all_systems`), `last`: 31.80, below cross
            entropy's 36.50, though 63.15 at its best epoch. We suppose that it memorises: doing so
            raises the exact likelihood of the noisy labels, and W and b, which are learned, do not
            prevent it. With Gibbs chains, negative_phase = "pcd", it is 72.40.

@@ -7,7 +7,7 @@ Idea       As `cnn_crf`, for noise that nobody knows: p_aux is Bayes' rule on th
 Symbols    p_aux(y_hat | y) = T[y_hat, y] / sum_i T[i, y];  T_ij = f_j(x_i) at the anchors x_i
 Differs    As `cnn_crf` and `forward_estimated`. Vahdat's auxiliary distribution is learned on clean
            labels, of which there are none here.
-Measured   Quick preset, symmetric 70 % (results/quick_all_systems), `last`: 36.15, below cross
+Measured   Quick preset, symmetric 70 % (`quick_all_systems`), `last`: 36.15, below cross
            entropy's 36.50, for the reason that the card of `cnn_crf` gives; 60.30 at its best
            epoch. With negative_phase = "pcd" it is 62.45.
 """

@@ -13,12 +13,14 @@ from chainer_jo.errors import ConfigError
 
 FOLDER = Path(__file__).parent
 PRESETS = tuple(sorted(path.stem for path in (FOLDER / 'presets').glob('*.toml')))
+# What a preset says of its tables; nothing of it reaches a trial, so a trial id does not know it.
+OF_THE_TABLES = ('grid', 'compare', 'differs')
 
 
 def hyperparameters(preset):
     """Returns the nested dict of ``hyperparameters.toml`` with the preset's overrides merged in."""
     settings = _read('hyperparameters.toml')
-    overrides = {key: value for key, value in _preset(preset).items() if key != 'grid'}
+    overrides = {key: v for key, v in _preset(preset).items() if key not in OF_THE_TABLES}
     return _merge(settings, overrides)
 
 
@@ -38,7 +40,8 @@ def grid(table, preset):
     Returns:
         dict: ``caption``, ``dataset``, ``noise``, ``rates`` (fractions), ``methods``, ``others``
         (methods that the preset leaves out unless they are asked for), ``trials``, ``tolerance``
-        (points).
+        (points), ``compare`` (``none``, ``orientation`` or ``verdict``: how far the paper's numbers
+        may stand beside this preset's) and, unless it is ``verdict``, ``differs``, the reason.
 
     Raises:
         ConfigError: There is no such table or preset.
@@ -46,9 +49,11 @@ def grid(table, preset):
     grids = _read('grids.toml')
     if table not in grids:
         raise unknown('table', table, grids)
-    merged = _merge(grids[table], _preset(preset).get('grid', {}).get(table, {}))
+    settings = _preset(preset)
+    merged = _merge(grids[table], settings.get('grid', {}).get(table, {}))
     others = [method for method in grids[table]['methods'] if method not in merged['methods']]
-    return merged | {'others': others}
+    kept = {key: settings[key] for key in ('compare', 'differs') if key in settings}
+    return merged | {'others': others} | kept
 
 
 def columns(grid):

@@ -1,34 +1,74 @@
-"""Reads finished trials: ``result.json`` for the figures, ``log.jsonl`` for the curves."""
+"""Reads finished trials: ``result.json`` for the figures, ``log.jsonl`` for the curves.
+
+Results may come from elsewhere, so nothing in them is trusted: a file that a report could stumble
+over, or that could show something else than it says, is named and left out.
+"""
 
 import json
+import re
+from itertools import groupby
 from pathlib import Path
 
 from chainer_jo import store
 from chainer_jo.errors import DataError
+from chainer_jo.report.escape import plain
+
+MOST_BYTES = 1_000_000
+DEEPEST = 20
+MEASURES = (
+    'main/loss',
+    'main/accuracy',
+    'validation/main/accuracy',
+    'test/main/accuracy',
+    'label_accuracy',
+)
 
 
-def collect(out):
-    """Returns the results under ``<out>/runs/*/result.json``, sorted by trial id.
+def read_all(out):
+    """Returns the usable results under ``<out>/runs/*/result.json``, and what is wrong with others.
 
-    Files that are torn, empty, of another schema, with a value missing or out of range, or in the
-    folder of another trial are left out; :func:`unreadable` lists them. Nothing else is read.
+    Files that are torn, of another schema, with a value missing, out of range or not printable, or
+    in the folder of another trial are left out. Nothing else is read.
 
     Args:
         out (path): Output folder of a preset, such as ``results/quick``.
 
     Returns:
-        list of dict: ``result.json`` contents; accuracies and rates are fractions.
+        tuple: A list of ``result.json`` contents (dict), sorted by trial id; accuracies and rates
+        are fractions. A list of dicts with the ``path`` and ``problem`` of each file left out, in
+        printable characters.
     """
-    return [result for _, result, problem in _read_all(out) if problem is None]
+    results, unusable = [], []
+    for path in sorted(Path(out).glob('runs/*/result.json')):
+        result, problem = _read(path)
+        if problem is None:
+            results.append(result)
+        else:
+            unusable.append({'path': plain(path, 1000), 'problem': plain(problem)})
+    return results, unusable
+
+
+def collect(out):
+    """Returns the results of :func:`read_all` alone."""
+    return read_all(out)[0]
 
 
 def unreadable(out):
-    """Returns ``{path, problem}`` for every ``result.json`` that :func:`collect` leaves out."""
-    return [
-        {'path': str(path), 'problem': problem}
-        for path, _, problem in _read_all(out)
-        if problem is not None
-    ]
+    """Returns what :func:`read_all` leaves out."""
+    return read_all(out)[1]
+
+
+def read_result(path):
+    """Returns the content of one ``result.json``.
+
+    Raises:
+        DataError: It is not one that a report would use.
+    """
+    result, problem = _read(Path(path))
+    if problem is not None:
+        fix = 'delete the file and run the command of its trial again'
+        raise DataError(f'cannot read {plain(path, 1000)}', seen=plain(problem), fix=fix)
+    return result
 
 
 def read_log(folder):
@@ -51,34 +91,109 @@ def read_log(folder):
     for number, line in enumerate(lines[:-1], 1):
         try:
             row = json.loads(line)
-            rows[row['epoch']] = row
-        except (ValueError, KeyError, TypeError) as error:
-            problem = f'line {number} of {path} is damaged'
-            raise DataError(problem, seen=str(error), fix=fix) from error
+            problem = _row_problem(row)
+        except (ValueError, RecursionError) as error:
+            problem = str(error)
+        if problem:
+            raise DataError(f'line {number} of {path} is damaged', seen=plain(problem), fix=fix)
+        rows[row['epoch']] = row
     return [rows[epoch] for epoch in sorted(rows)]
 
 
-def _read_all(out):
-    for path in sorted(Path(out).glob('runs/*/result.json')):
-        try:
-            result = store.read_json(path)
-        except DataError as error:
-            yield path, None, error.seen
-        else:
-            yield path, result, _problem(result, path.parent.name)
+def log_problem(rows, result):
+    """Returns why the rows of a log are not those of a result, or ``None``."""
+    if len(rows) != result['epochs']:
+        return f'{len(rows)} of {result["epochs"]} epochs'
+    seen = [(stage, len(list(group))) for stage, group in groupby(row['stage'] for row in rows)]
+    stages = result['config']['stages']
+    if seen != [(stage, settings['epochs']) for stage, settings in stages.items()]:
+        return 'its stages are not those of the result'
+    return None
+
+
+def _row_problem(row):
+    for key, (holds, wanted) in _LOG.items():
+        if not isinstance(row, dict) or key not in row:
+            return f'{key} is missing'
+        if not holds(row[key]):
+            return f'{key} is {_seen(row[key])}, not {wanted}'
+    for key in MEASURES:
+        if not _MEASURE[0](row.get(key)):
+            return f'{key} is {_seen(row[key])}, not {_MEASURE[1]}'
+    return None
+
+
+def _read(path):
+    """Returns ``(result, None)``, or ``(None, problem)``."""
+    try:
+        if path.stat().st_size > MOST_BYTES:
+            return None, f'larger than {MOST_BYTES:,} bytes'
+        result = store.read_json(path)
+    except DataError as error:
+        return None, error.seen
+    except (OSError, RecursionError) as error:
+        return None, error
+    problem = _hidden_problem(result) or _problem(result, path.parent.name)
+    return (result, None) if problem is None else (None, problem)
+
+
+def _hidden_problem(result):
+    """What no reader would see: text that is not printable, or nesting without end."""
+    level = [result]
+    for _ in range(DEEPEST):
+        texts = [value for value in level if isinstance(value, str)]
+        texts += [key for value in level if isinstance(value, dict) for key in value]
+        for text in texts:
+            if not text.isprintable():
+                return f'it holds text that is not printable: {plain(text, 40)}'
+        level = [
+            inner
+            for value in level
+            if isinstance(value, dict | list)
+            for inner in (value.values() if isinstance(value, dict) else value)
+        ]
+        if not level:
+            return None
+    return f'it is nested more than {DEEPEST} levels deep'
+
+
+def config_problem(config):
+    """Returns why a configuration (any JSON value) is not that of a trial, or ``None``."""
+    problem = _hidden_problem(config) or _first_problem({'config': config}, _CONFIG)
+    if problem:
+        return problem
+    for key, values in (('precision', config), ('validation_labels', config['common'])):
+        if key in values and not _NAME[0](values[key]):
+            return f'{key} is {_seen(values[key])}, not {_NAME[1]}'
+    return None
 
 
 def _problem(result, folder):
-    for key, (holds, wanted) in _REQUIRED.items():
+    problem = _first_problem(result, _REQUIRED) or config_problem(result['config'])
+    if problem:
+        return problem
+    if not _are_environments(result.get('environments', [])):
+        return 'environments is not a list of environments'
+    if result['trial'] != folder:
+        return f'it is the result of {result["trial"]}'
+    if result['epochs'] != sum(s['epochs'] for s in result['config']['stages'].values()):
+        return 'its epochs are not those of its stages'
+    return None
+
+
+def _first_problem(values, required):
+    for key, (holds, wanted) in required.items():
         try:
-            value = _value(result, key)
+            value = _value(values, key)
         except (KeyError, TypeError):
             return f'{key} is missing'
         if not holds(value):
-            return f'{key} is {value!r}, not {wanted}'
-    if result['trial'] != folder:
-        return f'it is the result of {result["trial"]}'
+            return f'{key} is {_seen(value)}, not {wanted}'
     return None
+
+
+def _seen(value):
+    return plain(repr(value), 60)
 
 
 def _value(result, key):
@@ -97,44 +212,88 @@ def _number(low, high=float('inf'), optional=False):
     return holds, limits + (' or null' if optional else '')
 
 
+def _whole(low, high, optional=False):
+    def holds(value):
+        return optional if value is None else type(value) is int and low <= value <= high
+
+    return holds, f'a whole number from {low} to {high}' + (' or null' if optional else '')
+
+
+def _matching(pattern, wanted):
+    return lambda value: isinstance(value, str) and bool(re.fullmatch(pattern, value)), wanted
+
+
 def _kind(kind):
     return lambda value: isinstance(value, kind), f'of type {kind.__name__}'
 
 
-_SIZE = _number(0, 1e15)
-_TEXT = _kind(str)
+def _is_overrides(value):
+    return isinstance(value, list) and all(
+        isinstance(item, str) and 0 < len(item) <= 200 for item in value
+    )
+
+
+def _are_environments(value):
+    return isinstance(value, list) and all(isinstance(item, dict) for item in value)
+
+
+def _are_stages(value):
+    return (
+        isinstance(value, dict)
+        and len(value) > 0
+        and all(re.fullmatch(_WORD, name) for name in value)
+        and all(
+            isinstance(stage, dict) and _EPOCHS[0](stage.get('epochs')) for stage in value.values()
+        )
+    )
+
+
+_WORD = r'[A-Za-z_]\w{0,99}'
+_NAME = _matching(_WORD, 'a name')
+_TRIAL = _matching(r'[\w.+=-]{1,200}', 'a trial id')
+_DIGEST = _matching(r'[0-9a-f]{16,64}', 'a digest')
+_TEXT = _matching(r'.{1,200}', 'a text of 1 to 200 characters')
+_COUNT = _whole(0, 10**12)
+_EPOCHS = _whole(1, 10**6)
 _FRACTION = _number(0, 1)
 _KNOWN_FRACTION = _number(0, 1, optional=True)
+# A loss may be below zero, as the label entropy's weight can be anything.
+_MEASURE = _number(-1e30, 1e30, optional=True)
 
-# Everything that the report reads, so that a file which passes cannot stop it half-way.
-_REQUIRED = {
-    'schema': (lambda value: type(value) is int and value == 1, '1'),
-    'trial': _TEXT,
-    'config.preset': _TEXT,
-    'config.dataset': _TEXT,
-    'config.method': _TEXT,
-    'config.noise.kind': _TEXT,
+# Everything that the report reads, so that a file which passes cannot stop it half-way. True labels
+# and a test set need not exist: what is measured against them may be null.
+_CONFIG = {
+    'config.preset': _NAME,
+    'config.dataset': _NAME,
+    'config.method': _NAME,
+    'config.noise.kind': _NAME,
     'config.noise.rate': _KNOWN_FRACTION,
-    'config.seed': _SIZE,
+    'config.seed': _COUNT,
     'config.common': _kind(dict),
     'config.net': _kind(dict),
-    'config.stages': _kind(dict),
-    'config.modified': _kind(list),
-    'data.name': _TEXT,
-    'data.variant': _TEXT,
-    'data.digest': _TEXT,
-    'data.train': _SIZE,
-    'data.validation': _SIZE,
-    'data.test': _SIZE,
-    'noise.wrong': _KNOWN_FRACTION,
-    'best.epoch': _SIZE,
-    'best.validation_accuracy': _FRACTION,
-    'best.test_accuracy': _FRACTION,
-    'last.epoch': _SIZE,
-    'last.validation_accuracy': _FRACTION,
-    'last.test_accuracy': _FRACTION,
-    'label_accuracy': _KNOWN_FRACTION,
-    'epochs': _SIZE,
-    'environment': _kind(dict),
-    'times.seconds': _SIZE,
+    'config.stages': (_are_stages, 'stages with their numbers of epochs'),
+    'config.modified': (_is_overrides, 'a list of overrides'),
 }
+_REQUIRED = {
+    'schema': (lambda value: type(value) is int and value == 1, '1'),
+    'trial': _TRIAL,
+    **_CONFIG,
+    'data.name': _NAME,
+    'data.variant': _TEXT,
+    'data.digest': _DIGEST,
+    'data.train': _COUNT,
+    'data.validation': _COUNT,
+    'data.test': _whole(0, 10**12, optional=True),
+    'noise.wrong': _KNOWN_FRACTION,
+    'best.epoch': _EPOCHS,
+    'best.validation_accuracy': _FRACTION,
+    'best.test_accuracy': _KNOWN_FRACTION,
+    'last.epoch': _EPOCHS,
+    'last.validation_accuracy': _FRACTION,
+    'last.test_accuracy': _KNOWN_FRACTION,
+    'label_accuracy': _KNOWN_FRACTION,
+    'epochs': _EPOCHS,
+    'environment': _kind(dict),
+    'times.seconds': _number(0, 1e15),
+}
+_LOG = {'epoch': _EPOCHS, 'stage': _NAME, 'stage_epoch': _EPOCHS}

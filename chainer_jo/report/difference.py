@@ -1,9 +1,18 @@
-"""Our means minus the paper's printed numbers, with a verdict that knows the spread."""
+"""Means of trials minus the paper's printed numbers, with a verdict that knows the spread."""
 
 import math
 
 from chainer_jo import paper
-from chainer_jo.report.markdown import column_title, header, method_title, points
+from chainer_jo.report import least_p
+from chainer_jo.report.markdown import (
+    codes,
+    column_title,
+    header,
+    is_compared,
+    method_title,
+    points,
+    shown_rows,
+)
 
 OUTSIDE = ('above', 'below')
 CONFIDENCE = 0.95
@@ -12,17 +21,19 @@ CONFIDENCE = 0.95
 def differences(grid, rows):
     """Returns the difference to the paper, and the verdict on it, for every row of a table.
 
-    The paper prints one mean of m trials and no spread; ours is a mean of n trials with standard
+    The paper prints one mean of m trials and no spread; here is a mean of n trials with standard
     deviation s. If both labs draw trials from one distribution, the difference of the two means
-    stays, 95 times in 100, within ``t(n - 1) s sqrt(1/n + 1/m)``: our spread has to serve for the
-    paper's, whose mean is as uncertain as ours. This is widened by the grid's ``tolerance``, the
-    declared allowance for what a reproduction cannot share (the paper's splits, noise and
-    software). A difference inside is ``within``, outside it is ``above`` or ``below``. No verdict
-    rests on ``one trial``; a cell can be ``not run`` or ``not printed``. Under a preset other than
-    ``paper``, and for modified trials, the verdict is ``not comparable``, whatever the difference.
+    stays, 95 times in 100, within ``t(n - 1) s sqrt(1/n + 1/m)``: the spread here has to serve for
+    the paper's too. This is widened by the grid's ``tolerance``, the declared allowance for what a
+    reproduction cannot share (the paper's splits, noise and software). A difference inside is
+    ``within``, outside it is ``above`` or ``below``. ``one trial`` gets no verdict; a cell can be
+    ``not run``, ``unknown`` (no test set) or ``not printed``.
+
+    Where the preset's ``compare`` is ``orientation``, and for modified trials, there is a
+    difference and ``no verdict``; where it is ``none``, there is neither (``not comparable``).
 
     Args:
-        grid (dict): With ``preset``, ``trials`` (the paper's m) and ``tolerance`` (points).
+        grid (dict): With ``compare``, ``trials`` (the paper's m) and ``tolerance`` (points).
         rows (list of dict): What ``tables.rows`` returned.
 
     Returns:
@@ -40,17 +51,16 @@ def outside(differences):
 
 def _difference(grid, row):
     judged = {key: row[key] for key in ('table', 'method', 'noise', 'rate', 'modified', 'trials')}
-    comparable = grid['preset'] == 'paper' and not row['modified']
     for which in ('best', 'last'):
         mean, std, paper = row[f'{which}_mean'], row[f'{which}_std'], row[f'paper_{which}']
-        known = mean is not None and paper is not None
-        difference = 100 * (mean - paper) if known else None
+        shown = None not in (mean, paper) and grid['compare'] != 'none'
+        difference = 100 * (mean - paper) if shown else None
         allowed = None
-        if known and comparable and std is not None:
+        if shown and is_compared(grid, row) and std is not None:
             allowed = _allowed(100 * std, row['trials'], grid['trials'], grid['tolerance'])
         judged[f'{which}_difference'] = difference
         judged[f'{which}_allowed'] = allowed
-        judged[f'{which}_verdict'] = _verdict(mean, paper, difference, allowed, comparable)
+        judged[f'{which}_verdict'] = _verdict(grid, row, which, difference, allowed)
     return judged
 
 
@@ -59,13 +69,15 @@ def _allowed(std, trials, paper_trials, tolerance):
     return spread * math.sqrt(1 / trials + 1 / paper_trials) + tolerance
 
 
-def _verdict(mean, paper, difference, allowed, comparable):
-    if mean is None:
-        return 'not run'
-    if paper is None:
+def _verdict(grid, row, which, difference, allowed):
+    if row[f'{which}_mean'] is None:
+        return 'unknown' if row['trials'] else 'not run'
+    if row[f'paper_{which}'] is None:
         return 'not printed'
-    if not comparable:
+    if grid['compare'] == 'none':
         return 'not comparable'
+    if not is_compared(grid, row):
+        return 'no verdict'
     if allowed is None:
         return 'one trial'
     if abs(difference) <= allowed:
@@ -101,20 +113,27 @@ def _t_share(angle, freedom):
 
 
 def to_markdown(grid, differences):
-    """Returns the differences as Markdown: points, what is allowed, and the verdict."""
+    """Returns the differences as Markdown: points, what is allowed, and the verdict.
+
+    Where the preset cannot be compared with the paper, it is one sentence that says why.
+    """
+    title = f'**Difference to the paper**: {grid["table"]}, preset {grid["preset"]}'
+    if grid['compare'] == 'none':
+        return f'{title}\n\nNone is shown: {grid["differs"]}.\n'
     columns, groups = paper.columns(grid), {}
-    for row in differences:
+    for row in shown_rows(differences):
         group = groups.setdefault((row['method'], tuple(row['modified'])), {})
         group[row['noise'], row['rate']] = row
-    lines = [f'**Difference to the paper**: {grid["table"]}, preset {grid["preset"]}', '']
+    lines = [title, '']
     lines += header(['method', ''] + [column_title(grid, column) for column in columns])
     for (method, modified), group in groups.items():
-        name = ', '.join([method_title(grid, method), *(f'`{item}`' for item in modified)])
+        name = method_title(grid, method) + (f', {codes(modified)}' if modified else '')
         for which in ('best', 'last'):
             texts = (_text(group.get(column), which) for column in columns)
             lines.append(f'| {name} | {which} | {" | ".join(texts)} |')
             name = ''
-    return '\n'.join([*lines, '', _rule(grid)]) + '\n'
+    notes = [_rule(grid), least_p.sentence(row['trials'] for row in differences)]
+    return '\n\n'.join(['\n'.join(lines), *filter(None, notes)]) + '\n'
 
 
 def _text(row, which):
@@ -127,14 +146,14 @@ def _text(row, which):
 
 
 def _rule(grid):
-    if grid['preset'] != 'paper':
+    if grid['compare'] == 'orientation':
         return (
-            f"Not comparable: the paper's numbers are for other data and the full net and "
-            f'schedule than preset {grid["preset"]} has. No verdict.'
+            'Points: the mean here minus the printed one, for orientation. There is no verdict, as '
+            f'preset {grid["preset"]} is not the experiment of the paper: {grid["differs"]}.'
         )
     return (
-        f'Points: our mean minus the printed one. Allowed (±): the {100 * CONFIDENCE:g} % interval '
-        f'for the difference of two means with our spread over trials, the paper averaging '
-        f'{grid["trials"]}, plus {grid["tolerance"]:g} points of tolerance. The paper prints no '
-        'spread; one trial gets no verdict.'
+        f'Points: the mean here minus the printed one. Allowed (±): the {100 * CONFIDENCE:g} % '
+        'interval for the difference of two means with the spread over the trials here, the paper '
+        f'averaging {grid["trials"]}, plus {grid["tolerance"]:g} points of tolerance. The paper '
+        'prints no spread; one trial gets no verdict, nor does a row that departs from the preset.'
     )

@@ -4,19 +4,21 @@ import io
 import statistics
 from dataclasses import dataclass
 
-from chainer_jo.report.markdown import data_title, method_title, percent
+from chainer_jo.report.data_notes import data_title
+from chainer_jo.report.markdown import method_title, percent
 
 # Okabe and Ito's colours, told apart with any common colour vision; a second round is dashed.
 COLOURS = ('#000000', '#0072B2', '#009E73', '#D55E00', '#CC79A7', '#E69F00', '#56B4E9')
 DASHES = ('-', (0, (5, 1.5)), (0, (1.5, 1)))
 
 TITLES = {
-    'main/accuracy': 'main/accuracy: training images, labels in use',
+    'main/accuracy': 'main/accuracy (training images, labels in use)',
     'validation/main/accuracy': 'validation/main/accuracy',
     'test/main/accuracy': 'test accuracy',
-    'label_accuracy': 'correct labels in the label store',
+    'label_accuracy': 'share of labels that are right',
 }
-FIGURE3 = tuple(TITLES)
+# The paper's figure has the first two. The share of right labels cannot change in fine-tuning.
+FIGURE3 = ('main/accuracy', 'validation/main/accuracy', 'test/main/accuracy')
 LABELS = ('test/main/accuracy', 'label_accuracy')
 COLUMNS = ('method', 'stage', 'epoch', 'stage_epoch', 'measure', 'trials', 'mean', 'min', 'max')
 
@@ -47,7 +49,7 @@ class Line:
 
 
 def lines(cells, noise, rate, logs):
-    """Returns the lines of one noise setting: one a method, of the trials that have a log.
+    """Returns the lines of one noise setting: one per method, of the trials that have a log.
 
     They are the grid's own cells. Where none of those was run, they are the modified cells of the
     methods that have just one, so that a table at reduced scale has its figure too.
@@ -86,13 +88,26 @@ def fine_tuning(lines):
 def points(lines, measures):
     """Returns what is plotted, as dicts with the keys :data:`COLUMNS`; accuracies are fractions.
 
+    What was not measured has no points, such as test accuracy without a test set. Nor has a share
+    of right labels that no method of the figure changes: it would be a row of constant lines.
+
     Args:
         lines (list of Line): Lines of a figure.
         measures (iterable of str): Columns of the log.
     """
-    return [
+    found = [
         point for line in lines for measure in measures for point in _line_points(line, measure)
     ]
+    if _is_constant(_of(found, 'label_accuracy')):
+        found = [point for point in found if point['measure'] != 'label_accuracy']
+    return found
+
+
+def _is_constant(points):
+    ranges = {}
+    for point in points:
+        ranges.setdefault(point['method'], set()).add((point['min'], point['max']))
+    return all(len(seen) == 1 for seen in ranges.values())
 
 
 def _line_points(line, measure):
@@ -115,43 +130,54 @@ def _line_points(line, measure):
 def figure3(grid, lines, points):
     """Returns Figure 3 as PNG bytes: accuracies against the epoch of fine-tuning.
 
-    The paper plots main/accuracy and validation/main/accuracy; test accuracy and the share of
-    correct labels are added. The line is the mean over trials, the band from lowest to highest.
-    The same points give the same bytes.
+    Large and first is what the paper plots, main/accuracy and validation/main/accuracy; test
+    accuracy follows. The line is the mean over trials, the band from lowest to highest. The same
+    points give the same bytes.
 
     Args:
         grid (dict): With ``preset`` and ``titles`` (``{method: title}``, which fixes the colours).
         lines (list of Line): What :func:`fine_tuning` returned, for title and legend.
         points (list of dict): Their points, of the measures :data:`FIGURE3`.
     """
+    measured = _measures(points, FIGURE3)
+    large = [measure for measure in measured if measure in FIGURE3[:2]]
+    small = [measure for measure in measured if measure not in large]
+    # Every panel of the lower row spans the upper one.
+    rows = [large, *([measure] * max(1, len(large)) for measure in small)]
 
     def draw(figure):
-        panels = figure.subplots(2, 2, sharex=True).ravel()
-        for panel, measure in zip(panels, FIGURE3, strict=True):
+        panels = figure.subplot_mosaic(
+            [row for row in rows if row], height_ratios=[2] * bool(large) + [1] * len(small)
+        )
+        for measure, panel in panels.items():
             _draw(panel, grid, _of(points, measure), 'stage_epoch')
             panel.set_title(TITLES[measure], loc='left')
-        for panel in panels[2:]:
-            panel.set_xlabel('epoch of the last stage (fine-tuning)')
+            panel.set_xlabel('epoch of fine-tuning')
 
-    return _png(grid, lines, draw, size=(7.2, 5.6), subject='Accuracy in fine-tuning')
+    return _png(grid, lines, draw, size=(9, 6.4), subject='Figure 3: accuracy in fine-tuning')
 
 
 def label_figure(grid, lines, points):
-    """Returns test accuracy and share of correct labels over the epochs of all stages as PNG bytes.
+    """Returns test accuracy and share of right labels over the epochs of all stages as PNG bytes.
 
     A dot marks the last epoch before a method enters its next stage. Arguments as :func:`figure3`,
     with lines of all stages and the measures :data:`LABELS`.
     """
 
     def draw(figure):
-        panels = figure.subplots(1, 2, sharex=True)
-        for panel, measure in zip(panels, LABELS, strict=True):
+        measured = _measures(points, LABELS)
+        panels = figure.subplots(1, len(measured), sharex=True, squeeze=False).ravel()
+        for panel, measure in zip(panels, measured, strict=True):
             _draw(panel, grid, _of(points, measure), 'epoch')
             _mark_stages(panel, grid, _of(points, measure))
             panel.set_title(TITLES[measure], loc='left')
-            panel.set_xlabel('epoch of all stages (dot: stage change)')
+            panel.set_xlabel('epoch of all stages (dot: change of stage)')
 
-    return _png(grid, lines, draw, size=(7.2, 3.7), subject='Label correction')
+    return _png(grid, lines, draw, size=(9, 4.6), subject='Label correction')
+
+
+def _measures(points, wanted):
+    return [measure for measure in wanted if _of(points, measure)]
 
 
 def _of(points, measure):
@@ -220,7 +246,7 @@ def _legend(figure, grid, lines):
         handles=[Line2D([], [], color=colour, linestyle=dash) for colour, dash in looks],
         labels=[method_title(grid, line.cell.method) for line in lines],
         loc='outside lower left',
-        ncols=4,
+        ncols=3,
         frameon=False,
         handlelength=3,
     )
@@ -235,7 +261,14 @@ def _title(grid, lines, subject):
     words = [
         data_title(cell.results[0]['data']),
         f'{cell.noise} noise{rate}',
-        f'preset {grid["preset"]}' + (' (modified)' if cell.modified else ''),
+        f'preset {grid["preset"]}' + _departure(cell),
         count + (': mean and range' if trials[-1] > 1 else ''),
     ]
-    return f'{subject}\n{", ".join(words)}'
+    # A dollar sign would begin a formula.
+    return f'{subject}\n{", ".join(words)}'.replace('$', r'\$')
+
+
+def _departure(cell):
+    """Whether the settings depart from the preset; the data are named in the title already."""
+    departs = any(not item.startswith('data=') for item in cell.modified)
+    return ' (modified)' if departs else ''

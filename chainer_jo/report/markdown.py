@@ -3,29 +3,56 @@
 import string
 
 from chainer_jo import paper
+from chainer_jo.report import least_p, machines, made_by
+from chainer_jo.report.data_notes import data_note, dataset_title
+from chainer_jo.report.escape import code
 
-DATASETS = {'cifar10': 'CIFAR-10', 'fashion_mnist': 'Fashion-MNIST', 'clothing1m': 'Clothing1M'}
+LINES = {'best': 'best_mean', 'last': 'last_mean', 'labels': 'label_accuracy_mean'}
+UNKNOWN = {
+    'best': 'test accuracy (there is no test set)',
+    'last': 'test accuracy (there is no test set)',
+    'labels': 'share of correct labels (the true labels are not known)',
+}
 
 
-def to_markdown(grid, rows, cells):
+def to_markdown(grid, rows, cells, reference=None, out=None):
     """Returns the table in the paper's layout.
 
     A column is a noise rate; a method has the lines best, last and labels. Percent with two
-    decimals: mean ± standard deviation (trials), under it the paper's number and the difference.
+    decimals: mean ± standard deviation (trials), under it the committed run and the paper's number
+    where these may stand there. Lines that no trial has a value for are left out, by name.
+
+    Args:
+        grid (dict): ``paper.grid`` with ``table``, ``preset`` and ``titles``.
+        rows (list of dict): What ``tables.rows`` returned.
+        cells (list of Cell): What they were made from.
+        reference (Reference): Committed runs to show beside them, if there are any.
+        out (str): What ``--out`` was; ``None`` for the preset's own folder.
     """
-    columns, shown = paper.columns(grid), _shown(rows)
+    columns, shown = paper.columns(grid), shown_rows(rows)
     marks = marks_of(row for row in shown if not _is_asked_for(grid, row['modified']))
+    which = [name for name in LINES if not _is_unknown(shown, name)]
     by_method = {}
     for row in shown:
         by_method.setdefault((row['method'], tuple(row['modified'])), []).append(row)
-    lines = [f'**{grid["caption"]}**{_where(grid)}', '']
+    lines = [
+        f'**{grid["caption"]}**: {dataset_title(grid["dataset"])}, preset {grid["preset"]}',
+        '',
+    ]
     lines += header(['method', ''] + [column_title(grid, column) for column in columns])
     for (method, modified), group in by_method.items():
         name = method_title(grid, method) + _sign(group, shown)
         if modified:
-            name += f' [{marks[modified]}]' if modified in marks else f', {code(modified)}'
-        lines += _method_lines(name, columns, group)
-    return '\n'.join([*lines, '', *_footnotes(grid, shown, cells, marks)]) + '\n'
+            name += f' [{marks[modified]}]' if modified in marks else f', {codes(modified)}'
+        lines += _method_lines(grid, name, columns, group, which, reference)
+    notes = _footnotes(grid, shown, cells, marks, which, reference, out)
+    return '\n'.join([*lines, '', *[line for note in notes for line in (note, '')][:-1]]) + '\n'
+
+
+def _is_unknown(rows, which):
+    """Whether trials were run, and none of them has a value for this line."""
+    run = [row for row in rows if row['trials']]
+    return bool(run) and all(row[LINES[which]] is None for row in run)
 
 
 def _is_asked_for(grid, modified):
@@ -33,8 +60,8 @@ def _is_asked_for(grid, modified):
     return sorted(modified) in [sorted(variant) for variant in grid.get('variants', [])]
 
 
-def _shown(rows):
-    """All rows; only the modified ones where nothing else has been run."""
+def shown_rows(rows):
+    """Returns all rows; only the modified ones where nothing else has been run."""
     modified = [row for row in rows if row['modified']]
     as_printed = any(row['trials'] for row in rows if not row['modified'])
     return rows if as_printed or not modified else modified
@@ -76,29 +103,51 @@ def _sign(group, rows):
     return '' if method in printed or not printed else ' \\*'
 
 
-def _method_lines(name, columns, group):
+def _method_lines(grid, name, columns, group, which, reference):
     by_column = {(row['noise'], row['rate']): row for row in group}
     lines = []
-    for which in ('best', 'last', 'labels'):
-        texts = (_cell_text(by_column.get(column), which) for column in columns)
-        lines.append(f'| {name} | {which} | {" | ".join(texts)} |')
+    for line in which:
+        texts = (_cell_text(grid, by_column.get(column), line, reference) for column in columns)
+        lines.append(f'| {name} | {line} | {" | ".join(texts)} |')
         name = ''
     return lines
 
 
-def _cell_text(row, which):
+def _cell_text(grid, row, which, reference):
     if row is None:
         return ''
+    committed = reference and reference.row(row)
+    texts = [own_text(row, which)]
+    if committed:
+        texts.append(f'reference {own_text(committed, which)}')
+    texts += _paper_text(grid, row, which)
+    return '<br>'.join(text for text in texts if text)
+
+
+def own_text(row, which):
+    """Returns mean ± standard deviation (trials) in percent; the share of labels has its mean."""
+    mean, std = row[LINES[which]], row.get(f'{which}_std')
     if which == 'labels':
-        return percent(row['label_accuracy_mean'])
-    mean, std, paper = row[f'{which}_mean'], row[f'{which}_std'], row[f'paper_{which}']
+        return percent(mean)
     if mean is None:
-        return 'not run' + (f'<br>paper {percent(paper)}' if paper is not None else '')
-    text = percent(mean) + (f' ± {percent(std)}' if std is not None else '')
-    text += f' ({row["trials"]})'
-    if paper is not None:
-        text += f'<br>paper {percent(paper)}, {points(mean - paper)}'
-    return text
+        return 'unknown' if row['trials'] else 'not run'
+    return percent(mean) + (f' ± {percent(std)}' if std is not None else '') + f' ({row["trials"]})'
+
+
+def _paper_text(grid, row, which):
+    """The printed number, and the difference where this row is run as the paper says."""
+    printed = row.get(f'paper_{which}')
+    if printed is None or grid['compare'] == 'none':
+        return []
+    text = f'paper {percent(printed)}'
+    if is_compared(grid, row) and row[LINES[which]] is not None:
+        text += f', {points(row[LINES[which]] - printed)}'
+    return [text]
+
+
+def is_compared(grid, row):
+    """Returns whether a row's difference to the paper means something."""
+    return grid['compare'] == 'verdict' and not row['modified']
 
 
 def percent(fraction, decimals=2):
@@ -113,84 +162,77 @@ def points(difference):
     return f'{100 * difference:+.2f}'.replace('-', '−')
 
 
-def _where(grid):
-    """What a preset changes of the caption, which is the paper's."""
-    if grid['preset'] == 'paper':
-        return ''
-    return f'; here: preset {grid["preset"]}, {dataset_title(grid["dataset"])}'
-
-
-def _footnotes(grid, rows, cells, marks):
-    notes = [
-        'Test accuracy in percent: mean ± sample standard deviation (trials). best: at the epoch '
-        'of the best validation accuracy; last: after the last epoch; labels: share of correct '
-        'labels in the label store at the end.'
-    ]
-    if any(row['paper_best'] is not None for row in rows):
-        notes.append(_about_the_paper(grid))
+def _footnotes(grid, rows, cells, marks, which, reference, out):
+    results = [result for cell in cells for result in cell.results]
+    notes = [*_about_the_lines(which), *_left_out(which), *_about_the_paper(grid, rows)]
+    if reference:
+        notes.append(_about_the_reference(reference))
     if any(_sign([row], rows) for row in rows):
         notes.append("\\* not in the paper's table; added here.")
-    notes += [f'[{m}] departs from the preset: {code(kind)}.' for kind, m in marks.items()]
-    notes += _data_notes(cells)
-    notes += grid.get('notes', [])
-    notes.append(f'Made by `{table_command(grid, cells)}`.')
-    return [line for note in notes for line in (note, '')][:-1]
+    notes += [f'[{m}] departs from the preset: {codes(kind)}.' for kind, m in marks.items()]
+    notes.append(least_p.sentence(row['trials'] for row in rows))
+    notes += dict.fromkeys(map(data_note, results)) or ['No trial of this table has been run.']
+    notes.append(machines.note(results))
+    notes += [] if grid['compare'] == 'none' else grid.get('paper_notes', [])
+    if any(list(pair) in grid.get('without', []) for pair in _pairs(grid)):
+        notes.append(grid['without_because'])
+    commands = made_by.commands(grid, cells, out)
+    notes.append('Made by ' + ', '.join(code(command, longest=2000) for command in commands) + '.')
+    return [note for note in notes if note]
 
 
-def _about_the_paper(grid):
-    text = "Under it: the paper's printed number, which has no spread, and the difference in points"
-    if grid['preset'] == 'paper':
-        return text + '; a row marked with a letter departs from the paper and is no comparison.'
+def _pairs(grid):
+    return [(method, rate) for method in grid['methods'] for _, rate in paper.columns(grid)]
+
+
+def _about_the_lines(which):
+    meanings = {
+        'best': 'best: at the epoch with the best validation accuracy',
+        'last': 'last: after the last epoch',
+        'labels': 'labels: share of labels that are right at the end',
+    }
+    if which:
+        yield (
+            'Test accuracy in percent: mean ± sample standard deviation (number of trials). '
+            + '; '.join(meanings[name] for name in which)
+            + '.'
+        )
+
+
+def _left_out(which):
+    missing = dict.fromkeys(UNKNOWN[name] for name in LINES if name not in which)
+    if missing:
+        yield f'Left out: {"; ".join(missing)}.'
+
+
+def _about_the_paper(grid, rows):
+    if all(row['paper_best'] is None for row in rows):
+        return
+    if grid['compare'] == 'verdict':
+        yield (
+            'paper: the printed number, which has no spread, and the difference in points. A row '
+            'that departs from the preset is not the experiment of the paper: it has no difference.'
+        )
+    elif grid['compare'] == 'orientation':
+        yield (
+            'paper: the printed number, for orientation only. It may differ because preset '
+            f'{grid["preset"]} is not the experiment of the paper: {grid["differs"]}.'
+            + (' Rows with a letter depart further.' if any(r['modified'] for r in rows) else '')
+        )
+    else:
+        yield (
+            f"The paper's numbers are not shown: preset {grid['preset']} cannot be compared with "
+            f'them, as {grid["differs"]}.'
+        )
+
+
+def _about_the_reference(reference):
     return (
-        text + f'. **Not comparable**: preset {grid["preset"]} uses other data, a smaller net and '
-        "a shorter schedule; the paper's numbers are for CIFAR-10."
+        f'reference: the committed trials in {code(reference.name)}. '
+        f'{machines.note(reference.results)} Another processor gives other last digits.'
     )
 
 
-def code(modified):
+def codes(modified):
     """Returns overrides as Markdown code spans."""
-    return ', '.join(f'`{override}`' for override in modified)
-
-
-def _data_notes(cells):
-    notes = dict.fromkeys(data_note(result) for cell in cells for result in cell.results)
-    return list(notes) or ['No trial of this table has been run.']
-
-
-def data_note(result):
-    """Returns one sentence about the data and the validation labels of a trial."""
-    data, common = result['data'], result['config']['common']
-    return (
-        f'Data: {data_title(data)}, digest `{data["digest"][:16]}`; {data["train"]:,} training, '
-        f'{data["validation"]:,} validation and {data["test"]:,} test images; '
-        f'validation labels: {common.get("validation_labels", "clean")}.'
-    )
-
-
-def data_title(data):
-    """Returns the name and variant of a data set, such as ``CIFAR-10 (official)``."""
-    return f'{dataset_title(data["name"])} ({data["variant"]})'
-
-
-def dataset_title(name):
-    """Returns the name of a data set as people write it."""
-    return DATASETS.get(name, name)
-
-
-def table_command(grid, cells=()):
-    """Returns the command that runs a table, or the part of it that the cells have results of."""
-    run = [cell for cell in cells if cell.results]
-    command = f'python -m chainer_jo run {grid["table"]} --preset {grid["preset"]}'
-    trials = max((len(cell.results) for cell in run), default=grid['trials'])
-    for option, seen, usual in (
-        ('only', _different(cell.method for cell in run), grid['methods']),
-        ('rates', _different(cell.rate for cell in run), grid['rates']),
-        ('trials', [trials], [grid['trials']]),
-    ):
-        if seen and set(seen) != set(usual):
-            command += f' --{option} {",".join(map(str, seen))}'
-    return command + ('' if grid['dataset'] == 'fashion_mnist' else ' --data DIR')
-
-
-def _different(values):
-    return list(dict.fromkeys(values))
+    return ', '.join(map(code, modified))

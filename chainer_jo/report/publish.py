@@ -5,9 +5,10 @@ from pathlib import Path
 
 from chainer_jo import config, paper, store
 from chainer_jo.errors import ConfigError, DataError
-from chainer_jo.report import figures, markdown, readme, tables
+from chainer_jo.report import fields, figures, markdown, readme, reference, tables
 from chainer_jo.report.cells import cells
-from chainer_jo.report.collect import collect, read_log, unreadable
+from chainer_jo.report.collect import log_problem, read_all, read_log
+from chainer_jo.report.escape import plain
 from chainer_jo.report.readme import figure_name
 
 
@@ -31,16 +32,18 @@ class Report:
 
 
 def read(table, preset, out):
-    """Returns the Report of a table from ``out``; writes nothing.
+    """Returns the Report of a table from ``out``, beside the committed runs; writes nothing.
 
     Raises:
         ConfigError: There is no such table or preset.
     """
     grid, published = sheet(table, preset), paper.published()
-    found = cells(grid, published, collect(out), standard)
+    results, unreadable = read_all(out)
+    found = cells(grid, published, results, standard)
     rows = tables.rows(grid, published, found)
-    text = markdown.to_markdown(grid, rows, found)
-    return Report(grid, found, rows, text, unreadable(out))
+    committed = reference.find(out, grid, published, standard)
+    text = markdown.to_markdown(grid, rows, found, committed, readme.out_option(out, grid))
+    return Report(grid, found, rows, text, unreadable)
 
 
 def write(table, preset, out):
@@ -73,13 +76,14 @@ def read_logs(cells, out):
         folder = Path(out) / 'runs' / result['trial']
         try:
             rows = read_log(folder)
-            problem = f'{len(rows)} of {result["epochs"]} epochs'
+            problem = log_problem(rows, result)
         except DataError as error:
-            rows, problem = [], error.seen
-        if len(rows) == result['epochs']:
+            problem = error.seen
+        if problem is None:
             logs[result['trial']] = rows
         else:
-            damaged.append({'path': str(folder / 'log.jsonl'), 'problem': problem})
+            path = plain(folder / 'log.jsonl', 1000)
+            damaged.append({'path': path, 'problem': plain(problem)})
     return logs, damaged
 
 
@@ -96,14 +100,37 @@ def _write_figures(grid, lines, out):
             store.write_bytes(f'{path}.png', draw(grid, shown, points))
 
 
-def write_readme(root='results'):
-    """Writes ``<root>/README.md`` over all output folders. Raises WriteError."""
-    store.write_text(Path(root) / 'README.md', readme_text(root))
+def write_page(out):
+    """Writes the page over an output folder, unless somebody has written one there by hand.
+
+    It is ``<out>/README.md``; for a folder of committed runs, ``results/reference/<name>``, it is
+    ``results/README.md`` over all of them.
+
+    Returns:
+        pathlib.Path: The page, or ``None`` where a page by hand was left alone.
+
+    Raises:
+        WriteError: It cannot be written.
+    """
+    out = Path(out)
+    path = (out.parent.parent if reference.is_reference(out) else out) / 'README.md'
+    if path.exists() and not _is_made_here(path):
+        return None
+    store.write_text(path, page_text(out))
+    return path
 
 
-def readme_text(root='results'):
-    """Returns the text of ``<root>/README.md``."""
-    return readme.text(root, _sheets, paper.published(), standard, command)
+def _is_made_here(path):
+    return path.is_file() and path.read_bytes().startswith(readme.MARK.encode())
+
+
+def page_text(out):
+    """Returns the text of the page over an output folder; see :func:`write_page`."""
+    out = Path(out)
+    committed = reference.is_reference(out)
+    root, folders = (out.parent.parent, out.parent.glob('*')) if committed else (out, [out])
+    text = readme.text(root, folders, _sheets, paper.published(), standard, command)
+    return text + (f'\n{fields.to_markdown()}' if committed else '')
 
 
 def sheet(table, preset):

@@ -1,79 +1,133 @@
-"""``results/README.md``: every finished trial under ``results/``, made again by ``report``."""
+"""The page over folders of results: what was run, its tables and figures, and every trial."""
 
 from collections import Counter
 from pathlib import Path
+from urllib.parse import quote
 
 from chainer_jo import paper
-from chainer_jo.report import difference, markdown, tables
+from chainer_jo.report import difference, machines, made_by, markdown, reference, tables
 from chainer_jo.report.cells import cells
-from chainer_jo.report.collect import collect, unreadable
-from chainer_jo.report.markdown import data_note, header, percent
+from chainer_jo.report.collect import read_all
+from chainer_jo.report.data_notes import data_note, data_title
+from chainer_jo.report.escape import code, escaped
+from chainer_jo.report.markdown import header, percent
 
-HEAD = """# Results
+MARK = '<!-- Made by python -m chainer_jo report. Delete this line to keep text of your own. -->'
+HEAD = f"""{MARK}
 
-Made by `python -m chainer_jo report all` from the `result.json` files in this folder; not edited by
-hand. Every number belongs to trials that are listed with their commands; `--out` and, for images
-that are not in the package, `--data` come on top. Accuracies are in percent.
+# Results
+
+Made from the `result.json` files in this folder. The commands of a table make all its cells, the
+command of a trial this one; add `--out` and, for images that are not in the package, `--data`.
+Accuracies are in percent.
 """
-ENVIRONMENT = ('device', 'backend', 'machine', 'cores', 'chainer', 'numpy', 'python', 'version')
+ENVIRONMENT = ('device', 'backend', 'machine', 'cores', *machines.VERSIONS)
 
 
-def text(root, grids, published, standard, command):
-    """Returns ``README.md`` for the output folders ``<root>/*/`` that hold trials.
+def text(root, folders, grids, published, standard, command):
+    """Returns the page over output folders that hold trials.
 
     The text depends on the files there and on nothing else, so that it can be made again and
     compared.
 
     Args:
-        root (path): Folder of output folders, such as ``results``.
+        root (path): Folder of the page; links are relative to it.
+        folders (iterable of path): Output folders in ``root``, or ``root`` itself.
         grids (callable): Maps a preset to its grids, in the order of the page; each a dict as
             ``cells.cells`` takes it.
         published (list of dict): ``paper.published()``.
         standard (callable): As in ``cells.cells``.
         command (callable): Maps a trial's configuration to the command that runs it.
     """
-    parts = [HEAD]
-    for out in sorted(path for path in Path(root).glob('*') if path.is_dir()):
-        results, damaged = collect(out), unreadable(out)
-        if results or damaged:
-            parts.append(f'## {out.name}\n')
-            parts += _tables(out, results, grids, published, standard, command)
-            parts += _machines(results)
-            parts += _damaged(out, damaged)
-    return '\n'.join(parts if len(parts) > 1 else [HEAD, 'No trial has been run yet.\n'])
-
-
-def _tables(out, results, grids, published, standard, command):
-    parts, shown = [], set()
-    for preset in sorted({result['config']['preset'] for result in results}):
-        for grid in grids(preset):
+    overview, parts = [], []
+    for out in sorted(path for path in map(Path, folders) if path.is_dir()):
+        results, unusable = read_all(out)
+        shown = set()
+        for grid in _grids_of(out, results, grids):
             found = cells(grid, published, results, standard)
             trials = [result for cell in found for result in cell.results]
             if trials:
-                parts += _table(out, grid, published, found, trials, command)
+                overview.append(_overview_line(out, grid, found, trials))
+                parts += _table(root, out, grid, published, found, trials, standard, command)
                 shown |= {result['trial'] for result in trials}
-    others = [result for result in results if result['trial'] not in shown]
-    return parts + _others(others, command)
+        others = [result for result in results if result['trial'] not in shown]
+        parts += _others(out, others, command) + _machines(out, results)
+        parts += _unusable(root, out, unusable)
+    return '\n'.join([HEAD, *_overview(overview), *(parts or ['No trial has been run yet.\n'])])
 
 
-def _table(out, grid, published, found, trials, command):
+def _grids_of(out, results, grids):
+    """The grids whose table was written to the folder; all, where none was."""
+    presets = sorted({result['config']['preset'] for result in results})
+    found = [grid for preset in presets for grid in grids(preset)]
+    return [grid for grid in found if (out / f'{grid["table"]}.md').exists()] or found
+
+
+def _overview(lines):
+    if not lines:
+        return []
+    titles = ['results', 'data', 'run on', 'precision', 'trials', 'command']
+    return ['## What was run\n', *header(titles), *lines, '']
+
+
+def _overview_line(out, grid, found, trials):
+    counts = sorted({len(cell.results) for cell in found if cell.results})
+    each = str(counts[0]) if len(counts) == 1 else f'{counts[0]} to {counts[-1]}'
+    commands = made_by.commands(grid, found, out_option(out, grid))
+    title = f'{escaped(out.name)}: {grid["table"]}'
+    texts = [
+        f'[{title}](#{_anchor(out.name, grid["table"])})',
+        _listed(escaped(data_title(result['data'])) for result in trials),
+        _listed(escaped(machines.place(result)) for result in trials),
+        machines.precisions(trials),
+        f'{len(trials)} ({each} per cell)',
+        '<br>'.join(code(line, longest=2000) for line in commands),
+    ]
+    return f'| {" | ".join(texts)} |'
+
+
+def _listed(texts):
+    return '<br>'.join(dict.fromkeys(texts))
+
+
+def _anchor(folder, table):
+    """The anchor that GitHub gives the heading ``folder: table``."""
+    return quote(f'{folder}-{table}'.lower())
+
+
+def out_option(out, grid):
+    """Returns what ``--out`` is in the command of a table, ``None`` where it needs none.
+
+    Committed runs are made again in the user's folder of the same name.
+    """
+    out = Path(out)
+    place = Path(out.parent.parent.name) / out.name if reference.is_reference(out) else out
+    usual = Path('results') / reference.default_name(grid['table'], grid['preset'])
+    return None if place == usual else str(place)
+
+
+def _table(root, out, grid, published, found, trials, standard, command):
     rows = tables.rows(grid, published, found)
-    parts = [f'### {grid["table"]}\n', markdown.to_markdown(grid, rows, found)]
-    if grid['preset'] == 'paper':
+    committed = reference.find(out, grid, published, standard)
+    parts = [
+        f'## {escaped(out.name)}: {grid["table"]}\n',
+        markdown.to_markdown(grid, rows, found, committed, out_option(out, grid)),
+    ]
+    if grid['compare'] != 'none':
         parts.append(difference.to_markdown(grid, difference.differences(grid, rows)))
-    parts += _figures(out, grid)
+    parts += _figures(root, out, grid)
     parts.append('<details><summary>Trials and commands</summary>\n')
-    parts += [*_trial_table(trials, command), '\n</details>\n']
-    return parts
+    return [*parts, *_trial_table(trials, command), '\n</details>\n']
 
 
-def _figures(out, grid):
+def _figures(root, out, grid):
     """The pictures that lie in the folder, each with its numbers."""
     for noise, rate in paper.columns(grid):
         for kind in ('figure3', 'labels'):
             name = figure_name(kind, noise, rate)
             if (out / f'{name}.png').exists():
-                yield f'![{name}]({out.name}/{name}.png)\n\n[Numbers]({out.name}/{name}.csv)\n'
+                link = quote(str(out.relative_to(root) / name))
+                yield f'![{name}]({link}.png)\n\n[Numbers]({link}.csv)\n'
 
 
 def figure_name(kind, noise, rate):
@@ -81,47 +135,60 @@ def figure_name(kind, noise, rate):
     return f'{kind}-{noise}' + ('' if rate is None else f'-{rate:g}')
 
 
-def _others(results, command):
+def _others(out, results, command):
     if not results:
         return []
-    notes = dict.fromkeys(data_note(result) for result in results)
-    lines = ['### Trials outside the tables\n', *(f'{note}\n' for note in notes)]
-    return [*lines, *_trial_table(results, command), '']
+    notes = dict.fromkeys(map(data_note, results))
+    heading = f'## {escaped(out.name)}: trials outside the tables\n'
+    return [heading, *(f'{note}\n' for note in notes), *_trial_table(results, command), '']
 
 
 def _trial_table(results, command):
-    titles = ['trial', 'best', 'last', 'labels', 'wrong at first', 'epochs', 'minutes', 'command']
-    return header(titles) + [_trial_line(result, command) for result in results]
+    """One line per trial; a column that no trial has a value for is left out."""
+    columns = [column for column in _COLUMNS if any(column[1](result) for result in results)]
+    titles = ['trial', *(title for title, _ in columns), 'epochs', 'minutes', 'command']
+    return header(titles) + [_trial_line(result, columns, command) for result in results]
 
 
-def _trial_line(result, command):
+_COLUMNS = (
+    ('best', lambda result: percent(result['best']['test_accuracy'])),
+    ('last', lambda result: percent(result['last']['test_accuracy'])),
+    ('labels', lambda result: percent(result['label_accuracy'])),
+    ('wrong at first', lambda result: percent(result['noise']['wrong'])),
+)
+
+
+def _trial_line(result, columns, command):
     texts = [
-        f'`{result["trial"]}`',
-        percent(result['best']['test_accuracy']),
-        percent(result['last']['test_accuracy']),
-        percent(result['label_accuracy']),
-        percent(result['noise']['wrong']),
+        code(result['trial']),
+        *(value(result) for _, value in columns),
         f'{result["epochs"]}',
         f'{result["times"]["seconds"] / 60:.1f}',
-        f'`{command(result["config"])}`',
+        code(command(result['config']), longest=2000),
     ]
     return f'| {" | ".join(texts)} |'
 
 
-def _machines(results):
+def _machines(out, results):
     """How many trials ran where, and on what versions."""
     kinds = Counter(
-        tuple(str(result['environment'].get(key, '')) for key in ENVIRONMENT) for result in results
+        tuple(escaped(result['environment'].get(key, '')) for key in ENVIRONMENT)
+        for result in results
     )
     if not kinds:
         return []
-    lines = ['### Machines\n', *header(['trials', *ENVIRONMENT])]
+    lines = [f'### Machines of {escaped(out.name)}\n', *header(['trials', *ENVIRONMENT])]
     lines += [f'| {kinds[kind]} | {" | ".join(kind)} |' for kind in sorted(kinds)]
     return [*lines, '']
 
 
-def _damaged(out, damaged):
-    if not damaged:
+def _unusable(root, out, unusable):
+    """The files that were not used, with paths that are the same on every machine."""
+    if not unusable:
         return []
-    paths = ((Path(item['path']).relative_to(out.parent), item['problem']) for item in damaged)
-    return ['### Not readable, not used\n', *(f'- `{path}`: {why}' for path, why in paths), '']
+    prefix = f'{root}/'
+    lines = [
+        f'- {code(item["path"].removeprefix(prefix), longest=1000)}: {escaped(item["problem"])}'
+        for item in unusable
+    ]
+    return [f'### Not readable in {escaped(out.name)}, not used\n', *lines, '']

@@ -5,8 +5,10 @@ import json
 from pathlib import Path
 
 from chainer_jo import store
-from chainer_jo.errors import ConfigError
-from chainer_jo.report.collect import read_log
+from chainer_jo.errors import ConfigError, DataError
+from chainer_jo.report.collect import config_problem, read_log, read_result
+from chainer_jo.report.data_notes import data_title
+from chainer_jo.report.escape import plain
 from chainer_jo.report.markdown import percent
 
 LAST_ROWS = 5
@@ -29,35 +31,45 @@ def show(out, trial, command):
         DataError: A file of the trial is damaged.
     """
     folder = Path(out) / 'runs' / trial
-    if not (folder / 'config.json').exists():
-        raise _unknown(out, trial)
-    config = store.read_json(folder / 'config.json')
     done = (folder / 'result.json').exists()
+    if not done and not (folder / 'config.json').exists():
+        raise _unknown(out, trial)
+    result = read_result(folder / 'result.json') if done else None
+    # Only the result is committed; it holds the configuration, too.
+    config = result['config'] if done else _read_config(folder / 'config.json')
     return {
         'trial': trial,
         'state': 'done' if done else 'unfinished',
         'command': command(config),
         'config': config,
-        'result': store.read_json(folder / 'result.json') if done else None,
+        'result': result,
         'log': read_log(folder)[-LAST_ROWS:] if (folder / 'log.jsonl').exists() else [],
     }
 
 
+def _read_config(path):
+    config = store.read_json(path)
+    problem = config_problem(config)
+    if problem:
+        raise DataError(
+            f'{path} is damaged', seen=problem, fix='run the command of the trial again'
+        )
+    return config
+
+
 def _unknown(out, trial):
-    known = sorted(path.parent.name for path in Path(out).glob('runs/*/config.json'))
+    runs = Path(out) / 'runs'
+    names = {path.parent.name for path in runs.glob('*/*.json')}
+    known = sorted(plain(name) for name in names)
     near = difflib.get_close_matches(trial, known, n=3, cutoff=0.4)
-    fix = (
-        f'did you mean {" or ".join(near)}?'
-        if near
-        else f'name one of the folders in {Path(out) / "runs"}'
-    )
+    fix = f'did you mean {" or ".join(near)}?' if near else f'name one of the folders in {runs}'
     return ConfigError(f'no trial {trial!r} in {out}', seen=f'{len(known)} trials there', fix=fix)
 
 
 def to_text(shown):
     """Returns what :func:`show` returned as plain text; accuracies in percent."""
     lines = [f'{shown["trial"]}: {shown["state"]}', '', f'  {shown["command"]}', '', 'config']
-    lines += [f'  {key} = {value}' for key, value in _flat(shown['config'])]
+    lines += [f'  {plain(key)} = {value}' for key, value in _flat(shown['config'])]
     if shown['result']:
         lines += ['', 'result', *_result_lines(shown['result'])]
     if shown['log']:
@@ -76,11 +88,12 @@ def _flat(values, prefix=''):
 def _result_lines(result):
     for which in ('best', 'last'):
         row = result[which]
-        yield (
-            f'  {which}: test {percent(row["test_accuracy"])} %, '
-            f'validation {percent(row["validation_accuracy"])} %, epoch {row["epoch"]}'
-        )
+        known = row['test_accuracy'] is not None
+        test = f'test {percent(row["test_accuracy"])} %, ' if known else ''
+        validation = f'validation {percent(row["validation_accuracy"])} %'
+        yield f'  {which}: {test}{validation}, epoch {row["epoch"]}'
     if result['label_accuracy'] is not None:
-        yield f'  correct labels: {percent(result["label_accuracy"])} %'
+        yield f'  labels that are right: {percent(result["label_accuracy"])} %'
+    yield f'  data: {data_title(result["data"])}'
     for key in ('data', 'noise', 'environment', 'digests', 'times'):
-        yield from (f'  {name} = {value}' for name, value in _flat(result[key], f'{key}.'))
+        yield from (f'  {name} = {value}' for name, value in _flat(result.get(key, {}), f'{key}.'))

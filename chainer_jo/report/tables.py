@@ -25,8 +25,9 @@ COLUMNS = (
 def rows(grid, published, cells):
     """Returns a dict with the keys :data:`COLUMNS` for every cell.
 
-    Accuracies are fractions, never rounded. ``None`` stands for what was not run or not printed;
-    the sample standard deviation of a single trial is ``None`` too.
+    Accuracies are fractions, never rounded. ``None`` stands for what was not run, not printed or
+    not known (without a test set, without true labels); the sample standard deviation of a single
+    trial is ``None`` too.
     """
     printed = {(row['method'], row['noise'], row['rate']): row for row in published}
     return [_row(grid['table'], cell, printed) for cell in cells]
@@ -36,7 +37,6 @@ def _row(table, cell, printed):
     paper = printed.get((cell.method, cell.noise, cell.rate), {})
     best_mean, best_std = mean_and_std([r['best']['test_accuracy'] for r in cell.results])
     last_mean, last_std = mean_and_std([r['last']['test_accuracy'] for r in cell.results])
-    labels = [r['label_accuracy'] for r in cell.results]
     return {
         'table': table,
         'method': cell.method,
@@ -47,7 +47,7 @@ def _row(table, cell, printed):
         'best_std': best_std,
         'last_mean': last_mean,
         'last_std': last_std,
-        'label_accuracy_mean': None if None in labels else mean_and_std(labels)[0],
+        'label_accuracy_mean': mean_and_std([r['label_accuracy'] for r in cell.results])[0],
         'paper_best': paper.get('best'),
         'paper_last': paper.get('last'),
         'modified': list(cell.modified),
@@ -55,7 +55,9 @@ def _row(table, cell, printed):
 
 
 def mean_and_std(values):
-    """Returns mean and sample standard deviation; ``None`` where too few values are given."""
+    """Returns mean and sample standard deviation; ``None`` where a value is unknown or missing."""
+    if None in values:
+        return None, None
     mean = statistics.mean(values) if values else None
     return mean, statistics.stdev(values) if len(values) > 1 else None
 

@@ -50,7 +50,7 @@ def test_the_card_of_an_unknown_method_names_the_nearest():
     assert 'did you mean tanaka?' in error.value.fix
 
 
-RESULTS = Path(__file__).parents[2] / 'results' / 'quick_all_systems' / 'runs'
+RESULTS = Path(__file__).parents[2] / 'results' / 'reference' / 'quick_all_systems' / 'runs'
 
 
 def test_a_method_that_ends_below_cross_entropy_says_so_on_its_card():

@@ -2,7 +2,7 @@ import tomllib
 
 import pytest
 
-from chainer_jo import paper
+from chainer_jo import config, paper
 from chainer_jo.errors import ConfigError
 
 # Typed from the paper a second time: noise rates and the five columns of each half of Table 1.
@@ -89,6 +89,8 @@ def test_every_method_of_a_table_is_known(table):
 def test_a_preset_overrides_only_what_exists_and_keeps_its_type(preset):
     overrides = read(f'presets/{preset}.toml')
     grids = overrides.pop('grid', {})
+    assert overrides.pop('compare') in ('none', 'orientation', 'verdict')
+    overrides.pop('differs', None)
     known = dict(leaves(read('hyperparameters.toml'))) | dict(leaves(read('grids.toml')))
     for key, value in [*leaves(overrides), *leaves(grids)]:
         # A value may come from a table of values by noise; a grid's noise may be one for all rates.
@@ -100,7 +102,22 @@ def test_a_preset_overrides_only_what_exists_and_keeps_its_type(preset):
 
 
 def test_the_preset_paper_overrides_nothing():
-    assert read('presets/paper.toml') == {}
+    assert read('presets/paper.toml') == {'compare': 'verdict'}
+
+
+@pytest.mark.parametrize('preset', paper.PRESETS)
+def test_a_preset_that_is_not_the_papers_says_how_it_differs(preset):
+    grid = paper.grid('table2', preset)
+
+    assert (grid['compare'] == 'verdict') == (preset == 'paper') == ('differs' not in grid)
+
+
+@pytest.mark.parametrize('preset', paper.PRESETS)
+def test_what_a_preset_says_of_its_tables_reaches_no_trial(preset):
+    values = config.trial('ours', 'cifar10', 'symmetric', 0.5, 0, preset).as_dict()
+
+    assert not {'compare', 'differs'} & set(dict(leaves(paper.hyperparameters(preset))))
+    assert paper.grid('table2', preset).get('differs', 'no reason') not in str(values)
 
 
 def test_reading_settings_twice_gives_the_same_whatever_was_done_to_the_first():

@@ -41,6 +41,8 @@ def grid():
         'others': ['mixup', 'tanaka'],
         'trials': 5,
         'tolerance': 1.0,
+        'compare': 'none',
+        'differs': 'it trains on other images',
         'titles': {
             'cross_entropy': 'Cross entropy',
             'ours': 'Ours',
@@ -108,7 +110,7 @@ def make_result(config, data, best, last, labels):
     words += [data['variant'], data['digest'][:4], config['precision'], config['preset']]
     return {
         'schema': 1,
-        'trial': '-'.join(str(word).replace('=', '') for word in words),
+        'trial': '-'.join(str(word).replace('=', '').replace(' ', '_') for word in words),
         'config': config,
         'data': data,
         'noise': {'digest': 'ab' * 32, 'wrong': 0.63},

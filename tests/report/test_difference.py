@@ -1,4 +1,5 @@
 import math
+import re
 
 import pytest
 from hypothesis import given
@@ -8,7 +9,7 @@ from chainer_jo.report.difference import differences, outside, t_quantile, to_ma
 
 PAPER = {
     'table': 'table2', 'preset': 'paper', 'noise': 'symmetric', 'rates': [0.7], 'trials': 5,
-    'tolerance': 1.0, 'titles': {'ours': 'Ours'},
+    'tolerance': 1.0, 'compare': 'verdict', 'titles': {'ours': 'Ours'},
 }  # fmt: skip
 
 
@@ -69,10 +70,10 @@ def test_equal_trials_are_judged_by_the_tolerance_alone():
         ({'mean': None, 'std': None, 'trials': 0, 'paper': 0.9}, 'not run'),
         ({'mean': 0.1, 'std': None, 'trials': 1, 'paper': 0.9}, 'one trial'),
         ({'mean': 0.1, 'std': 0.0, 'trials': 3, 'paper': None}, 'not printed'),
-        ({'mean': 0.1, 'std': 0.0, 'trials': 3, 'paper': 0.9, 'modified': ['a=1']},
-         'not comparable'),
+        ({'mean': None, 'std': None, 'trials': 3, 'paper': 0.9}, 'unknown'),
+        ({'mean': 0.1, 'std': 0.0, 'trials': 3, 'paper': 0.9, 'modified': ['a=1']}, 'no verdict'),
     ],
-)  # fmt: skip
+)
 def test_a_cell_that_cannot_be_judged_says_why_and_is_not_outside(cell, verdict):
     judged = differences(PAPER, [row(**cell)])
 
@@ -80,11 +81,16 @@ def test_a_cell_that_cannot_be_judged_says_why_and_is_not_outside(cell, verdict)
     assert not outside(judged)
 
 
-def test_another_preset_shows_the_difference_without_a_verdict():
-    judged = differences(PAPER | {'preset': 'quick'}, [row(0.1, 0.0, 3, 0.9)])
+@pytest.mark.parametrize(
+    ('compare', 'difference', 'verdict'),
+    [('orientation', pytest.approx(-80), 'no verdict'), ('none', None, 'not comparable')],
+)
+def test_a_preset_that_is_not_the_papers_gets_no_verdict(compare, difference, verdict):
+    judged = differences(PAPER | {'compare': compare}, [row(0.1, 0.0, 3, 0.9)])
 
-    assert judged[0]['best_verdict'] == 'not comparable'
-    assert judged[0]['best_difference'] == pytest.approx(-80)
+    assert judged[0]['best_verdict'] == verdict
+    assert judged[0]['best_difference'] == difference
+    assert judged[0]['best_allowed'] is None
     assert not outside(judged)
 
 
@@ -105,13 +111,41 @@ def test_the_markdown_shows_points_allowance_and_verdict():
     assert 'plus 1 points of tolerance' in text
 
 
-def test_the_markdown_of_another_preset_says_that_it_is_not_comparable():
-    grid = PAPER | {'preset': 'quick'}
+def test_the_markdown_for_orientation_has_points_the_reason_and_no_verdict():
+    grid = PAPER | {'preset': 'short', 'compare': 'orientation', 'differs': 'it is shorter'}
 
     text = to_markdown(grid, differences(grid, [row(0.9, 0.0, 3, 0.8)]))
 
-    assert '| Ours | best | +10.00 not comparable |\n' in text
-    assert 'Not comparable: ' in text
+    assert '| Ours | best | +10.00 no verdict |\n' in text
+    assert 'it is shorter.' in text
+    assert not re.search('within|above|below', text.replace('no two-sided p below', ''))
+
+
+def test_the_markdown_of_a_preset_that_cannot_be_compared_is_the_reason_alone():
+    grid = PAPER | {'preset': 'quick', 'compare': 'none', 'differs': 'it has other images'}
+
+    text = to_markdown(grid, differences(grid, [row(0.9, 0.0, 3, 0.8)]))
+
+    assert text.endswith('None is shown: it has other images.\n')
+    assert not re.search(r'\d\.\d', text)
+
+
+def test_cells_that_were_not_run_are_left_out_where_only_modified_ones_were():
+    rows = [row(None, None, 0, 0.9), row(0.9, 0.0, 3, 0.9, modified=['a=1'])]
+
+    text = to_markdown(PAPER, differences(PAPER, rows))
+
+    assert 'not run' not in text
+    assert '| Ours, `a=1` | best | +0.00 no verdict |\n' in text
+
+
+@pytest.mark.parametrize(('trials', 'said'), [(1, 'no spread'), (5, '0.0625'), (6, '0.03125')])
+def test_the_markdown_says_what_its_number_of_trials_can_show(trials, said):
+    std = 0.0 if trials > 1 else None
+
+    text = to_markdown(PAPER, differences(PAPER, [row(0.9, std, trials, 0.8)]))
+
+    assert said in text
 
 
 def row(mean, std, trials, paper, modified=()):

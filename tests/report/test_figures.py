@@ -7,7 +7,8 @@ from PIL import Image
 from chainer_jo.report import figures, tables
 from chainer_jo.report.cells import Cell
 
-DATA = {'name': 'fashion_mnist', 'variant': 'embedded subset'}
+DATA = {'name': 'fashion_mnist', 'variant': 'embedded subset', 'digest': '5f' * 32}
+GRID = {'preset': 'quick', 'titles': {'tanaka': 'Tanaka et al.', 'ours': 'Ours'}}
 
 
 def test_a_point_is_the_mean_and_range_over_the_trials():
@@ -40,9 +41,45 @@ def test_a_method_of_one_stage_is_not_in_figure_3():
 def test_an_unknown_value_is_not_plotted():
     line = make_line('ours', [[None, 0.5]])
 
-    points = figures.points([line], ['label_accuracy'])
+    points = figures.points([line], ['test/main/accuracy'])
 
     assert [p['epoch'] for p in points] == [2]
+
+
+def test_the_share_of_right_labels_is_left_out_where_no_method_changes_labels():
+    fixed = make_line('cross_entropy', [[0.5, 0.5]])
+    corrected = make_line('ours', [[0.5, 0.6]])
+
+    measures = {p['measure'] for p in figures.points([fixed], figures.LABELS)}
+    assert measures == {'test/main/accuracy'}
+    both = figures.points([fixed, corrected], figures.LABELS)
+    assert {p['method'] for p in both if p['measure'] == 'label_accuracy'} == {
+        'cross_entropy',
+        'ours',
+    }
+
+
+def test_a_row_of_constant_lines_is_no_panel_of_figure_3():
+    assert 'label_accuracy' not in figures.FIGURE3
+
+
+@pytest.mark.parametrize('measure', figures.FIGURE3)
+def test_figure_3_is_drawn_without_what_was_not_measured(measure):
+    lines = [make_line('ours', [[0.1, 0.2]])]
+    rest = [name for name in figures.FIGURE3 if name != measure]
+
+    drawn = figures.figure3(GRID, lines, figures.points(lines, rest))
+    alone = figures.figure3(GRID, lines, figures.points(lines, [measure]))
+
+    assert Image.open(io.BytesIO(drawn)).size == Image.open(io.BytesIO(alone)).size
+    assert drawn != alone
+
+
+def test_a_dollar_sign_in_the_name_of_data_is_no_formula():
+    line = make_line('ours', [[0.1, 0.2]])
+    line.cell.results[0]['data'] = DATA | {'variant': r'$\bad$'}
+
+    assert figures.figure3(GRID, [line], figures.points([line], figures.FIGURE3))
 
 
 def test_the_csv_holds_exactly_the_plotted_numbers():
@@ -83,11 +120,10 @@ def test_equal_points_give_equal_bytes_whatever_the_users_matplotlibrc_says(draw
 
     lines = [make_line('ours', [[0.1, 0.2], [0.3, 0.1]]), make_line('tanaka', [[0.5, 0.4]])]
     points = figures.points(lines, measures)
-    grid = {'preset': 'quick', 'titles': {'tanaka': 'Tanaka et al.', 'ours': 'Ours'}}
 
-    first = draw(grid, lines, points)
+    first = draw(GRID, lines, points)
     with matplotlib.rc_context({'lines.linewidth': 9, 'font.size': 30}):
-        second = draw(grid, lines, points)
+        second = draw(GRID, lines, points)
 
     assert first == second
     image = Image.open(io.BytesIO(first))
@@ -117,7 +153,7 @@ def make_line(method, values, stages=None):
     logs = [
         [
             {'epoch': e + 1, 'stage': stage, 'stage_epoch': stages[: e + 1].count(stage)}
-            | dict.fromkeys(figures.FIGURE3, trial[e])
+            | dict.fromkeys(figures.TITLES, trial[e])
             for e, stage in enumerate(stages)
         ]
         for trial in values

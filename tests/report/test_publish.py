@@ -1,13 +1,30 @@
+import json
+import os
 import subprocess
 import sys
+import tempfile
 from pathlib import Path
 
 import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
 
 from chainer_jo import config
-from chainer_jo.report import publish
+from chainer_jo.report import figures, publish, readme
+from chainer_jo.report.collect import unreadable
 
 RESULTS = Path(__file__).parents[2] / 'results'
+COMMITTED = sorted(
+    path.relative_to(RESULTS)
+    for path in RESULTS.glob('reference/*/*.md')
+    if (path.parent / 'runs').exists()
+)
+JSON = st.recursive(
+    st.none() | st.booleans() | st.integers() | st.floats(allow_nan=False, allow_infinity=False)
+    | st.text() | st.sampled_from(['<b>', '|', '`', 'ours', '../x', '\x1b[31m', '\ud800']),
+    lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.text(), inner, max_size=3),
+    max_leaves=4,
+)  # fmt: skip
 
 
 @pytest.fixture
@@ -106,18 +123,149 @@ def test_writing_twice_gives_the_same_bytes(tmp_path, add_quick):
 def test_the_readme_names_the_real_command_of_a_trial(tmp_path, add_quick):
     values = add_quick(out=tmp_path / 'quick')['config']
 
-    publish.write_readme(tmp_path)
+    assert publish.write_page(tmp_path / 'quick') == tmp_path / 'quick' / 'README.md'
 
-    text = (tmp_path / 'README.md').read_text()
-    assert text == publish.readme_text(tmp_path)
+    text = (tmp_path / 'quick' / 'README.md').read_text()
+    assert text == publish.page_text(tmp_path / 'quick')
     assert config.from_dict(values).command in text
 
 
-def test_the_readme_of_the_results_in_the_repository_is_up_to_date():
-    if not list(RESULTS.glob('*/runs/*/result.json')):
-        pytest.skip('the repository holds no results yet')
+def test_the_page_over_committed_runs_lies_above_them_and_covers_all(tmp_path, add_quick):
+    for name in ('quick', 'more'):
+        add_quick(out=tmp_path / 'reference' / name)
 
-    assert (RESULTS / 'README.md').read_text() == publish.readme_text(RESULTS)
+    assert publish.write_page(tmp_path / 'reference' / 'quick') == tmp_path / 'README.md'
+
+    text = (tmp_path / 'README.md').read_text()
+    assert '## quick: table2' in text
+    assert '## more: table2' in text
+    assert '## What the files say' in text
+
+
+@pytest.mark.parametrize('text', ['# My runs\n', '', f'My runs\n{readme.MARK}\n'])
+def test_a_page_by_hand_is_never_replaced(tmp_path, add_quick, text):
+    add_quick()
+    (tmp_path / 'README.md').write_text(text)
+
+    assert publish.write_page(tmp_path) is None
+    assert (tmp_path / 'README.md').read_text() == text
+
+
+def test_a_page_that_the_program_made_is_made_again(tmp_path, add_quick):
+    add_quick(seed=0)
+    publish.write_page(tmp_path)
+    trial = add_quick(seed=1)['trial']
+
+    publish.write_page(tmp_path)
+
+    assert trial in (tmp_path / 'README.md').read_text()
+
+
+def test_a_users_table_stands_beside_the_committed_one(tmp_path, add_quick):
+    add_quick(out=tmp_path / 'reference' / 'quick', best=0.81, last=0.80)
+    add_quick(out=tmp_path / 'mine', best=0.83, last=0.82)
+
+    beside = publish.read('table2', 'quick', tmp_path / 'mine').markdown
+    alone = publish.read('table2', 'quick', tmp_path / 'reference' / 'quick').markdown
+
+    assert '83.00 (1)<br>reference 81.00 (1)' in beside
+    assert beside in publish.page_text(tmp_path / 'mine')
+    assert '81.00 (1)' in alone
+    assert 'reference' not in alone
+
+
+def test_the_committed_folder_of_the_same_name_goes_before_that_of_the_preset(tmp_path, add_quick):
+    add_quick(out=tmp_path / 'reference' / 'quick', best=0.81)
+    add_quick(out=tmp_path / 'reference' / 'twice', best=0.5)
+
+    text = publish.read('table2', 'quick', tmp_path / 'twice').markdown
+
+    assert 'not run<br>reference 50.00 (1)' in text
+
+
+def test_reports_need_neither_true_labels_nor_a_test_set(tmp_path, add_quick):
+    folder = tmp_path / 'runs' / add_quick(labels=None)['trial']
+    result = json.loads((folder / 'result.json').read_text())
+    result['best']['test_accuracy'] = result['last']['test_accuracy'] = None
+    result['noise']['wrong'] = result['data']['test'] = None
+    (folder / 'result.json').write_text(json.dumps(result))
+    rows = [json.loads(line) for line in (folder / 'log.jsonl').read_text().splitlines()]
+    rows = [row | {'test/main/accuracy': None} for row in rows]
+    (folder / 'log.jsonl').write_text(''.join(json.dumps(row) + '\n' for row in rows))
+
+    report = publish.write('table2', 'quick', tmp_path)
+    publish.write_page(tmp_path)
+
+    assert report.unreadable == []
+    assert 'Left out: test accuracy' in report.markdown
+    assert 'no test images' in report.markdown
+    assert {path.name for path in tmp_path.glob('*.png')} == {'figure3-symmetric-0.7.png'}
+
+
+def test_the_readme_of_the_results_in_the_repository_is_up_to_date():
+    assert (RESULTS / 'README.md').read_text() == publish.page_text(RESULTS / 'reference' / 'quick')
+
+
+@pytest.mark.parametrize('path', COMMITTED, ids=str)
+def test_every_committed_table_is_up_to_date(path):
+    table, folder = path.stem, RESULTS / path.parent
+    preset = json.loads(next(folder.glob('runs/*/result.json')).read_text())['config']['preset']
+
+    assert (RESULTS / path).read_text() == publish.read(table, preset, folder).markdown
+
+
+def test_no_committed_result_is_left_out():
+    folders = [folder for folder in RESULTS.glob('reference/*') if (folder / 'runs').exists()]
+
+    assert len(folders) >= 5
+    assert [item for folder in folders for item in unreadable(folder)] == []
+
+
+@settings(deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(data=st.data())
+def test_no_result_whatever_is_in_it_stops_a_report(add_quick, data):
+    with tempfile.TemporaryDirectory() as folder:
+        whole = add_quick(out=Path(folder), log=False)
+        path = Path(folder, 'runs', add_quick(out=Path(folder), seed=1)['trial'], 'result.json')
+        result = json.loads(path.read_text())
+        place, key = data.draw(st.sampled_from(list(places(result))))
+        place[key] = data.draw(JSON)
+        path.write_text(json.dumps(result))
+
+        report = publish.read('table2', 'quick', folder)
+        page = publish.page_text(folder)
+
+        assert [item['path'] for item in report.unreadable] in ([], [str(path)])
+        assert whole['trial'] in page
+        assert all(line.isprintable() for line in (page + report.markdown).split('\n'))
+
+
+@settings(deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(data=st.data())
+def test_no_log_whatever_is_in_it_stops_the_figures(add_quick, data):
+    with tempfile.TemporaryDirectory() as folder:
+        results = [add_quick(out=Path(folder), seed=seed) for seed in (0, 1)]
+        path = Path(folder, 'runs', results[1]['trial'], 'log.jsonl')
+        rows = [json.loads(line) for line in path.read_text().splitlines()]
+        row = data.draw(st.integers(0, len(rows) - 1))
+        rows[row][data.draw(st.sampled_from(list(rows[row])))] = data.draw(JSON)
+        path.write_text(''.join(json.dumps(row) + '\n' for row in rows))
+
+        found = publish.read('table2', 'quick', folder).cells
+        logs, damaged = publish.read_logs(found, folder)
+        lines = figures.lines(found, 'symmetric', 0.7, logs)
+
+        assert results[0]['trial'] in logs
+        assert len(logs) + len(damaged) == 2
+        assert figures.points(figures.fine_tuning(lines), figures.FIGURE3)
+
+
+def places(values):
+    """Every container in JSON values with each of its keys."""
+    for key, value in values.items() if isinstance(values, dict) else enumerate(values):
+        yield values, key
+        if isinstance(value, dict | list):
+            yield from places(value)
 
 
 def test_the_report_imports_neither_chainer_nor_matplotlib():
@@ -133,3 +281,26 @@ def test_the_report_imports_neither_chainer_nor_matplotlib():
 
 def report_epochs(report):
     return next(result['epochs'] for cell in report.cells for result in cell.results)
+
+
+def test_the_command_names_a_bad_result_goes_on_and_ends_with_3(tmp_path, add_quick):
+    folder = tmp_path / 'mine'
+    trial = add_quick(out=folder)['trial']
+    bad = folder / 'runs' / '\x1b[31mred' / 'result.json'
+    bad.parent.mkdir()
+    bad.write_text('[' * 100_000)
+    for words in (['report', 'table2'], ['report', 'all'], ['diff', 'table2']):
+        done = subprocess.run(
+            [sys.executable, '-m', 'chainer_jo', *words, '--preset', 'quick', '--out', 'mine'],
+            cwd=tmp_path,
+            env=os.environ | {'PYTHONPATH': str(RESULTS.parent)},
+            capture_output=True,
+            text=True,
+            check=False,
+        )
+
+        assert done.returncode == 3, done.stderr
+        assert r'\x1b[31mred/result.json' in done.stderr
+        assert '\x1b' not in done.stdout + done.stderr
+        assert 'Traceback' not in done.stderr
+    assert trial in (folder / 'README.md').read_text()

@@ -1,3 +1,5 @@
+from pathlib import Path
+
 import pytest
 
 from chainer_jo.report import readme
@@ -8,8 +10,10 @@ def page(tmp_path, grid, published, standard, command):
     """Returns a function that makes the page over the folders in ``tmp_path``."""
 
     def make():
-        grids = {'quick': [grid], 'paper': [grid | {'preset': 'paper', 'trials': 5}]}
-        return readme.text(tmp_path, grids.__getitem__, published, standard, command)
+        judged = grid | {'preset': 'paper', 'trials': 5, 'compare': 'verdict'}
+        grids = {'quick': [grid], 'paper': [judged]}
+        folders = list(tmp_path.iterdir())
+        return readme.text(tmp_path, folders, grids.__getitem__, published, standard, command)
 
     return make
 
@@ -23,8 +27,8 @@ def test_the_page_has_the_table_and_every_trial_with_its_command(tmp_path, page,
 
     text = page()
 
-    assert '## quick\n' in text
-    assert '### table2\n' in text
+    assert '## quick: table2\n' in text
+    assert '[quick: table2](#quick-table2)' in text
     assert '85.00 ± 0.00 (2)' in text
     for result in results:
         assert (
@@ -40,11 +44,11 @@ def test_trials_that_are_no_cell_of_a_table_are_listed_with_their_data(tmp_path,
 
     text = page()
 
-    assert '### Trials outside the tables\n' in text
+    assert '## cifar10: trials outside the tables\n' in text
     assert 'CIFAR-10 (variant 1234abcd)' in text
     assert '10,000 training' in text
     assert f'| `{trial}` | 85.00 | 84.00 | 80.00 |' in text
-    assert '### table2' not in text
+    assert ': table2' not in text
 
 
 def test_only_the_paper_preset_has_a_difference_with_verdicts(tmp_path, page, add_trial):
@@ -73,7 +77,7 @@ def test_unreadable_results_are_named(tmp_path, page):
 
     text = page()
 
-    assert '### Not readable, not used\n' in text
+    assert '### Not readable in quick, not used\n' in text
     assert '- `quick/runs/torn/result.json`: ' in text
     assert str(tmp_path) not in text
 
@@ -83,3 +87,43 @@ def test_the_page_is_the_same_when_it_is_made_again(tmp_path, page, add_trial):
         add_trial(seed=seed, out=tmp_path / 'quick')
 
     assert page() == page()
+
+
+def test_the_overview_says_data_machine_precision_trials_and_command(tmp_path, page, add_trial):
+    for seed in (0, 1):
+        add_trial(seed=seed, out=tmp_path / 'quick')
+
+    [line] = [line for line in page().splitlines() if line.startswith('| [quick: table2]')]
+
+    assert line.split(' | ')[1:] == [
+        'Fashion-MNIST (embedded subset)',
+        'CPU, x86_64 (model not recorded), chainer',
+        'float32',
+        '2 (2 per cell)',
+        '`python -m chainer_jo run table2 --preset quick --only ours --rates 0.7 --trials 2 '
+        f'--out {tmp_path / "quick"}` |',
+    ]
+
+
+def test_a_column_that_no_trial_has_a_value_for_is_left_out(tmp_path, page, add_trial):
+    add_trial(out=tmp_path / 'quick', labels=None)
+
+    assert '| trial | best | last | wrong at first | epochs |' in page()
+
+
+def test_committed_runs_are_made_again_in_the_users_folder_of_that_name(grid):
+    root = Path('anywhere/results')
+
+    assert readme.out_option(root / 'reference' / 'quick', grid) is None
+    assert readme.out_option(root / 'reference' / 'mine', grid) == 'results/mine'
+    assert readme.out_option(Path('results/quick'), grid) is None
+    assert readme.out_option(Path('/tmp/quick'), grid) == '/tmp/quick'
+
+
+def test_a_table_that_was_not_written_is_not_shown_beside_one_that_was(tmp_path, page, add_trial):
+    trial = add_trial(out=tmp_path / 'quick')['trial']
+    (tmp_path / 'quick' / 'table3.md').touch()
+
+    assert '## quick: table2\n' in page()
+    (tmp_path / 'quick' / 'table2.md').touch()
+    assert page().count(f'`{trial}`') == 1

@@ -42,7 +42,7 @@ def test_the_text_has_command_settings_result_and_log(tmp_path, add_trial, comma
     assert text.startswith(f'{result["trial"]}: done\n\n  train --method ours --seed 0\n')
     assert '\n  stages.fine_tune.a = 4.0\n' in text
     assert '\n  best: test 85.00 %, validation 85.00 %, epoch 4\n' in text
-    assert '\n  correct labels: 80.00 %\n' in text
+    assert '\n  labels that are right: 80.00 %\n' in text
     assert '\n  data.variant = "embedded subset"\n' in text
     assert text.endswith('"label_accuracy": 0.8}\n')
 
@@ -62,3 +62,35 @@ def test_a_damaged_result_is_an_error(tmp_path, add_trial, command):
 
     with pytest.raises(DataError, match='cannot read'):
         show(tmp_path, trial, command)
+
+
+def test_a_committed_trial_is_shown_from_its_result_alone(tmp_path, add_trial, command):
+    result = add_trial()
+    (tmp_path / 'runs' / result['trial'] / 'config.json').unlink()
+
+    shown = show(tmp_path, result['trial'], command)
+
+    assert (shown['state'], shown['config']) == ('done', result['config'])
+
+
+@pytest.mark.parametrize('text', ['{}', '[' * 30 + ']' * 30, '{"preset": "\\u001b[31m"}'])
+def test_a_damaged_configuration_is_an_error(tmp_path, add_trial, command, text):
+    trial = add_trial()['trial']
+    (tmp_path / 'runs' / trial / 'result.json').unlink()
+    (tmp_path / 'runs' / trial / 'config.json').write_text(text)
+
+    with pytest.raises(DataError, match='is damaged') as error:
+        show(tmp_path, trial, command)
+
+    assert error.value.seen.isprintable()
+
+
+def test_what_is_not_known_is_not_shown(tmp_path, add_trial, command):
+    trial = add_trial(labels=None)['trial']
+    path = tmp_path / 'runs' / trial / 'result.json'
+    path.write_text(path.read_text().replace('"test_accuracy": 0.85', '"test_accuracy": null'))
+
+    text = to_text(show(tmp_path, trial, command))
+
+    assert '\n  best: validation 85.00 %, epoch 4\n' in text
+    assert 'labels that are right' not in text

@@ -1,0 +1,45 @@
+"""What people are told about the data of a trial."""
+
+from chainer_jo.report.escape import code, escaped
+
+DATASETS = {'cifar10': 'CIFAR-10', 'fashion_mnist': 'Fashion-MNIST', 'clothing1m': 'Clothing1M'}
+
+# By the digest of the data: what is known of data that are not the published ones.
+VARIANTS = {
+    '8b829980f4186e0d7f097ceac3c3296d46ce609e2fa0288151e657da00f5b0d4': (
+        'JPEG variant',
+        'not the official pixels, but the official images, order and labels, each image through '
+        'JPEG at quality 75 with colour at half resolution, decoded by Pillow; '
+        '`reproduce/cifar10_jpeg.py` makes the like from the official archive',
+    ),
+}
+
+
+def dataset_title(name):
+    """Returns the name of a data set as people write it."""
+    return DATASETS.get(name, name)
+
+
+def data_title(data):
+    """Returns name and variant of a trial's data, such as ``CIFAR-10 (official)``.
+
+    Args:
+        data (dict): ``data`` of ``result.json``.
+    """
+    kind, _ = VARIANTS.get(data['digest'], ('', ''))
+    variant = data['variant'].replace('variant', kind) if kind else data['variant']
+    return f'{dataset_title(data["name"])} ({variant})'
+
+
+def data_note(result):
+    """Returns one sentence, in Markdown, about the data and validation labels of a trial."""
+    data, common = result['data'], result['config']['common']
+    _, meaning = VARIANTS.get(data['digest'], ('', ''))
+    test = f'{data["test"]:,} test images' if data['test'] else 'no test images'
+    return (
+        f'Data: {escaped(data_title(data))}'
+        + (f': {meaning}' if meaning else '')
+        + f'; digest {code(data["digest"][:16])}; {data["train"]:,} training, '
+        f'{data["validation"]:,} validation and {test}; '
+        f'validation labels: {escaped(common.get("validation_labels", "clean"))}.'
+    )

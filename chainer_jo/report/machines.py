@@ -1,0 +1,51 @@
+"""Where trials ran, in words, from the ``environment`` of their results."""
+
+from collections import Counter
+
+from chainer_jo.report.escape import escaped, plain
+
+VERSIONS = ('chainer', 'numpy', 'python', 'version')
+
+
+def place(result):
+    """Returns device, processor and backend of a trial in plain words; more than one if it moved.
+
+    Results of older versions name neither the processor's model nor its instruction set.
+    """
+    environments = result.get('environments') or [result['environment']]
+    return ', then '.join(dict.fromkeys(map(_one_place, environments)))
+
+
+def _one_place(environment):
+    device = str(environment.get('device', 'unknown device'))
+    machine = environment.get('machine', 'unknown kind')
+    threads = environment.get('threads')
+    backend = str(environment.get('backend', 'unknown backend'))
+    words = [
+        'CPU' if device in ('@numpy', 'cpu') else device.replace('@cupy', 'cuda'),
+        environment.get('processor') or f'{machine} (model not recorded)',
+        environment.get('instruction_set'),
+        backend,
+        f'{threads} threads' if threads and 'thread' not in backend else None,
+    ]
+    words = ', '.join(str(word) for word in words if word)
+    return plain(words.replace(' 1 threads', ' 1 thread'))
+
+
+def note(results):
+    """Returns one line, in Markdown, about where the trials of a table ran; ``None`` for no trials.
+
+    Trials of one seed agree bit for bit on one kind of machine only, so a mixture is named.
+    """
+    places = Counter(place(result) for result in results)
+    if not places:
+        return None
+    if len(places) == 1:
+        return f'Run on: {escaped(next(iter(places)))}.'
+    counted = '; '.join(f'{escaped(words)} ({places[words]})' for words in sorted(places))
+    return f'Run on different machines, whose last digits differ (number of trials): {counted}.'
+
+
+def precisions(results):
+    """Returns the precisions of trials in words, such as ``float32``."""
+    return ', '.join(sorted({result['config'].get('precision', 'float32') for result in results}))

@@ -1,0 +1,66 @@
+"""The commands under a table: those that make exactly its cells."""
+
+import shlex
+from collections import Counter
+
+from chainer_jo.paper import columns
+
+
+def commands(grid, cells=(), out=None):
+    """Returns the commands that make a table, or the part of it that the cells have results of.
+
+    Args:
+        grid (dict): The table under its preset.
+        cells (list of Cell): Its cells; methods of the same rates, trials and overrides share a
+            command.
+        out (str): What ``--out`` was; ``None`` for the preset's own folder.
+    """
+    if not any(cell.results for cell in cells):
+        return [_command(grid, grid['methods'], grid['rates'], grid['trials'], (), out)]
+    groups = {}
+    for (method, options), counts in _counts(grid, cells).items():
+        # Columns in the order of the grid, whatever the order of the files.
+        rates = tuple(_different(rate for _, rate in columns(grid) if rate in counts))
+        groups.setdefault((options, rates, max(counts.values())), []).append(method)
+    return [
+        _command(grid, methods, rates, trials, options, out)
+        for (options, rates, trials), methods in groups.items()
+    ]
+
+
+def _counts(grid, cells):
+    """``{(method, options): {rate: trials}}`` of what was run."""
+    counts = {}
+    for cell in cells:
+        for options, trials in Counter(_options(grid, r['config']) for r in cell.results).items():
+            of_method = counts.setdefault((cell.method, options), {})
+            of_method[cell.rate] = max(trials, of_method.get(cell.rate, 0))
+    return counts
+
+
+def _options(grid, config):
+    """The words for what the trials of one command share, beside method, rate and seed."""
+    own = [sorted(variant) for variant in grid.get('variants', [])]
+    overrides = [] if sorted(config['modified']) in own else config['modified']
+    precision = config.get('precision', 'float32')
+    words = [] if precision == 'float32' else ['--precision', precision]
+    return (*words, *(word for override in overrides for word in ('--set', override)))
+
+
+def _command(grid, methods, rates, trials, options, out):
+    words = ['python', '-m', 'chainer_jo', 'run', grid['table'], '--preset', grid['preset']]
+    for option, seen, usual in (
+        ('only', methods, grid['methods']),
+        ('rates', _different(rates), _different(grid['rates'])),
+        ('trials', [trials], [grid['trials']]),
+    ):
+        if set(seen) != set(usual):
+            words += [f'--{option}', ','.join(map(str, seen))]
+    words += options
+    if grid['dataset'] != 'fashion_mnist':
+        words += ['--data', 'DIR']
+    return shlex.join(words + (['--out', str(out)] if out else []))
+
+
+def _different(values):
+    return list(dict.fromkeys(values))

@@ -1,0 +1,65 @@
+"""The committed runs in ``results/reference``, to stand beside a user's own."""
+
+from dataclasses import dataclass
+from pathlib import Path
+
+from chainer_jo.report import tables
+from chainer_jo.report.cells import cells
+from chainer_jo.report.collect import read_all
+
+FOLDER = 'reference'
+
+
+@dataclass(frozen=True)
+class Reference:
+    """A table's committed trials.
+
+    Attributes:
+        name (str): Their folder, such as ``results/reference/quick``.
+        rows (dict): ``(method, noise, rate, modified)`` to a row of :func:`tables.rows` that was
+            run.
+        results (list of dict): Their ``result.json`` contents.
+    """
+
+    name: str
+    rows: dict
+    results: list
+
+    def row(self, like):
+        """Returns the committed row of the same method, noise, rate and overrides, or ``None``."""
+        return self.rows.get(_key(like))
+
+
+def is_reference(out):
+    """Returns whether ``out`` (path) is itself a folder of committed runs."""
+    return Path(out).parent.name == FOLDER
+
+
+def find(out, grid, published, standard):
+    """Returns the Reference for a table in ``out``, or ``None``.
+
+    It lies in ``reference`` beside ``out``, under the name of ``out`` or else that of the preset:
+    ``results/reference/quick`` for ``results/quick`` and for ``results/mine``.
+    """
+    out = Path(out)
+    if is_reference(out):
+        return None
+    for name in dict.fromkeys([out.name, default_name(grid['table'], grid['preset'])]):
+        folder = out.parent / FOLDER / name
+        found = cells(grid, published, read_all(folder)[0], standard)
+        rows = {_key(row): row for row in tables.rows(grid, published, found) if row['trials']}
+        if rows:
+            return Reference(str(folder), rows, [r for cell in found for r in cell.results])
+    return None
+
+
+def default_name(table, preset):
+    """Returns the name of the folder that a table's trials go to unless ``--out`` names another.
+
+    In a table's folder the ablations would stand among its rows.
+    """
+    return f'{preset}_ablations' if table == 'ablations' else preset
+
+
+def _key(row):
+    return row['method'], row['noise'], row['rate'], tuple(row['modified'])

@@ -1,0 +1,91 @@
+import shlex
+
+import pytest
+
+from chainer_jo import paper
+from chainer_jo.report.cells import Cell, cells
+from chainer_jo.report.made_by import commands
+from chainer_jo.sweep import plan
+
+
+def made_by(grid, published, results, standard, out=None):
+    return commands(grid, cells(grid, published, results, standard), out)
+
+
+def test_the_command_of_nothing_is_that_of_the_whole_table(grid, published, standard):
+    assert made_by(grid, published, [], standard) == [
+        'python -m chainer_jo run table2 --preset quick'
+    ]
+
+
+def test_precision_overrides_and_folder_are_part_of_the_command(
+    grid, published, standard, add_trial
+):
+    override = 'common.batch_size=8'
+    trial = add_trial(
+        modified=[override], common={'batch_size': 8, 'validation_labels': 'clean'},
+        precision='bfloat16',
+    )  # fmt: skip
+
+    [command] = made_by(grid, published, [trial], standard, 'my results')
+
+    assert shlex.split(command) == [
+        'python', '-m', 'chainer_jo', 'run', 'table2', '--preset', 'quick', '--only', 'ours',
+        '--rates', '0.7', '--trials', '1', '--precision', 'bfloat16', '--set', override,
+        '--out', 'my results',
+    ]  # fmt: skip
+
+
+def test_what_a_shell_would_run_is_quoted(grid, published, standard, add_trial):
+    trial = add_trial(modified=['common.batch_size=8; rm -rf 8'])
+    trial['config']['modified'] = ["a='; $(reboot) `x`"]
+
+    [command] = commands(grid, [cell_of(trial)])
+
+    assert "a='; $(reboot) `x`" in shlex.split(command)
+
+
+def cell_of(result):
+    config = result['config']
+    rate = config['noise']['rate']
+    return Cell(config['method'], 'symmetric', rate, (), [result])
+
+
+def test_variants_of_the_grid_need_no_override(grid, published, standard, add_trial):
+    grid = grid | {'variants': [['common.batch_size=8']]}
+    trials = [
+        add_trial(),
+        add_trial(modified=['common.batch_size=8'], common={'batch_size': 8}),
+    ]
+
+    [command] = made_by(grid, published, trials, standard)
+
+    assert '--set' not in command
+
+
+@pytest.mark.parametrize('table', paper.tables())
+@pytest.mark.parametrize('preset', ['quick', 'reduced', 'short'])
+def test_the_command_plans_exactly_the_cells_that_were_run(table, preset):
+    grid = paper.grid(table, preset) | {'table': table, 'preset': preset}
+    planned = plan.trials(table, preset)
+    found = {}
+    for config in planned:
+        key = config.method, config.noise['kind'], config.noise['rate'], config.modified
+        found.setdefault(key, []).append({'config': config.as_dict()})
+    made = [Cell(*key, results) for key, results in found.items()]
+
+    again = set()
+    for command in commands(grid, made):
+        again |= {config.trial for config in plan_of(command)}
+
+    assert again == {config.trial for config in planned}
+
+
+def plan_of(command):
+    """The trials that a `run` command plans."""
+    given = dict(zip(*[iter(shlex.split(command)[5:])] * 2, strict=True))
+    only, rates = (given[key].split(',') if key in given else None for key in ('--only', '--rates'))
+    return plan.trials(
+        shlex.split(command)[4], given['--preset'], only, rates and [float(rate) for rate in rates],
+        int(given['--trials']) if '--trials' in given else None,
+    )  # fmt: skip
