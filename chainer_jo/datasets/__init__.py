@@ -7,7 +7,7 @@ import difflib
 import importlib
 
 from chainer_jo.datasets.dataset import Dataset
-from chainer_jo.errors import ConfigError
+from chainer_jo.errors import ConfigError, DataError, excerpt
 
 __all__ = ['NAMES', 'Dataset', 'load']
 
@@ -35,4 +35,12 @@ def load(name, data=None):
         raise ConfigError(
             'no such data set', seen=f'{name!r}', fix='write ' + ' or '.join(map(repr, near))
         )
-    return importlib.import_module(f'{__name__}.{name}').load(data)
+    try:
+        return importlib.import_module(f'{__name__}.{name}').load(data)
+    # A folder that one may not enter, a name too long, a home folder that nobody knows.
+    except (OSError, RuntimeError) as error:
+        raise DataError(
+            f'cannot read the data set {name}',
+            seen=excerpt(error, 200),
+            fix='name a file or folder that you may read with --data',
+        ) from error
