@@ -1,11 +1,11 @@
 """What this installation has, whether it works, and what to fix."""
 
+import importlib
 import importlib.metadata
 import platform
 import shutil
 
 from chainer_jo import backends, datasets
-from chainer_jo.datasets import cifar10
 from chainer_jo.errors import ChainerJoError, ConfigError
 from chainer_jo.training import device
 
@@ -40,7 +40,7 @@ def examine(wanted_device, backend, data=None):
     findings['device'], findings['backend'] = _chosen(wanted_device, backend)
     if reason := _what_the_gpu_lacks(backend):
         findings['to mend'] = f'{reason}: {_GPU_FIX}'
-    findings['data'] = [_examine_data('fashion_mnist', None), _examine_data('cifar10', data)]
+    findings['data'] = [_examine_data(name, data) for name in datasets.NAMES]
     return findings
 
 
@@ -84,15 +84,18 @@ def _what_the_gpu_lacks(backend):
 
 
 def _examine_data(name, data):
-    if name == 'cifar10' and not cifar10.at_hand(data):
-        return {
-            'name': name,
-            'problem': 'not on this machine',
-            'seen': f'no --data, {cifar10.VARIABLE} is not set, nothing in the cache',
-            'fix': 'the first run downloads it; or name a folder or archive with --data',
-        }
+    """What is known of a data set without a download."""
+    at_hand = getattr(importlib.import_module(f'{datasets.__name__}.{name}'), 'at_hand', None)
     try:
-        dataset = datasets.load(name, data)
+        # One that is part of the package has nothing to look for, and takes no --data.
+        if at_hand and not at_hand(data):
+            return {
+                'name': name,
+                'problem': 'not on this machine',
+                'seen': 'no --data, no CHAINER_JO_DATA, nothing in the cache',
+                'fix': 'the first run downloads it; or name a folder or archive with --data',
+            }
+        dataset = datasets.load(name, data if at_hand else None)
     except ChainerJoError as error:
         return {'name': name, 'problem': error.problem, 'seen': error.seen, 'fix': error.fix}
     return {'name': name, 'variant': dataset.variant, 'digest': dataset.digest}

@@ -5,7 +5,7 @@ import json
 from pathlib import Path
 
 from chainer_jo import store
-from chainer_jo.errors import ConfigError
+from chainer_jo.errors import ConfigError, excerpt
 from chainer_jo.report.collect import read_log
 from chainer_jo.report.markdown import percent
 
@@ -29,29 +29,31 @@ def show(out, trial, command):
         DataError: A file of the trial is damaged.
     """
     folder = Path(out) / 'runs' / trial
-    if not (folder / 'config.json').exists():
+    done, begun = ((folder / f'{name}.json').exists() for name in ('result', 'config'))
+    if not (done or begun):
         raise _unknown(out, trial)
-    config = store.read_json(folder / 'config.json')
-    done = (folder / 'result.json').exists()
+    result = store.read_json(folder / 'result.json') if done else None
+    # Of a trial that came with the repository there is only the result, which has it all.
+    config = store.read_json(folder / 'config.json') if begun else result['config']
     return {
         'trial': trial,
         'state': 'done' if done else 'unfinished',
         'command': command(config),
         'config': config,
-        'result': store.read_json(folder / 'result.json') if done else None,
+        'result': result,
         'log': read_log(folder)[-LAST_ROWS:] if (folder / 'log.jsonl').exists() else [],
     }
 
 
 def _unknown(out, trial):
-    known = sorted(path.parent.name for path in Path(out).glob('runs/*/config.json'))
+    runs = Path(out) / 'runs'
+    files = [*runs.glob('*/config.json'), *runs.glob('*/result.json')]
+    known = sorted({path.parent.name for path in files})
     near = difflib.get_close_matches(trial, known, n=3, cutoff=0.4)
-    fix = (
-        f'did you mean {" or ".join(near)}?'
-        if near
-        else f'name one of the folders in {Path(out) / "runs"}'
+    fix = f'did you mean {" or ".join(near)}?' if near else f'name one of the folders in {runs}'
+    return ConfigError(
+        f'no trial {excerpt(trial)!r} in {out}', seen=f'{len(known)} trials there', fix=fix
     )
-    return ConfigError(f'no trial {trial!r} in {out}', seen=f'{len(known)} trials there', fix=fix)
 
 
 def to_text(shown):
