@@ -99,6 +99,10 @@ class _Parser(argparse.ArgumentParser):
     def error(self, message):
         raise ConfigError(excerpt(message, 200), seen=self.prog, fix=f'see {self.prog} --help')
 
+    def _print_message(self, message, file=None):
+        # argparse itself is silent about a help text that cannot be written.
+        console.show(message.rstrip('\n'))
+
 
 def parser():
     """Returns the parser of every command line; it raises ConfigError for an unusable one."""

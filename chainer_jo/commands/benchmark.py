@@ -5,6 +5,7 @@ import json
 import sys
 from pathlib import Path
 
+from chainer_jo import store
 from chainer_jo.commands import options
 from chainer_jo.console import say, show, show_json
 
@@ -45,6 +46,8 @@ def _benchmark(given):
         return _serve(json.loads(given.worker))
     from chainer_jo.benchmark import compare, page, side_by_side
 
+    # Before minutes of measuring whose result could not be kept.
+    store.make_folder(given.out)
     if given.jobs:
         report = side_by_side.run(given.device, given.jobs, given.steps, given.out, say)
         text = side_by_side.to_markdown(report)

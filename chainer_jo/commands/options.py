@@ -7,7 +7,7 @@ from pathlib import Path
 
 from chainer_jo import config, paper
 from chainer_jo.console import say
-from chainer_jo.errors import excerpt
+from chainer_jo.errors import WriteError, excerpt
 
 
 @dataclass(frozen=True)
@@ -53,7 +53,9 @@ class MachineOptions:
 
 def add_machine(parser):
     """Adds the options that ``doctor``, ``run`` and ``train`` share."""
-    parser.add_argument('--data', type=data, help='the data set: its archive, or a folder with it')
+    parser.add_argument(
+        '--data', type=path_as_text, help='the data set: its archive, or a folder with it'
+    )
     add_device(parser)
     parser.add_argument(
         '--backend',
@@ -170,18 +172,32 @@ def path(text):
         raise argparse.ArgumentTypeError(f'there is no home folder for {user}') from None
 
 
-def data(text):
-    """A path as text."""
+def path_as_text(text):
+    """A path as text, perhaps with a ``:KEY`` behind it."""
     return str(path(text))
 
 
 def out_folder(options):
-    """Returns ``--out``, or the folder of the preset."""
+    """Returns ``--out``, or the folder of the preset, which need not be there yet.
+
+    Raises:
+        ConfigError: There is no such preset.
+        WriteError: No folder can be there: a name too long, a place that one may not enter.
+    """
     if options.preset not in paper.PRESETS:
         raise paper.unknown('preset', options.preset, paper.PRESETS)
     # In a table's folder the ablations would stand among its rows.
     kind = '_ablations' if getattr(options, 'table', None) == 'ablations' else ''
-    return options.out or Path('results') / f'{options.preset}{kind}'
+    out = options.out or Path('results') / f'{options.preset}{kind}'
+    try:
+        out.exists()
+    except OSError as error:
+        raise WriteError(
+            f'cannot work in {excerpt(out)}',
+            seen=error.strerror,
+            fix='choose another folder with --out',
+        ) from None
+    return out
 
 
 def choose_device(options):

@@ -16,7 +16,10 @@ def add(command):
     parser.add_argument('--noise', required=True, help=' | '.join(config.NOISE_KINDS))
     parser.add_argument('--rate', type=float, help='noise rate, a fraction from 0 to 1')
     parser.add_argument(
-        '--labels', metavar='FILE[:KEY]', help='noisy labels for --noise file, as people have them'
+        '--labels',
+        type=options.path_as_text,
+        metavar='FILE[:KEY]',
+        help='noisy labels for --noise file: NumPy, CSV, JSON, torch or a label a line',
     )
     parser.add_argument('--method', required=True, help=' | '.join(paper.methods()))
     parser.add_argument(

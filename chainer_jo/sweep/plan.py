@@ -8,7 +8,7 @@ from pathlib import Path
 from statistics import median
 
 from chainer_jo import config, paper
-from chainer_jo.errors import ConfigError, WriteError, excerpt
+from chainer_jo.errors import ConfigError
 
 
 @dataclass(frozen=True)
@@ -111,14 +111,6 @@ def planned(configs, out):
 
 
 def _state(folder):
-    try:
-        folder.exists()
-    except OSError as error:  # A name too long, a folder that one may not enter.
-        raise WriteError(
-            f'cannot work in {excerpt(folder.parents[1])}',
-            seen=error.strerror,
-            fix='choose another folder with --out',
-        ) from None
     if (folder / 'result.json').exists():
         return 'done'
     return 'begun' if (folder / 'config.json').exists() else 'to do'

@@ -29,6 +29,7 @@ def command(words, folder, **environment):
         stdin=subprocess.DEVNULL,
         capture_output=True,
         text=True,
+        errors='replace',
         check=False,
     )
 
