@@ -13,7 +13,7 @@ import pytest
 from narrow import OVERRIDES, ROOT, THREE_LINES, TINY, TRAIN, command
 
 import chainer_jo
-from chainer_jo import cli, config, paper, store
+from chainer_jo import cli, config, paper
 from chainer_jo.commands import about
 from chainer_jo.datasets import fashion_mnist
 from chainer_jo.sweep import local
@@ -227,10 +227,11 @@ def test_more_threads_than_cores_are_warned_of(variable, jobs, warned, monkeypat
 
 def test_a_command_warns_of_its_threads_before_it_trains(call, monkeypatch):
     monkeypatch.setenv('OMP_NUM_THREADS', str(local.cores() + 1))
-    monkeypatch.setattr('chainer_jo.training.trial.run', lambda *_: pytest.exit('trained'))
-    monkeypatch.setattr(
-        'chainer_jo.training.trial.run', lambda *_: (_ for _ in ()).throw(KeyboardInterrupt)
-    )
+
+    def stopped(*_):
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr('chainer_jo.training.trial.run', stopped)
     assert f'{local.cores() + 1} threads on {local.cores()} cores' in call(TINY)[2]
 
 
@@ -241,19 +242,14 @@ def test_data_that_are_missing_are_said_once_before_any_trial(call, monkeypatch)
     assert re.fullmatch(THREE_LINES, said)
 
 
-def test_a_finished_trial_is_shown_from_its_result_alone(trained, call):
+def test_a_finished_trial_is_shown_from_its_result_alone(trained, call, tmp_path):
     folder, done = trained
     trial = done.stdout.split()[0]
-    runs = folder / 'results' / 'reference' / 'quick' / 'runs'
-    source = folder / 'results' / 'quick' / 'runs' / trial / 'result.json'
-    store.make_folder(runs / trial)
-    (runs / trial / 'result.json').write_bytes(source.read_bytes())
-    here = folder / 'elsewhere'
-    store.make_folder(here)
-    (folder / 'results' / 'reference').rename(here / 'moved')
-    (here / 'results').mkdir()
-    (here / 'moved').rename(here / 'results' / 'reference')
-    code, out, said = call(f'show {trial} --json', here)
+    kept = tmp_path / 'results' / 'reference' / 'quick' / 'runs' / trial
+    kept.mkdir(parents=True)
+    result = folder / 'results' / 'quick' / 'runs' / trial / 'result.json'
+    (kept / 'result.json').write_bytes(result.read_bytes())
+    code, out, said = call(f'show {trial} --json')
     assert (code, said) == (0, '')
     shown = json.loads(out)
     assert (shown['trial'], shown['state'], shown['log']) == (trial, 'done', [])
