@@ -1,6 +1,5 @@
 """What this installation has, whether it works, and what to fix."""
 
-import importlib
 import importlib.metadata
 import platform
 import shutil
@@ -85,17 +84,15 @@ def _what_the_gpu_lacks(backend):
 
 def _examine_data(name, data):
     """What is known of a data set without a download."""
-    at_hand = getattr(importlib.import_module(f'{datasets.__name__}.{name}'), 'at_hand', None)
     try:
-        # One that is part of the package has nothing to look for, and takes no --data.
-        if at_hand and not at_hand(data):
+        if not datasets.at_hand(name, data):
             return {
                 'name': name,
                 'problem': 'not on this machine',
                 'seen': 'no --data, no CHAINER_JO_DATA, nothing in the cache',
                 'fix': 'the first run downloads it; or name a folder or archive with --data',
             }
-        dataset = datasets.load(name, data if at_hand else None)
+        dataset = datasets.load(name, data if datasets.is_brought(name) else None)
     except ChainerJoError as error:
         return {'name': name, 'problem': error.problem, 'seen': error.seen, 'fix': error.fix}
     return {'name': name, 'variant': dataset.variant, 'digest': dataset.digest}

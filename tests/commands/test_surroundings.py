@@ -142,12 +142,33 @@ def test_a_variable_with_an_unknown_home_is_data_that_cannot_be_read(refused, mo
     assert refused(CIFAR10)[0] == 3
 
 
-def test_without_home_and_name_a_tilde_is_refused(refused, monkeypatch):
-    def nobody(*_):
+@pytest.fixture
+def nobody(monkeypatch):
+    """A user without a home folder or a name, as in some containers."""
+
+    def unknown(*_):
         raise KeyError('no such uid')
 
-    monkeypatch.delenv('HOME')
-    monkeypatch.setattr('pwd.getpwuid', nobody)
+    for variable in ('HOME', 'XDG_CACHE_HOME', 'CHAINER_JO_DATA'):
+        monkeypatch.delenv(variable, raising=False)
+    monkeypatch.setattr('pwd.getpwuid', unknown)
+
+
+@pytest.mark.usefixtures('nobody')
+def test_doctor_says_what_is_wrong_where_there_is_no_home_folder(call, monkeypatch):
+    # pooch leaves the folder of the cache to the present one, or raises, by its version.
+    def unknown(*_):
+        raise RuntimeError('could not determine the home directory')
+
+    monkeypatch.setattr('pooch.os_cache', unknown)
+    code, out, said = call('doctor')
+    assert (code, said) == (0, '')
+    assert re.search(r'cifar10 +cannot read the data set cifar10\n +fix: ', out)
+    assert re.search(r'fashion_mnist +embedded subset', out)
+
+
+@pytest.mark.usefixtures('nobody')
+def test_without_home_and_name_a_tilde_is_refused(refused):
     code, said = refused(f'{CIFAR10} --data ~/x')
     assert code == 2
     assert 'no home folder for ~' in said
