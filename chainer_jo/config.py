@@ -258,23 +258,27 @@ _KINDS = {
 
 def _checked(key, text, present, settings):
     value = _parse(text)
-    choices = _rule(settings['choices'], key)
-    if choices:
-        if value not in choices:
-            raise paper.unknown(f'value for {key}', text, choices)
+    choices, limits = (_rule(settings[kind], key) for kind in ('choices', 'ranges'))
+    if choices and value in choices:
         return value
+    # A word may also stand beside whole numbers, which then have a range.
+    if choices and not limits:
+        raise paper.unknown(f'value for {key}', text, choices)
     # Text without choices names a table of numbers, such as Table 1.
-    wanted = float if isinstance(present, str) else type(present)
+    wanted = type(present) if not isinstance(present, str) else int if choices else float
     numbers = value if type(value) is list else [value]
     allowed = {float: (float, int), list: (int,)}.get(wanted, (wanted,))
     is_list = type(value) is list
     if is_list != (wanted is list) or any(type(number) not in allowed for number in numbers):
-        example = '1.0' if isinstance(present, str) else json.dumps(present)
+        example = wanted(1) if isinstance(present, str) else json.dumps(present)
+        words = ''.join(f' or {choice}' for choice in choices or ())
         raise ConfigError(
-            f'{key} takes {_KINDS[wanted]}', seen=repr(text), fix=f'for example {key}={example}'
+            f'{key} takes {_KINDS[wanted]}{words}',
+            seen=repr(text),
+            fix=f'for example {key}={example}',
         )
     if wanted is not bool:
-        _check_range(key, text, numbers, _rule(settings['ranges'], key))
+        _check_range(key, text, numbers, limits)
     return wanted(value)
 
 

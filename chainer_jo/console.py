@@ -10,6 +10,7 @@ import sys
 import time
 from contextlib import contextmanager, suppress
 from datetime import timedelta
+from pathlib import Path
 
 from chainer_jo.errors import WriteError
 
@@ -148,7 +149,8 @@ class TrialProgress:
 
     def __init__(self, total=1, done=0):
         self.total, self.done = total, done
-        self.running, self.live, self._said = {}, None, {}
+        self.running, self.downloads, self._said = {}, {}, {}
+        self.live = None
 
     @contextmanager
     def shown(self):
@@ -173,14 +175,15 @@ class TrialProgress:
         """A trial is done; ``result`` is its ``result.json``."""
         self.done += 1
         self.running.pop(trial, None)
-        figures = [
-            f'{which} {result[which]["test_accuracy"]:.4f}'
-            for which in ('best', 'last')
-            if result[which].get('test_accuracy') is not None
-        ]
-        if result.get('label_accuracy') is not None:
-            figures.append(f'labels {result["label_accuracy"]:.4f}')
-        self.say('  '.join([f'{trial}: done ({self.done} of {self.total})', *figures]))
+        self.say(f'{trial}: done ({self.done} of {self.total})  {accuracies(result)}')
+
+    def download(self, name, done, total):
+        """So many bytes of a file are here."""
+        if not self.live:
+            self.say_once('download', f'downloading {name}, {total / 1e6:,.0f} MB')
+        self.downloads[name] = done, total
+        if done >= total:
+            del self.downloads[name]
 
     def say(self, text):
         """Writes a line to stderr, above the bars if there are any."""
@@ -200,6 +203,8 @@ class TrialProgress:
 
         # A list, because trials come and go while it is drawn.
         rows = [drawn for watched in list(self.running.values()) for drawn in watched.drawn()]
+        for name, (done, total) in list(self.downloads.items()):
+            rows.append(_bar(name, done, total, f'{done / 1e6:,.0f}/{total / 1e6:,.0f} MB', ''))
         if self.total > 1:
             rows.append(_line(f'{self.done} of {self.total} trials done', 'bold'))
         return Group(*rows)
@@ -227,7 +232,10 @@ class _Watched:
             'data', f'data     {facts["data"]}, {facts["variant"]}; {facts["images"]:,} images'
         )
         shown.say_once('machine', f'machine  {_machine(facts)}')
-        shown.say_once('out', f'results  {facts["out"]}')
+        # The trials of a sweep have folders of their own in one.
+        folder = Path(facts['out'])
+        folder = folder.parent if shown.total > 1 and folder.name == self.trial else folder
+        shown.say_once('out', f'results  {folder}')
         wrong = facts['wrong']
         labels = 'wrong labels unknown' if wrong is None else f'{100 * wrong:.1f} % wrong labels'
         stages = ', '.join(f'{name} {epochs}' for name, epochs in facts['stages'].items())
@@ -268,24 +276,11 @@ class _Watched:
 
     def drawn(self):
         """Returns the lines of the trial for a terminal: a bar, and below it the figures."""
-        from rich.progress_bar import ProgressBar
-        from rich.table import Table
-
-        step = self._step
-        within = step['step'] / step['steps'] if step else 0
-        bar = Table.grid(padding=(0, 1), expand=True)
-        # The name gives way first, the bar never below ten letters.
-        bar.add_column(ratio=3, no_wrap=True, overflow='ellipsis')
-        bar.add_column(ratio=2, min_width=10)
-        bar.add_column(no_wrap=True, justify='right')
-        bar.add_column(no_wrap=True, justify='right', min_width=12)
-        bar.add_row(
-            self.trial,
-            ProgressBar(total=self._epochs or 1, completed=self._done + within),
-            f'{self._done}/{self._epochs or "?"}',
-            self._left(),
-        )
-        yield bar
+        step, epochs = self._step, self._epochs or 1
+        # The last step of an epoch counts as the epoch.
+        within = step['step'] / step['steps'] % 1 if step else 0
+        count = f'{self._done}/{self._epochs or "?"}'
+        yield _bar(self.trial, self._done + within, epochs, count, self._left())
         if step:
             yield _line(f'  {self._place()}  {_loss(step)}')
         if self._row:
@@ -294,13 +289,37 @@ class _Watched:
     def _place(self):
         step = self._step
         return (
-            f'epoch {step["epochs_done"] + 1}/{step["epochs"]} {step["stage"]}, '
+            f'epoch {step["epochs_done"] + (step["step"] < step["steps"])}/{step["epochs"]} '
+            f'{step["stage"]}, '
             f'step {step["step"]}/{step["steps"]}'
         )
 
     def _left(self):
         seconds = self._step and self._step['seconds_left']
         return '' if seconds is None else f'{timedelta(seconds=round(seconds))} left'
+
+
+def accuracies(result):
+    """Returns those of a ``result.json``: of the test images, or else of the validation ones."""
+    part = 'validation' if result['best'].get('test_accuracy') is None else 'test'
+    words = [f'{which} {result[which][f"{part}_accuracy"]:.4f}' for which in ('best', 'last')]
+    if result.get('label_accuracy') is not None:
+        words.append(f'labels {result["label_accuracy"]:.4f}')
+    return '  '.join(words)
+
+
+def _bar(name, done, total, count, left):
+    from rich.progress_bar import ProgressBar
+    from rich.table import Table
+
+    row = Table.grid(padding=(0, 1), expand=True)
+    # The name gives way first, the bar never below ten letters.
+    row.add_column(ratio=3, no_wrap=True, overflow='ellipsis')
+    row.add_column(ratio=2, min_width=10)
+    row.add_column(no_wrap=True, justify='right')
+    row.add_column(no_wrap=True, justify='right', min_width=12)
+    row.add_row(name, ProgressBar(total=total, completed=done), count, left)
+    return row
 
 
 def _machine(facts):

@@ -92,7 +92,7 @@ def _examine_data(name, data):
                 'seen': 'no --data, no CHAINER_JO_DATA, nothing in the cache',
                 'fix': 'the first run downloads it; or name a folder or archive with --data',
             }
-        dataset = datasets.load(name, data if datasets.is_brought(name) else None)
+        dataset = datasets.load(name, None if datasets.is_embedded(name) else data)
     except ChainerJoError as error:
         return {'name': name, 'problem': error.problem, 'seen': error.seen, 'fix': error.fix}
     return {'name': name, 'variant': dataset.variant, 'digest': dataset.digest}

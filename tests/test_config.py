@@ -227,6 +227,22 @@ def test_a_key_is_not_judged_by_its_last_word(monkeypatch):
     assert 'write 2 to 5' in refusal('noise_adaptation.extra.k=0.5', method='noise_adaptation')
 
 
+def test_a_word_may_stand_beside_whole_numbers(monkeypatch):
+    settings = paper.hyperparameters('paper')
+    settings['choices'] = settings['choices'] | {'*.correct.window': ['all']}
+    monkeypatch.setattr(paper, 'hyperparameters', lambda preset: settings | {})
+    for value in ('all', 3):
+        assert trial(f'ours.correct.window={value}').stages['correct']['window'] == value
+    # Whatever stood there before.
+    again = trial('ours.correct.window=all', 'ours.correct.window=4')
+    assert again.stages['correct']['window'] == 4
+    assert 'takes a whole number or all' in refusal('ours.correct.window=some')
+    assert 'takes a whole number or all' in refusal(
+        'ours.correct.window=all', 'ours.correct.window=1.5'
+    )
+    assert 'is out of range' in refusal('ours.correct.window=0')
+
+
 def test_a_net_whose_lists_do_not_fit_together_is_refused():
     assert 'do not fit together' in refusal('net.blocks=[5, 5]')
     assert trial('net.blocks=[5, 5]', 'net.filters=[8, 8, 16]').net['blocks'] == [5, 5]

@@ -30,18 +30,6 @@ class MachineOptions:
     graph: bool
     snapshot_seconds: float
 
-    @classmethod
-    def of(cls, options):
-        """Returns those of parsed ``run`` or ``train`` options."""
-        return cls(
-            options.device,
-            options.backend,
-            options.data,
-            out_folder(options),
-            not options.no_graph,
-            options.snapshot_seconds,
-        )
-
     def as_words(self):
         """Returns the command-line words from which ``train`` reads the same machine."""
         # With '=': a folder may be called -x.
@@ -49,6 +37,18 @@ class MachineOptions:
         words += [f'--snapshot-seconds={self.snapshot_seconds:g}']
         words += [] if self.graph else ['--no-graph']
         return words + ([f'--data={self.data}'] if self.data else [])
+
+
+def machine(options):
+    """Returns what parsed ``run`` or ``train`` options say of the machine."""
+    return MachineOptions(
+        out=out_folder(options),
+        data=options.data,
+        device=options.device,
+        backend=options.backend,
+        graph=not options.no_graph,
+        snapshot_seconds=options.snapshot_seconds,
+    )
 
 
 def add_machine(parser):

@@ -61,7 +61,7 @@ def _run(given):
     from chainer_jo.commands import report
     from chainer_jo.sweep import local, plan
 
-    machine = options.MachineOptions.of(given)
+    machine = options.machine(given)
     trials = _planned(given)
     todo = [trial.config for trial in trials if trial.state != 'done']
     device = options.choose_device(given)

@@ -5,7 +5,7 @@ import json
 
 from chainer_jo import config, datasets, paper, store
 from chainer_jo.commands import options
-from chainer_jo.console import JsonLines, TrialProgress, say, show
+from chainer_jo.console import JsonLines, TrialProgress, accuracies, say, show
 from chainer_jo.errors import ConfigError
 
 
@@ -36,7 +36,7 @@ def _train(given):
     from chainer_jo.sweep import local
     from chainer_jo.training import trial
 
-    machine = options.MachineOptions.of(given)
+    machine = options.machine(given)
     labels = _read_labels(given)
     described = _described(given, labels)
     device = options.choose_device(given)
@@ -73,11 +73,8 @@ def _described(given, labels):
 
 
 def _in_a_line(described, machine, result):
-    return (
-        f'{described.trial}  best {result["best"]["test_accuracy"]:.4f}  '
-        f'last {result["last"]["test_accuracy"]:.4f}  '
-        f'labels {result["label_accuracy"]:.4f}  in {machine.out / "runs" / described.trial}'
-    )
+    folder = machine.out / 'runs' / described.trial
+    return f'{described.trial}  {accuracies(result)}  in {folder}'
 
 
 def _read_labels(given):

@@ -10,7 +10,7 @@ import importlib
 from chainer_jo.datasets.dataset import Dataset
 from chainer_jo.errors import ConfigError, DataError, excerpt
 
-__all__ = ['NAMES', 'Dataset', 'at_hand', 'is_brought', 'load']
+__all__ = ['NAMES', 'Dataset', 'at_hand', 'is_embedded', 'load']
 
 NAMES = ('cifar10', 'fashion_mnist')
 
@@ -48,12 +48,12 @@ def at_hand(name, data=None):
     """
     with _complaints(name):
         # What is part of the package has nothing to look for.
-        return not is_brought(name) or _module(name).at_hand(data)
+        return is_embedded(name) or _module(name).at_hand(data)
 
 
-def is_brought(name):
-    """Returns whether a data set is read from outside the package, and so may take ``data``."""
-    return hasattr(_module(name), 'at_hand')
+def is_embedded(name):
+    """Returns whether a data set is part of the package, hence read from no other place."""
+    return not hasattr(_module(name), 'at_hand')
 
 
 def _module(name):

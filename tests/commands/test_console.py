@@ -111,15 +111,43 @@ def test_what_trials_share_is_said_once_and_again_where_it_differs(said):
     assert len(said()) == 1
 
 
+def test_trials_in_one_folder_say_it_once(said):
+    progress = console.TrialProgress(2)
+    for name in 'ab':
+        progress.of(name).begin(FACTS | {'out': f'results/quick/runs/{name}'})
+    assert [line for line in said() if line.startswith('results')] == [
+        'results  results/quick/runs'
+    ]
+
+
+def test_a_download_is_said_once_or_has_a_bar(said):
+    progress = console.TrialProgress()
+    for done in range(0, 170_000_000, 10_000_000):
+        progress.download('cifar-10-binary.tar.gz', done, 170_052_171)
+    assert said() == ['downloading cifar-10-binary.tar.gz, 170 MB']
+    (bar,) = drawn(progress, 80)
+    assert bar.startswith('cifar-10-binary.tar.gz')
+    assert '160/170 MB' in bar
+    progress.download('cifar-10-binary.tar.gz', 170_052_171, 170_052_171)
+    assert drawn(progress, 80) == []
+
+
+def test_the_last_step_of_an_epoch_belongs_to_it(said, clock):
+    watched = console.TrialProgress().of('a')
+    clock.now += 100
+    watched.step(step(40, epochs_done=4))
+    assert 'epoch 4/20 correct, step 40/40' in said()[0]
+
+
 def test_off_a_terminal_a_long_epoch_has_a_line_a_minute(said, clock):
     watched = console.TrialProgress().of('a')
     watched.start(20, [])
     for second in range(200):
         clock.now = 1000.0 + second
-        watched.step(step(second))
+        watched.step(step(second, steps=200))
     lines = said()
     assert lines == [
-        f'a: epoch 4/20 correct, step {number}/40  loss 1.500  0:02:05 left'
+        f'a: epoch 4/20 correct, step {number}/200  loss 1.500  0:02:05 left'
         for number in (60, 120, 180)
     ]
 
@@ -145,7 +173,7 @@ def test_many_trials_share_the_line_a_minute(said, clock):
     for second in range(600):
         clock.now = 1000.0 + second
         for trial in 'abcdefgh':
-            progress.of(trial).step(step(second))
+            progress.of(trial).step(step(second, steps=600))
     assert 7 <= len(said()) <= 10
 
 
@@ -169,10 +197,11 @@ def test_a_trial_that_goes_on_says_after_which_epoch(said):
 def test_a_finished_trial_is_counted_with_what_is_known_of_it(said):
     progress = console.TrialProgress(3, 1)
     progress.finish('a', RESULT)
-    progress.finish('b', {'best': {}, 'last': {'test_accuracy': None}, 'label_accuracy': None})
+    unknown = {'test_accuracy': None, 'validation_accuracy': 0.6}
+    progress.finish('b', {'best': unknown, 'last': unknown, 'label_accuracy': None})
     assert said() == [
         'a: done (2 of 3)  best 0.7100  last 0.7000  labels 0.8000',
-        'b: done (3 of 3)',
+        'b: done (3 of 3)  best 0.6000  last 0.6000',
     ]
 
 
