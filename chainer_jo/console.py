@@ -313,9 +313,9 @@ def _bar(name, done, total, count, left):
     from rich.table import Table
 
     row = Table.grid(padding=(0, 1), expand=True)
-    # The name gives way first, the bar never below ten letters.
+    # Name and bar share what the figures leave; of a name that is too long the end goes.
     row.add_column(ratio=3, no_wrap=True, overflow='ellipsis')
-    row.add_column(ratio=2, min_width=10)
+    row.add_column(ratio=2)
     row.add_column(no_wrap=True, justify='right')
     row.add_column(no_wrap=True, justify='right', min_width=12)
     row.add_row(name, ProgressBar(total=total, completed=done), count, left)

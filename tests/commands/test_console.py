@@ -214,7 +214,7 @@ def drawn(progress, width, encoding='utf-8'):
     return re.sub(r'\x1b\[[\d;]*m', '', stream.read()).splitlines()
 
 
-@pytest.mark.parametrize('width', [46, 60, 80, 100, 200])
+@pytest.mark.parametrize('width', [60, 80, 100, 200])
 @pytest.mark.parametrize(
     'name', ['a', 'cross_entropy-asymmetric-0.123456789-s0-12345678', 'x' * 300]
 )
