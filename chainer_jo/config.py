@@ -2,13 +2,16 @@
 
 import json
 import math
+import shlex
 import tomllib
-from dataclasses import asdict, dataclass, fields
+from dataclasses import asdict, dataclass, field, fields
+from fnmatch import fnmatchcase
 
 from chainer_jo import datasets, paper, store
 from chainer_jo.errors import ConfigError
 
-NOISE_KINDS = ('symmetric', 'asymmetric', 'none', 'file')
+RATED = ('symmetric', 'asymmetric')
+NOISE_KINDS = (*RATED, 'none', 'file')
 
 
 @dataclass(frozen=True)
@@ -16,8 +19,8 @@ class TrialConfig:
     """What one trial trains, on what, and how.
 
     Attributes:
-        preset (str): Where the settings come from, ``paper`` or ``quick``.
-        dataset (str): ``cifar10`` or ``fashion_mnist``.
+        preset (str): Where the settings come from: the name of a file in ``paper/presets``.
+        dataset (str): One of ``datasets.NAMES``.
         noise (dict): ``kind``, ``rate`` (fraction), ``sampling``, ``exclude_true`` and, for kind
             ``file``, ``labels``, the SHA-256 of the label array.
         method (str): Name of a method.
@@ -27,6 +30,8 @@ class TrialConfig:
         stages (dict): Stage name to its hyper-parameters, in the order in which they run.
         modified (tuple): The overrides in force, ``key=value``: one a key, sorted, and each value
             in one spelling, so that equal settings have equal ids.
+        labels_file (str): ``FILE[:KEY]`` that brought the labels of kind ``file``, where it is
+            known; no part of the id.
     """
 
     preset: str
@@ -39,6 +44,8 @@ class TrialConfig:
     stages: dict
     precision: str = 'float32'
     modified: tuple = ()
+    # The same labels in another file are the same trial.
+    labels_file: str | None = field(default=None, compare=False)
 
     @property
     def epochs(self):
@@ -59,18 +66,27 @@ class TrialConfig:
         return f'{self.method}-{noise}-s{self.seed}-{self.digest[:8]}'
 
     def as_dict(self):
-        """Returns the configuration as plain JSON values; :func:`from_dict` reads it back."""
-        return asdict(self) | {'modified': list(self.modified)}
+        """Returns what changes the result as plain JSON values; :func:`from_dict` reads it."""
+        values = asdict(self) | {'modified': list(self.modified)}
+        del values['labels_file']
+        return values
+
+    def as_record(self):
+        """Returns :meth:`as_dict` and where the labels came from: all that ``command`` needs."""
+        return self.as_dict() | ({'labels_file': self.labels_file} if self.labels_file else {})
 
     @property
     def command(self):
-        """The command line that runs this trial, without ``--data`` and ``--out``."""
+        """The command line that runs this trial, without ``--data`` and ``--out``.
+
+        Where nobody knows the file of the labels, it says ``FILE``.
+        """
         words = ['python -m chainer_jo train', f'--preset {self.preset}']
         words += [f'--dataset {self.dataset}', f'--noise {self.noise["kind"]}']
         if self.noise['rate'] is not None:
             words.append(f'--rate {self.noise["rate"]!r}')
         if self.noise['kind'] == 'file':
-            words.append('--labels FILE')
+            words.append(f'--labels {shlex.quote(self.labels_file or "FILE")}')
         words += [f'--method {self.method}', f'--seed {self.seed}']
         if self.precision != 'float32':
             words.append(f'--precision {self.precision}')
@@ -84,9 +100,17 @@ def from_dict(values):
 
 
 def trial(
-    method, dataset, noise, rate, seed, preset='paper', overrides=(), precision='float32',
+    method,
+    dataset,
+    noise,
+    rate,
+    seed,
+    preset='paper',
+    overrides=(),
+    precision='float32',
     labels=None,
-):  # fmt: skip
+    labels_file=None,
+):
     """Resolves one trial: the paper's values, then the preset's, then ``key=value`` overrides.
 
     Args:
@@ -99,6 +123,7 @@ def trial(
         overrides (sequence of str): ``section.key=value`` with a TOML value.
         precision (str): One of :data:`chainer_jo.precision.PRECISIONS`, where the backend has it.
         labels (str): SHA-256 of the labels for noise ``file``.
+        labels_file (str): Where they were read.
 
     Raises:
         ConfigError: A name or key does not exist, or a value has the wrong type or range.
@@ -140,24 +165,34 @@ def trial(
         modified=tuple(
             sorted(f'{key}={text}' for key, text in applied.items() if _concerns(key, method))
         ),
+        labels_file=labels_file,
     )
 
 
 def _checked_rate(noise, rate):
-    if noise in ('none', 'file'):
+    if noise not in RATED:
         if rate is not None:
             raise ConfigError(
                 f'noise {noise} has no rate', seen=f'rate {rate:g}', fix='leave out the rate'
             )
         return None
-    if rate is None or not math.isfinite(rate) or not 0 <= rate <= 1:
-        percent = rate is not None and 1 < rate <= 100
+    if rate is None:
+        raise ConfigError(
+            f'{noise} noise needs a rate', seen='no --rate', fix='for example --rate 0.7 for 70 %'
+        )
+    check_rate(rate)
+    return float(rate)
+
+
+def check_rate(rate):
+    """Raises ConfigError unless ``rate`` is a fraction."""
+    if not math.isfinite(rate) or not 0 <= rate <= 1:
+        percent = 1 < rate <= 100
         raise ConfigError(
             'the noise rate is a fraction from 0 to 1',
             seen=str(rate),
             fix=f'write {rate / 100:g}' if percent else 'write for example 0.7 for 70 %',
         )
-    return float(rate)
 
 
 def _table_row(rows, noise, rate):
@@ -190,14 +225,14 @@ def _override(settings, override):
         # Copied on the way down: the dicts are shared with the cache of the TOML files.
         section[step] = dict(section[step])
         section = section[step]
-    section[name] = value = _checked(key, text.strip(), section[name], settings['choices'])
+    section[name] = value = _checked(key, text.strip(), section[name], settings)
     return key, value if isinstance(value, str) else json.dumps(value)
 
 
 def _keys(settings, prefix=''):
     keys = []
     for name, value in settings.items():
-        if isinstance(value, dict) and name != 'choices':
+        if isinstance(value, dict) and name not in ('choices', 'ranges'):
             keys += _keys(value, f'{prefix}{name}.')
         elif prefix and name != 'title':
             keys.append(prefix + name)
@@ -218,38 +253,46 @@ _KINDS = {
     float: 'a number',
     list: 'a list of whole numbers',
 }
-_AT_LEAST_ONE = (
-    'epochs', 'begin', 'window', 'batch_size', '_images', 'filters', 'blocks', '_stride',
-    'prune_every', 'lid_batch', 'neighbours',
-)  # fmt: skip
-_LARGEST = {'drop': 0.999, 'epsilon': 0.999, 'momentum': 0.999, 'q': 1.0, 'k': 1.0}
 
 
-def _checked(key, text, present, choices):
-    name, value = key.rpartition('.')[2], _parse(text)
-    if name in choices:
-        if value not in choices[name]:
-            raise paper.unknown(f'value for {key}', text, choices[name])
+def _checked(key, text, present, settings):
+    value = _parse(text)
+    choices, limits = (_rule(settings[kind], key) for kind in ('choices', 'ranges'))
+    if choices and value in choices:
         return value
+    # A word may also stand beside whole numbers, which then have a range.
+    if choices and not limits:
+        raise paper.unknown(f'value for {key}', text, choices)
     # Text without choices names a table of numbers, such as Table 1.
-    wanted = float if isinstance(present, str) else type(present)
+    wanted = type(present) if not isinstance(present, str) else int if choices else float
     numbers = value if type(value) is list else [value]
     allowed = {float: (float, int), list: (int,)}.get(wanted, (wanted,))
     is_list = type(value) is list
     if is_list != (wanted is list) or any(type(number) not in allowed for number in numbers):
-        example = '1.0' if isinstance(present, str) else json.dumps(present)
+        example = wanted(1) if isinstance(present, str) else json.dumps(present)
+        words = ''.join(f' or {choice}' for choice in choices or ())
         raise ConfigError(
-            f'{key} takes {_KINDS[wanted]}', seen=repr(text), fix=f'for example {key}={example}'
+            f'{key} takes {_KINDS[wanted]}{words}',
+            seen=repr(text),
+            fix=f'for example {key}={example}',
         )
-    # Neither Beta(0, 0) nor the L_0 of generalised cross entropy exists.
-    least = 1e-9 if name in ('a', 'q') else 1 if name.endswith(_AT_LEAST_ONE) else 0
-    largest = _LARGEST.get(name, 1e9)
+    if wanted is not bool:
+        _check_range(key, text, numbers, limits)
+    return wanted(value)
+
+
+def _rule(rules, key):
+    """Returns what the first pattern that fits the whole key stands for, or ``None``."""
+    return next((rule for pattern, rule in rules.items() if fnmatchcase(key, pattern)), None)
+
+
+def _check_range(key, text, numbers, limits):
+    least, largest = limits
     # NaN is in no range.
     if not all(least <= number <= largest for number in numbers):
         raise ConfigError(
             f'{key} is out of range', seen=repr(text), fix=f'write {least:g} to {largest:g}'
         )
-    return wanted(value)
 
 
 def _check_net(net):

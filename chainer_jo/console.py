@@ -1,14 +1,146 @@
-"""Progress for people, on stderr: live bars on a terminal, one plain line an epoch elsewhere."""
+"""What people see: results on stdout, progress and warnings on stderr.
 
+A run says what it does before it does it. On a terminal every running trial then has a live bar;
+elsewhere it has a line an epoch, and a line a minute inside a long one.
+"""
+
+import json
+import os
 import sys
-from contextlib import contextmanager
+import time
+from contextlib import contextmanager, suppress
+from datetime import timedelta
+from pathlib import Path
 
-from rich.console import Console
-from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
+from chainer_jo.errors import WriteError
+
+FIGURES = {
+    'main/loss': 'loss',
+    'main/accuracy': 'accuracy',
+    'label_accuracy': 'labels',
+    'validation/main/accuracy': 'validation',
+    'test/main/accuracy': 'test',
+}
+PLAIN_SECONDS = 60  # Between two lines inside an epoch, of all trials together.
+JSON_SECONDS = 1
+
+
+def prepare():
+    """Makes the streams take any text; raises WriteError where there is no stdout to write to."""
+    for name in ('stdout', 'stderr'):
+        stream = getattr(sys, name)
+        if stream is None:
+            # The next file to be opened would take the place of the closed stream, and its
+            # content would be mixed with what libraries print.
+            descriptor = os.open(os.devnull, os.O_RDWR)
+            setattr(sys, name, os.fdopen(descriptor, 'w'))
+            if name == 'stdout':
+                raise _unwritable('it is closed')
+        elif hasattr(stream, 'reconfigure'):
+            # A letter that the encoding lacks is worth less than the table it stands in.
+            stream.reconfigure(errors='replace')
+
+
+def show(text):
+    """Writes a result to stdout.
+
+    Raises:
+        WriteError: It cannot be written, as on a full disk.
+        BrokenPipeError: Nobody reads it.
+    """
+    with _written():
+        print(text, flush=True)
+
+
+def show_json(value):
+    """Writes a result (plain JSON values) to stdout. Raises as :func:`show`."""
+    show(json.dumps(value, indent=1, allow_nan=False))
+
+
+def flush():
+    """Writes what is still kept back for stdout. Raises as :func:`show`."""
+    with _written():
+        sys.stdout.flush()
+
+
+def abandon_stdout():
+    """Sends the rest of stdout to nowhere, so that the end of the process does not try again."""
+    with suppress(OSError, ValueError):
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+
+
+@contextmanager
+def _written():
+    try:
+        yield
+    except BrokenPipeError:
+        raise
+    except OSError as error:
+        abandon_stdout()
+        raise _unwritable(error.strerror) from None
+
+
+def _unwritable(seen):
+    return WriteError(
+        'the result cannot be written to stdout',
+        seen=seen,
+        fix='make room or redirect stdout, then run the same command again',
+    )
+
+
+def say(text):
+    """Writes a line to stderr. That nobody can read it ends nothing."""
+    with suppress(OSError, ValueError):
+        print(text, file=sys.stderr, flush=True)
+
+
+class JsonLines:
+    """Tells another program how a trial gets on, by a line of JSON on stdout for each event.
+
+    ``{"begin": facts}``, ``{"start": rows}`` with the epochs that an earlier run did,
+    ``{"step": progress}`` once a second at most, and a row of the log for each epoch.
+    :func:`forward` reads them.
+    """
+
+    def __init__(self):
+        self._due = 0.0
+
+    def begin(self, facts):
+        show(json.dumps({'begin': facts}))
+
+    def start(self, epochs, rows):
+        show(json.dumps({'start': rows}))
+
+    def step(self, progress):
+        if time.monotonic() >= self._due:
+            self._due = time.monotonic() + JSON_SECONDS
+            show(json.dumps({'step': progress}))
+
+    def epoch(self, row):
+        show(json.dumps(row))
+
+
+def forward(progress):
+    """Returns the function (TrialConfig, line) that shows another process's JsonLines."""
+
+    def on_line(config, line):
+        watched = progress.of(config.trial)
+        if 'begin' in line:
+            watched.begin(line['begin'])
+        elif 'start' in line:
+            watched.start(config.epochs, line['start'])
+        elif 'step' in line:
+            watched.step(line['step'])
+        elif 'result' in line:
+            progress.finish(config.trial, line['result'])
+        else:
+            watched.epoch(line)
+
+    return on_line
 
 
 class TrialProgress:
-    """Shows the epochs of several trials.
+    """Shows how several trials get on.
 
     Args:
         total (int): Number of trials, done ones included.
@@ -17,66 +149,195 @@ class TrialProgress:
 
     def __init__(self, total=1, done=0):
         self.total, self.done = total, done
-        self._bars, self._tasks, self._epochs = None, {}, {}
+        self.running, self.downloads, self._said = {}, {}, {}
+        self.live = None
 
     @contextmanager
     def shown(self):
         """Draws bars while the block runs, if stderr is a terminal."""
-        console = Console(stderr=True)
-        if not console.is_terminal:
+        # Asked of the stream itself: rich takes FORCE_COLOR for a terminal, even in a file.
+        if not sys.stderr.isatty() or os.environ.get('TERM') == 'dumb':
             yield self
             return
-        columns = (
-            TextColumn('{task.description}'),
-            BarColumn(),
-            TextColumn('{task.completed:.0f}/{task.total:.0f}'),
-            TimeElapsedColumn(),
-            TimeRemainingColumn(),
-            TextColumn('{task.fields[figures]}'),
-        )
-        with Progress(*columns, console=console) as self._bars:
+        from rich.console import Console
+        from rich.live import Live
+
+        console = Console(stderr=True)
+        with Live(console=console, get_renderable=self._drawn, transient=True) as self.live:
             yield self
+        self.live = None
 
-    def start(self, trial, epochs, rows):
-        """A trial of ``epochs`` epochs begins, or goes on after ``rows``."""
-        self._epochs[trial] = epochs
-        if self._bars:
-            self._tasks[trial] = self._bars.add_task(
-                trial, total=epochs, completed=len(rows), figures=''
-            )
-        elif rows:
-            say(f'{trial}: goes on after epoch {len(rows)} of {epochs}')
-
-    def epoch(self, trial, row):
-        """An epoch of a trial is over."""
-        figures = (
-            f'loss {row["main/loss"]:.3f}  accuracy {row["main/accuracy"]:.3f}  '
-            f'validation {row["validation/main/accuracy"]:.3f}  '
-            f'test {row["test/main/accuracy"]:.3f}  labels {row["label_accuracy"]:.3f}'
-        )
-        if self._bars:
-            self._bars.update(self._tasks[trial], completed=row['epoch'], figures=figures)
-        else:
-            count = f'epoch {row["epoch"]}/{self._epochs[trial]} {row["stage"]}'
-            say(f'{trial}: {count}  {figures}  {row["seconds"]:.1f} s')
+    def of(self, trial):
+        """Returns what shows one trial; its methods are those of an Observer."""
+        return self.running.setdefault(trial, _Watched(trial, self))
 
     def finish(self, trial, result):
-        """A trial is done."""
+        """A trial is done; ``result`` is its ``result.json``."""
         self.done += 1
-        # Another process may have finished it, and then there is no bar.
-        if trial in self._tasks:
-            self._bars.remove_task(self._tasks.pop(trial))
-        say(
-            f'{trial}: done ({self.done} of {self.total})  '
-            f'best {result["best"]["test_accuracy"]:.4f}  '
-            f'last {result["last"]["test_accuracy"]:.4f}  labels {result["label_accuracy"]:.4f}',
-            self._bars,
+        self.running.pop(trial, None)
+        self.say(f'{trial}: done ({self.done} of {self.total})  {accuracies(result)}')
+
+    def download(self, name, done, total):
+        """So many bytes of a file are here."""
+        if not self.live:
+            self.say_once('download', f'downloading {name}, {total / 1e6:,.0f} MB')
+        self.downloads[name] = done, total
+        if done >= total:
+            del self.downloads[name]
+
+    def say(self, text):
+        """Writes a line to stderr, above the bars if there are any."""
+        if self.live:
+            self.live.console.print(text, highlight=False, markup=False, soft_wrap=True)
+        else:
+            say(text)
+
+    def say_once(self, key, text):
+        """Writes a line unless it is the last of its ``key``: what many trials share."""
+        if self._said.get(key) != text:
+            self._said[key] = text
+            self.say(text)
+
+    def _drawn(self):
+        from rich.console import Group
+
+        # A list, because trials come and go while it is drawn.
+        rows = [drawn for watched in list(self.running.values()) for drawn in watched.drawn()]
+        for name, (done, total) in list(self.downloads.items()):
+            rows.append(_bar(name, done, total, f'{done / 1e6:,.0f}/{total / 1e6:,.0f} MB', ''))
+        if self.total > 1:
+            rows.append(_line(f'{self.done} of {self.total} trials done', 'bold'))
+        return Group(*rows)
+
+
+class _Watched:
+    """One running trial on the screen."""
+
+    def __init__(self, trial, shown):
+        self.trial, self._shown = trial, shown
+        self._epochs, self._done, self._row, self._step = None, 0, {}, None
+        self._minute = time.monotonic()
+
+    def begin(self, facts):
+        """Says what the trial is about to do.
+
+        Args:
+            facts (dict): ``trial``, ``data``, ``variant``, ``images``, ``wrong`` (fraction or
+                ``None``), ``method``, ``stages`` (epochs by name), ``steps_per_epoch``,
+                ``device``, ``backend``, ``threads`` and ``out``.
+        """
+        self._epochs = sum(facts['stages'].values())
+        shown = self._shown
+        shown.say_once(
+            'data', f'data     {facts["data"]}, {facts["variant"]}; {facts["images"]:,} images'
+        )
+        shown.say_once('machine', f'machine  {_machine(facts)}')
+        # The trials of a sweep have folders of their own in one.
+        folder = Path(facts['out'])
+        folder = folder.parent if shown.total > 1 and folder.name == self.trial else folder
+        shown.say_once('out', f'results  {folder}')
+        wrong = facts['wrong']
+        labels = 'wrong labels unknown' if wrong is None else f'{100 * wrong:.1f} % wrong labels'
+        stages = ', '.join(f'{name} {epochs}' for name, epochs in facts['stages'].items())
+        shown.say(
+            f'{self.trial}: {facts["method"]}; {labels}; epochs: {stages}; '
+            f'{facts["steps_per_epoch"]:,} steps an epoch'
         )
 
+    def start(self, epochs, rows):
+        """A trial of ``epochs`` epochs begins, or goes on after ``rows``."""
+        self._epochs, self._done = epochs, len(rows)
+        if rows:
+            self._row = rows[-1]
+            self._shown.say(f'{self.trial}: goes on after epoch {len(rows)} of {epochs}')
 
-def say(text, bars=None):
-    """Writes a line to stderr, above the bars if there are any."""
-    if bars:
-        bars.console.print(text, highlight=False, markup=False)
-    else:
-        print(text, file=sys.stderr, flush=True)
+    def step(self, progress):
+        """A training step is over.
+
+        Args:
+            progress (dict): ``stage``, ``stage_epoch`` (from 1), ``step`` of ``steps``,
+                ``epochs_done`` of ``epochs``, ``seconds_left`` (or ``None``) and ``loss``.
+        """
+        self._step, self._epochs = progress, progress['epochs']
+        self._done = progress['epochs_done']
+        # Every running trial has its share of the one line a minute.
+        share = PLAIN_SECONDS * max(1, len(self._shown.running))
+        if not self._shown.live and time.monotonic() - self._minute >= share:
+            self._minute = time.monotonic()
+            self._shown.say(f'{self.trial}: {self._place()}  {_loss(progress)}  {self._left()}')
+
+    def epoch(self, row):
+        """An epoch is over; ``row`` is its row of the log."""
+        self._row, self._step, self._done = row, None, row['epoch']
+        self._minute = time.monotonic()
+        if not self._shown.live:
+            count = f'epoch {row["epoch"]}/{self._epochs} {row["stage"]}'
+            self._shown.say(f'{self.trial}: {count}  {_figures(row)}  {row["seconds"]:.1f} s')
+
+    def drawn(self):
+        """Returns the lines of the trial for a terminal: a bar, and below it the figures."""
+        step, epochs = self._step, self._epochs or 1
+        # The last step of an epoch counts as the epoch.
+        within = step['step'] / step['steps'] % 1 if step else 0
+        count = f'{self._done}/{self._epochs or "?"}'
+        yield _bar(self.trial, self._done + within, epochs, count, self._left())
+        if step:
+            yield _line(f'  {self._place()}  {_loss(step)}')
+        if self._row:
+            yield _line(f'  {_figures(self._row)}', 'dim')
+
+    def _place(self):
+        step = self._step
+        return (
+            f'epoch {step["epochs_done"] + (step["step"] < step["steps"])}/{step["epochs"]} '
+            f'{step["stage"]}, '
+            f'step {step["step"]}/{step["steps"]}'
+        )
+
+    def _left(self):
+        seconds = self._step and self._step['seconds_left']
+        return '' if seconds is None else f'{timedelta(seconds=round(seconds))} left'
+
+
+def accuracies(result):
+    """Returns those of a ``result.json``: of the test images, or else of the validation ones."""
+    part = 'validation' if result['best'].get('test_accuracy') is None else 'test'
+    words = [f'{which} {result[which][f"{part}_accuracy"]:.4f}' for which in ('best', 'last')]
+    if result.get('label_accuracy') is not None:
+        words.append(f'labels {result["label_accuracy"]:.4f}')
+    return '  '.join(words)
+
+
+def _bar(name, done, total, count, left):
+    from rich.progress_bar import ProgressBar
+    from rich.table import Table
+
+    row = Table.grid(padding=(0, 1), expand=True)
+    # Name and bar share what the figures leave; of a name that is too long the end goes.
+    row.add_column(ratio=3, no_wrap=True, overflow='ellipsis')
+    row.add_column(ratio=2)
+    row.add_column(no_wrap=True, justify='right')
+    row.add_column(no_wrap=True, justify='right', min_width=12)
+    row.add_row(name, ProgressBar(total=total, completed=done), count, left)
+    return row
+
+
+def _machine(facts):
+    threads = facts['threads']
+    count = [] if threads is None else [f'{threads} thread' + ('' if threads == 1 else 's')]
+    return ', '.join([str(facts['device']), str(facts['backend']), *count])
+
+
+def _figures(row):
+    named = ((name, row.get(key)) for key, name in FIGURES.items())
+    return '  '.join(f'{name} {value:.3f}' for name, value in named if value is not None)
+
+
+def _loss(progress):
+    return '' if progress['loss'] is None else f'loss {progress["loss"]:.3f}'
+
+
+def _line(text, style=''):
+    from rich.text import Text
+
+    return Text(text, style=style, no_wrap=True, overflow='ellipsis')

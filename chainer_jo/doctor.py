@@ -5,7 +5,6 @@ import platform
 import shutil
 
 from chainer_jo import backends, datasets
-from chainer_jo.datasets import cifar10
 from chainer_jo.errors import ChainerJoError, ConfigError
 from chainer_jo.training import device
 
@@ -35,7 +34,7 @@ def examine(wanted_device, backend, data=None):
     findings['device'], findings['backend'] = _chosen(wanted_device, backend)
     if reason := _what_the_gpu_lacks(backend):
         findings['to mend'] = f'{reason}: {_GPU_FIX}'
-    findings['data'] = [_examine_data('fashion_mnist', None), _examine_data('cifar10', data)]
+    findings['data'] = [_examine_data(name, data) for name in datasets.NAMES]
     return findings
 
 
@@ -79,15 +78,16 @@ def _what_the_gpu_lacks(backend):
 
 
 def _examine_data(name, data):
-    if name == 'cifar10' and not cifar10.at_hand(data):
-        return {
-            'name': name,
-            'problem': 'not on this machine',
-            'seen': f'no --data, {cifar10.VARIABLE} is not set, nothing in the cache',
-            'fix': 'the first run downloads it; or name a folder or archive with --data',
-        }
+    """What is known of a data set without a download."""
     try:
-        dataset = datasets.load(name, data)
+        if not datasets.at_hand(name, data):
+            return {
+                'name': name,
+                'problem': 'not on this machine',
+                'seen': 'no --data, no CHAINER_JO_DATA, nothing in the cache',
+                'fix': 'the first run downloads it; or name a folder or archive with --data',
+            }
+        dataset = datasets.load(name, None if datasets.is_embedded(name) else data)
     except ChainerJoError as error:
         return {'name': name, 'problem': error.problem, 'seen': error.seen, 'fix': error.fix}
     return {'name': name, 'variant': dataset.variant, 'digest': dataset.digest}

@@ -74,3 +74,18 @@ class StoppedError(ChainerJoError):
     def __init__(self, signum, *, seen, fix):
         super().__init__(f'stopped by {signal.Signals(signum).name}', seen=seen, fix=fix)
         self.exit_code = 128 + signum
+
+
+class UnforeseenError(ChainerJoError):
+    """Nothing that a user did, as far as this package knows."""
+
+    # That of a software error in BSD's sysexits.h; 1 means something else here.
+    exit_code = 70
+
+
+def excerpt(text, length=60):
+    """Returns ``text`` (any object) in one line of at most ``length`` characters, for a message."""
+    # Cut before and after: a message may be made of a file of any size.
+    line = ' '.join(str(text)[: 4 * length].split())
+    line = ''.join(letter if letter.isprintable() else '?' for letter in line)
+    return line if len(line) <= length else f'{line[: length - 1]}…'

@@ -12,6 +12,7 @@ PACKAGE = Path(__file__).parents[1] / 'chainer_jo'
 LAYERS = """
 __main__
 cli
+commands
 doctor console
 benchmark
 sweep report
@@ -169,7 +170,8 @@ def test_a_method_knows_nothing_of_training_data_files_or_devices(module):
 
 
 @pytest.mark.parametrize(
-    'name', ['cli', 'config', 'console', 'datasets', 'errors', 'paper', 'report', 'store']
+    'name',
+    ['cli', 'config', 'console', 'datasets', 'errors', 'paper', 'report', 'store'],
 )
 def test_what_trains_nothing_imports_neither_chainer_nor_cupy(name):
     for module, tree in TREES.items():

@@ -1,5 +1,6 @@
 import json
 import shlex
+from fnmatch import fnmatchcase
 
 import pytest
 from hypothesis import given, settings
@@ -16,6 +17,17 @@ KEYS = [
     for key in (value if isinstance(value, dict) else [None])
     if name != 'title'
 ]
+
+
+def rules(kind, key):
+    return [rule for pattern, rule in SETTINGS[kind].items() if fnmatchcase(key, pattern)]
+
+
+def standing(key, preset='paper'):
+    value = paper.hyperparameters(preset)
+    for name in key.split('.'):
+        value = value[name]
+    return value
 
 
 def trial(*overrides, method='ours', noise='symmetric', rate=0.7, seed=0, **others):
@@ -154,6 +166,83 @@ def test_a_number_out_of_range_is_refused(override):
     assert 'is out of range' in refusal(override)
 
 
+@pytest.mark.parametrize('key', KEYS)
+def test_every_number_has_one_range_and_every_word_one_list_of_choices(key):
+    present = standing(key)
+    found = {kind: len(rules(kind, key)) for kind in ('choices', 'ranges')}
+    if isinstance(present, bool):
+        assert found == {'choices': 0, 'ranges': 0}
+    # Text without choices is the name of a table of numbers.
+    elif isinstance(present, str) and found['choices']:
+        assert found == {'choices': 1, 'ranges': 0}
+    else:
+        assert found == {'choices': 0, 'ranges': 1}
+
+
+@pytest.mark.parametrize('kind', ['choices', 'ranges'])
+def test_no_choices_and_no_range_are_of_a_key_that_is_gone(kind):
+    for pattern in SETTINGS[kind]:
+        assert [key for key in KEYS if fnmatchcase(key, pattern)], pattern
+
+
+@pytest.mark.parametrize('preset', paper.PRESETS)
+@pytest.mark.parametrize('key', KEYS)
+def test_what_a_preset_sets_is_in_its_range(key, preset):
+    present = standing(key, preset)
+    tables = paper.hyperparameters(preset)
+    if isinstance(present, str) and isinstance(tables.get(present), list):
+        present = [row[key.rpartition('.')[2]] for row in tables[present]]
+    for number in present if isinstance(present, list) else [present]:
+        for least, largest in rules('ranges', key):
+            assert least <= number <= largest
+        for choices in rules('choices', key):
+            assert number in choices
+
+
+@pytest.mark.parametrize('key', KEYS)
+def test_the_ends_of_a_range_are_allowed_and_what_is_beyond_is_refused(key):
+    for least, largest in rules('ranges', key):
+        present = standing(key)
+        section = key.partition('.')[0]
+        method = section if section in paper.methods() else 'ours'
+
+        def written(number, present=present):
+            if isinstance(present, list):
+                return json.dumps([int(number)] * len(present))
+            return repr(int(number) if isinstance(present, int) else float(number))
+
+        for number in (least, largest):
+            assert trial(f'{key}={written(number)}', method=method)
+        for number in (least - 1, largest * 2):
+            assert 'is out of range' in refusal(f'{key}={written(number)}', method=method)
+
+
+def test_a_key_is_not_judged_by_its_last_word(monkeypatch):
+    settings = paper.hyperparameters('paper')
+    settings |= {'noise_adaptation': settings['noise_adaptation'] | {'extra': {'k': 3.0}}}
+    settings['ranges'] = settings['ranges'] | {'noise_adaptation.extra.k': [2, 5]}
+    monkeypatch.setattr(paper, 'hyperparameters', lambda preset: settings | {})
+    described = trial('noise_adaptation.extra.k=4', method='noise_adaptation')
+    assert described.stages['extra']['k'] == 4.0
+    assert 'write 2 to 5' in refusal('noise_adaptation.extra.k=0.5', method='noise_adaptation')
+
+
+def test_a_word_may_stand_beside_whole_numbers(monkeypatch):
+    settings = paper.hyperparameters('paper')
+    settings['choices'] = settings['choices'] | {'*.correct.window': ['all']}
+    monkeypatch.setattr(paper, 'hyperparameters', lambda preset: settings | {})
+    for value in ('all', 3):
+        assert trial(f'ours.correct.window={value}').stages['correct']['window'] == value
+    # Whatever stood there before.
+    again = trial('ours.correct.window=all', 'ours.correct.window=4')
+    assert again.stages['correct']['window'] == 4
+    assert 'takes a whole number or all' in refusal('ours.correct.window=some')
+    assert 'takes a whole number or all' in refusal(
+        'ours.correct.window=all', 'ours.correct.window=1.5'
+    )
+    assert 'is out of range' in refusal('ours.correct.window=0')
+
+
 def test_a_net_whose_lists_do_not_fit_together_is_refused():
     assert 'do not fit together' in refusal('net.blocks=[5, 5]')
     assert trial('net.blocks=[5, 5]', 'net.filters=[8, 8, 16]').net['blocks'] == [5, 5]
@@ -190,11 +279,17 @@ def test_an_unknown_data_set_and_a_negative_seed_are_refused():
         (100.1, 'write for example 0.7'),
         (-0.1, 'write for example 0.7'),
         (float('nan'), 'write for example 0.7'),
-        (None, 'write for example 0.7'),
     ],
 )
 def test_a_rate_that_is_no_fraction_is_refused(rate, fix):
     assert fix in refusal(rate=rate) + '\n'
+
+
+@pytest.mark.parametrize('noise', ['symmetric', 'asymmetric'])
+def test_a_noise_without_its_rate_is_told_the_option(noise):
+    said = refusal(noise=noise, rate=None)
+    assert said.startswith(f'error: {noise} noise needs a rate\n')
+    assert '--rate 0.7' in said
 
 
 @pytest.mark.parametrize('noise', ['none', 'file'])
@@ -252,8 +347,8 @@ def test_every_setting_changes_the_id(key):
     present = SETTINGS[section]
     for name in path:
         present = present[name]
-    if path[-1] in SETTINGS['choices']:
-        value = next(choice for choice in SETTINGS['choices'][path[-1]] if choice != present)
+    if choices := rules('choices', key):
+        value = next(choice for choice in choices[0] if choice != present)
     elif isinstance(present, bool):
         value = str(not present).lower()
     elif isinstance(present, list):
@@ -274,13 +369,17 @@ def test_a_trial_goes_to_json_and_back(method):
     assert config.from_dict(values).digest == described.digest
 
 
+LABELS = 'f' * 64
+
+
 def parsed(command):
     words = shlex.split(command)
     assert words[:3] == ['python', '-m', 'chainer_jo']
     options = cli.parser().parse_args(words[3:])
     return config.trial(
         options.method, options.dataset, options.noise, options.rate, options.seed,
-        options.preset, options.overrides,
+        options.preset, options.overrides, options.precision,
+        labels=LABELS if options.labels else None, labels_file=options.labels,
     )  # fmt: skip
 
 
@@ -292,12 +391,32 @@ def parsed(command):
         trial(noise='none', rate=None),
         trial(rate=1),
         trial(rate=0.123456789),
+        trial(precision='bfloat16'),
         trial("ours.fine_tune.loss = 'mix'", 'net.filters=[1,1,1,1]', 'common.flip=false'),
     ],
     ids=lambda described: described.trial,
 )
 def test_the_command_of_a_trial_describes_the_same_trial(described):
     assert parsed(described.command) == described
+
+
+@pytest.mark.parametrize('place', ['labels.npz:given', '/a folder/it\'s "here".npy', '$HOME/x'])
+def test_the_command_of_a_trial_names_the_file_of_its_labels(place):
+    described = trial(noise='file', rate=None, labels=LABELS, labels_file=place)
+    again = parsed(described.command)
+    assert (again, again.labels_file) == (described, place)
+    # What is written down is enough to say it again.
+    written = json.loads(json.dumps(described.as_record()))
+    assert config.from_dict(written).command == described.command
+
+
+def test_the_place_of_the_labels_is_no_part_of_the_trial():
+    one, other = (
+        trial(noise='file', rate=None, labels=LABELS, labels_file=place) for place in 'ab'
+    )
+    assert one == other
+    assert one.as_dict() == other.as_dict()
+    assert one.trial == other.trial == trial(noise='file', rate=None, labels=LABELS).trial
 
 
 VALUES = st.one_of(

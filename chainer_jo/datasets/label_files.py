@@ -1,102 +1,201 @@
 """Noisy labels in files: those that people bring, and those that a trial drew."""
 
-import csv
-import zipfile
-import zlib
+from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 
 from chainer_jo import store
-from chainer_jo.errors import DataError
+from chainer_jo.datasets import label_formats
+from chainer_jo.datasets.label_formats import RefusedError, folded, is_number
+from chainer_jo.errors import DataError, excerpt
 
 
-def read_labels(path, n, n_class, key=None):
+@dataclass(frozen=True, eq=False)
+class Labels:
+    """Labels that a file brought.
+
+    Attributes:
+        labels (numpy.ndarray): ``(N,)``, ``int32``, in ``[0, number of classes)``.
+        understood (str): What the file was taken for, in one line.
+    """
+
+    labels: np.ndarray
+    understood: str
+
+
+def read_labels(place, n, classes):
     """Reads noisy labels that somebody else made, such as the human labels of CIFAR-10N.
 
+    A file may be NumPy's (``.npy``, ``.npz``), text (a label a line, a table, JSON), torch's, or a
+    pickle of arrays; its content counts, not its ending. It has one label for each image, in the
+    order of the data set: the number of a class, its name, or a row with a share for each class,
+    of which the largest counts. JSON may have them by the number or path of the image instead.
+
     Args:
-        path (str or os.PathLike): ``.npy``; ``.npz``, with one array or a ``key``; or ``.csv``,
-            with one column or a header and a ``key``. One label an example, in the order of the
-            data set.
-        n (int): Number of examples there must be.
-        n_class (int): Number of classes; labels are integers in ``[0, n_class)``.
-        key (str or None): Name of the array or column.
+        place (str or os.PathLike): ``FILE`` or ``FILE:KEY``, where ``KEY`` names an array or
+            column of a file that has several.
+        n (int): Number of images.
+        classes (sequence of str): Names of the classes.
 
     Returns:
-        numpy.ndarray: Labels, ``(n,)``, ``int32``.
+        Labels: The labels, and what the file was taken for.
 
     Raises:
-        DataError: The file is missing, of another kind, too long or short, or holds anything else
-            than classes. Python objects are never loaded.
+        DataError: The file is missing, has labels of none or of several kinds, too many or too
+            few, or holds anything else than classes. Nothing that it holds is run.
     """
-    path = Path(path)
-    readers = {'.npy': _read_numpy, '.npz': _read_numpy, '.csv': _read_csv}
-    if path.suffix not in readers:
-        raise _refusal(path, f'the ending {path.suffix!r}', 'bring a .npy, .npz or .csv file')
+    path, key = _split(str(place))
     try:
-        labels = readers[path.suffix](path, key)
-    except (OSError, EOFError, ValueError, zipfile.BadZipFile, zlib.error) as error:
-        if isinstance(error, OSError) and error.strerror:
-            error = error.strerror
-        raise _refusal(
-            path, error, f'save {n} integers with numpy.save, or one to a line as .csv'
-        ) from None
-    return _checked(path, labels, n, n_class)
+        values = label_formats.read(path, n, classes, key)
+        labels, kind = _as_classes(values, n, classes)
+    except RefusedError as error:
+        raise _refusal(path, error.seen, error.fix) from None
+    except OSError as error:
+        seen = (error.strerror or str(error)).lower()
+        raise _refusal(path, seen, 'name a file that is there and may be read') from None
+    # Damage shows as almost any error, in any of the readers.
+    except Exception as error:
+        seen = excerpt(f'damaged: {error or type(error).__name__}')
+        raise _refusal(path, seen, label_formats.SAVE) from None
+    named = f'{path}:{key}' if key else f'{path}'
+    return Labels(labels, f'{n:,} {kind} in {named}')
 
 
-def _read_numpy(path, key):
-    with open(path, 'rb') as file:
-        loaded = np.load(file, allow_pickle=False)
-        if not isinstance(loaded, np.ndarray):
-            return loaded[_pick(key, loaded.files)]
-    if key is not None:
-        raise ValueError(f'the key {key!r}, where the file has one array without a name')
-    return loaded
+def _split(place):
+    """A colon may be part of a name: the whole is tried first."""
+    path, colon, key = place.rpartition(':')
+    try:
+        whole = not colon or Path(place).exists()
+    except OSError:
+        whole = True
+    return (Path(place), None) if whole else (Path(path), key)
 
 
-def _read_csv(path, key):
-    with open(path, newline='', encoding='utf-8-sig') as file:
-        rows = [row for row in csv.reader(file) if row]
-    if not rows:
-        return np.zeros(0, np.int64)
-    headed = not all(cell.strip().lstrip('-').isdigit() for cell in rows[0])
-    names = [cell.strip() for cell in rows[0]] if headed else [str(i) for i in range(len(rows[0]))]
-    column = names.index(_pick(key, names))
-    if any(len(row) != len(names) for row in rows):
-        raise ValueError(f'rows that do not have {len(names)} cells')
-    return np.array([int(row[column]) for row in rows[headed:]])
-
-
-def _pick(key, names):
-    if key is None and len(names) == 1:
-        return names[0]
-    if key not in names:
-        asked = 'no key' if key is None else f'the key {key!r}'
-        raise ValueError(f'{asked}, where the file has {", ".join(names)}')
-    return key
-
-
-def _checked(path, labels, n, n_class):
-    if labels.shape != (n,):
-        raise _refusal(
-            path,
-            f'shape {labels.shape}',
-            f'bring {n} labels, one for each example in the order of the data set',
+def _as_classes(values, n, classes):
+    """Returns labels, ``(n,)``, and what they were."""
+    if isinstance(values, np.ndarray) and values.dtype.kind in 'SU':
+        values = np.char.decode(values, 'latin-1') if values.dtype.kind == 'S' else values
+        values = values.ravel().tolist()
+    if isinstance(values, (list, tuple)) and any(isinstance(value, str) for value in values):
+        return _from_text([str(value) for value in values], n, classes)
+    array = _as_numbers(values)
+    if array.ndim == 2 and 1 in array.shape and array.shape != (n, len(classes)):
+        array = array.ravel()
+    if array.shape == (n, len(classes)):
+        return _from_rows(array)
+    if array.ndim == 2 and len(array) == n:
+        raise RefusedError(
+            f'{array.shape[1]} numbers for each image, where there are {len(classes)} classes',
+            f'name one column after a colon, from FILE:0 to FILE:{array.shape[1] - 1}',
         )
-    if labels.dtype.kind not in 'iu':
-        raise _refusal(path, f'numbers of type {labels.dtype}', 'save the labels as integers')
-    bad = np.flatnonzero((labels < 0) | (labels >= n_class))
+    return _from_numbers(array, n, classes), 'class numbers'
+
+
+def _as_numbers(values):
+    if isinstance(values, (list, tuple)):
+        rows = values if values and isinstance(values[0], (list, tuple)) else [values]
+        numbers = (int, float, np.integer, np.floating)
+        if not all(isinstance(row, (list, tuple)) and len(row) == len(rows[0]) for row in rows):
+            raise RefusedError('rows of different lengths')
+        for value in (value for row in rows for value in row):
+            if not isinstance(value, numbers):
+                raise RefusedError(f'{excerpt(value, 20)!r}, which is no label')
+    array = np.asarray(values)
+    if array.dtype.kind not in 'biuf':
+        raise RefusedError(f'{excerpt(array.dtype, 20)} in the place of labels')
+    return array
+
+
+def _from_text(cells, n, classes):
+    """Numbers that were written, or the names of classes."""
+    written = [is_number(cell) for cell in cells]
+    if all(written):
+        return _from_numbers(np.array([float(cell) for cell in cells]), n, classes), 'class numbers'
+    numbers = {folded(name): number for number, name in enumerate(classes)}
+    for i, cell in enumerate(cells):
+        # Where one is a number, a name is as odd as anything else.
+        if not written[i] and (any(written) or folded(cell) not in numbers):
+            raise RefusedError(
+                f'{excerpt(cell, 30)!r} for example {i}, which is no class',
+                excerpt(f'write only numbers from 0, or only {", ".join(classes)}', 200),
+            )
+    labels = np.array([numbers[folded(cell)] for cell in cells])
+    return _from_numbers(labels, n, classes), 'class names'
+
+
+def _from_rows(rows):
+    """The class of the largest of each row of shares."""
+    rows = rows.astype(np.float64)
+    if not (np.isfinite(rows).all() and np.allclose(rows.sum(1), 1, atol=1e-3)):
+        raise RefusedError(
+            f'rows of {rows.shape[1]} numbers that do not sum to 1',
+            'divide every row by its sum, or name one column after a colon, such as FILE:0',
+        )
+    if ((rows == 0) | (rows == 1)).all():
+        return rows.argmax(1).astype(np.int32), 'one-hot rows'
+    ties = int(((rows == rows.max(1, keepdims=True)).sum(1) > 1).sum())
+    taken = f' ({ties:,} ties: the first)' if ties else ''
+    return (
+        rows.argmax(1).astype(np.int32),
+        f'soft labels, taken as the class of the largest{taken},',
+    )
+
+
+def _from_numbers(array, n, classes):
+    if array.shape != (n,):
+        count = f'{len(array):,} labels' if array.ndim == 1 else f'shape {array.shape}'
+        raise RefusedError(
+            count, f'bring {n:,} labels, one for each example in the order of the data set'
+        )
+    if array.dtype.kind == 'b':
+        raise RefusedError('true and false', 'save the labels as integers')
+    whole = np.isfinite(array) & (array == np.round(array))
+    if not whole.all():
+        odd = int(np.argmin(whole))
+        raise RefusedError(
+            f'{array.dtype} {array[odd]:g} for example {odd}', 'save the labels as integers'
+        )
+    bad = np.flatnonzero((array < 0) | (array >= len(classes)))
     if bad.size:
-        raise _refusal(
-            path,
-            f'class {labels[bad[0]]} for example {bad[0]} ({bad.size} such labels)',
-            f'number the classes from 0 to {n_class - 1}',
+        first, from_one = bad[0], array.min() == 1 and array.max() == len(classes)
+        seen = f'class {excerpt(int(array[first]), 20)} for example {first}'
+        raise RefusedError(
+            f'{seen} ({bad.size:,} such labels)',
+            f'number the classes from 0 to {len(classes) - 1}'
+            + (': these count from 1' if from_one else ''),
         )
-    return labels.astype(np.int32)
+    return array.astype(np.int32)
+
+
+def doubt(labels, true, n_class):
+    """Says why labels look as if they belonged to other images; ``None`` if they do not.
+
+    Args:
+        labels (numpy.ndarray): Labels that were brought, ``(N,)``, ``int32``.
+        true (numpy.ndarray): The true ones, ``(N,)``, ``int32``.
+        n_class (int): Number of classes.
+    """
+    pairs = np.zeros((n_class, n_class))
+    np.add.at(pairs, (labels, true), 1 / len(true))
+    agree, chance = np.trace(pairs), pairs.sum(1) @ pairs.sum(0)
+    # Three standard deviations of the share that labels drawn blindly would have right.
+    if agree > chance + 3 * np.sqrt(chance * (1 - chance) / len(true)):
+        return None
+    cause = 'most likely they are in another order of images'
+    best = pairs.max(1).sum()
+    if best > 0.5:
+        cause = (
+            f'most likely the classes are in another order: renumbered, {100 * best:.1f} % agree'
+        )
+    return (
+        f'the labels agree with the true ones in {100 * agree:.1f} % of the images, no more than '
+        f'chance ({100 * chance:.1f} %); {cause}'
+    )
 
 
 def _refusal(path, seen, fix):
-    return DataError(f'cannot use the labels in {path}', seen=str(seen), fix=fix)
+    return DataError(f'cannot use the labels in {excerpt(path, 200)}', seen=seen, fix=fix)
 
 
 def save_noise(path, noisy, true, index):

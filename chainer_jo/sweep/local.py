@@ -111,6 +111,7 @@ class LocalSweep:
             stdout=subprocess.PIPE,
             stderr=subprocess.PIPE,
             text=True,
+            errors='replace',
             # A group of its own: Ctrl-C reaches it once, from here.
             start_new_session=True,
         ) as process:

@@ -8,11 +8,12 @@ from pathlib import Path
 from statistics import median
 
 from chainer_jo import config, paper
+from chainer_jo.errors import ConfigError
 
 
 @dataclass(frozen=True)
-class Cell:
-    """One trial of a table.
+class PlannedTrial:
+    """One trial of a table, and how far it is.
 
     Attributes:
         config (TrialConfig): The trial.
@@ -42,57 +43,69 @@ def trials(table, preset, only=None, rates=None, count=None, overrides=(), preci
 
     Args:
         only (sequence of str): Methods to run; default those of the preset.
-        rates (sequence of float): Noise rates instead of the table's.
+        rates (sequence of float): Those of the table's noise rates to run; default all.
         count (int): Trials a cell instead of the table's.
 
     Raises:
-        ConfigError: A name, rate or override is wrong.
+        ConfigError: A name, rate or override is wrong, or there is no trial left.
     """
     grid = paper.grid(table, preset)
+    configs = [
+        config.trial(
+            method, grid['dataset'], noise, rate, seed, preset, [*variant, *overrides], precision
+        )
+        for variant in [[], *grid.get('variants', [])]
+        for method in _methods(grid, table, only)
+        for noise, rate in _columns(grid, table, preset, rates)
+        if _makes_sense(grid, method, rate, overrides)
+        for seed in range(count or grid['trials'])
+    ]
+    if not configs:
+        left_out = ', '.join(
+            f'{method} at rate {rate:g}' for method, rate in grid.get('without', [])
+        )
+        raise ConfigError(
+            'no trial is left to run', seen=f'{table} leaves out {left_out}', fix='choose others'
+        )
+    return configs
+
+
+def _methods(grid, table, only):
     known = grid['methods'] + grid['others']
     for method in only or ():
         if method not in known:
             raise paper.unknown(f'method of {table}', method, known)
-    methods = [method for method in known if method in only] if only else grid['methods']
+    return [method for method in known if method in only] if only else grid['methods']
+
+
+def _columns(grid, table, preset, rates):
+    """The columns of the rates; what a report has no column for is not trained."""
     columns = paper.columns(grid)
-    if rates and isinstance(grid['noise'], str):
-        columns = [(grid['noise'], rate) for rate in rates]
-    elif rates:
-        columns = [column for column in columns if column[1] in rates]
-    variants = [[], *grid.get('variants', [])]
-
-    def makes_sense(method, rate):
-        changed = any(override.startswith(f'{method}.') for override in overrides)
-        return changed or [method, rate] not in grid.get('without', [])
-
-    return [
-        config.trial(
-            method,
-            grid['dataset'],
-            noise,
-            rate,
-            seed,
-            preset,
-            [*variant, *overrides],
-            precision,
-        )
-        for variant in variants
-        for method in methods
-        for noise, rate in columns
-        if makes_sense(method, rate)
-        for seed in range(count or grid['trials'])
-    ]
+    for rate in rates or ():
+        config.check_rate(rate)
+        if rate not in grid['rates']:
+            raise ConfigError(
+                f'{table} of preset {preset} has no rate {rate:g}',
+                seen=f'its rates are {", ".join(f"{known:g}" for known in grid["rates"])}',
+                fix=f'choose among them, or train single trials: train --rate {rate:g}',
+            )
+    return [column for column in columns if column[1] in rates] if rates else columns
 
 
-def cells(configs, out):
-    """Returns a :class:`Cell` for every TrialConfig, by what lies under ``out``."""
+def _makes_sense(grid, method, rate, overrides):
+    changed = any(override.startswith(f'{method}.') for override in overrides)
+    return changed or [method, rate] not in grid.get('without', [])
+
+
+def planned(configs, out):
+    """Returns a :class:`PlannedTrial` for every TrialConfig, by what lies under ``out``."""
     folders = [Path(out) / 'runs' / trial.trial for trial in configs]
     logs = [_log_seconds(folder) for folder in folders]
     pace = {}
     for trial, seconds in zip(configs, logs, strict=True):
         pace.setdefault(trial.method, []).extend(seconds)
     return [
-        Cell(trial, _state(folder), len(log), _total(trial, log, pace[trial.method]))
+        PlannedTrial(trial, _state(folder), len(log), _total(trial, log, pace[trial.method]))
         for trial, folder, log in zip(configs, folders, logs, strict=True)
     ]
 
@@ -116,30 +129,29 @@ def _total(trial, log, others):
     return round(median(seconds) * trial.epochs, 1) if seconds else None
 
 
-def summary(cells):
+def summary(trials):
     """Returns one line: how many trials are done, and how long the others take one by one."""
-    count = Counter(cell.state for cell in cells)
-    line = (
-        f'{len(cells)} trials: {count["done"]} done, {count["begun"]} begun, {count["to do"]} to do'
-    )
-    left = [cell for cell in cells if cell.state != 'done']
-    if left and all(cell.seconds is not None for cell in left):
-        seconds = sum(c.seconds * (1 - c.epochs_done / c.config.epochs) for c in left)
+    count = Counter(trial.state for trial in trials)
+    states = ', '.join(f'{count[state]} {state}' for state in ('done', 'begun', 'to do'))
+    line = f'{len(trials)} trials: {states}'
+    left = [trial for trial in trials if trial.state != 'done']
+    if left and all(trial.seconds is not None for trial in left):
+        seconds = sum(t.seconds * (1 - t.epochs_done / t.config.epochs) for t in left)
         line += f', about {timedelta(seconds=round(seconds))} of training left'
     return line
 
 
-def as_text(cells):
+def as_text(trials):
     """Returns a line a trial and the summary."""
     lines = [
-        f'{cell.state:6} {cell.epochs_done:4}/{cell.config.epochs} epochs  '
-        f'{_pace(cell):>12}  {cell.config.trial}'
-        for cell in cells
+        f'{trial.state:6} {trial.epochs_done:4}/{trial.config.epochs} epochs  '
+        f'{_pace(trial):>12}  {trial.config.trial}'
+        for trial in trials
     ]
-    return '\n'.join([*lines, summary(cells)])
+    return '\n'.join([*lines, summary(trials)])
 
 
-def _pace(cell):
-    if cell.seconds is None:
+def _pace(trial):
+    if trial.seconds is None:
         return 'not measured'
-    return f'{cell.seconds / cell.config.epochs:.1f} s/epoch'
+    return f'{trial.seconds / trial.config.epochs:.1f} s/epoch'

@@ -117,13 +117,13 @@ class _Trial:
     def _write_config(self):
         path = self.folder / 'config.json'
         content = self.config.as_dict() | {'data': self.dataset.digest}
-        if path.exists() and (seen := store.read_json(path)) != content:
+        if path.exists() and (seen := _without_place(store.read_json(path))) != content:
             raise ConfigError(
                 f'{self.folder} was begun with other data or settings',
                 seen=f'data {seen.get("data")}, now {self.dataset.digest}',
                 fix='name the same data, or choose another folder with --out',
             )
-        store.write_json(path, content)
+        store.write_json(path, content | self.config.as_record())
 
     def _net(self, purpose):
         return PreActResNet(
@@ -193,7 +193,7 @@ class _Trial:
         return {
             'schema': SCHEMA,
             'trial': self.config.trial,
-            'config': self.config.as_dict(),
+            'config': self.config.as_record(),
             'data': {
                 'name': dataset.name,
                 'variant': dataset.variant,
@@ -220,6 +220,11 @@ class _Trial:
                 'resumes': self.resumes,
             },
         }
+
+
+def _without_place(content):
+    # The same labels may lie in another file by now.
+    return {key: value for key, value in content.items() if key != 'labels_file'}
 
 
 def _remove_snapshots(folder):

@@ -1,115 +1,425 @@
+"""Label files as people have them: what each is read as, or the three lines that it gets."""
+
+import json
+import os
+import pickle
+import struct
+import time
+import tracemalloc
+import zipfile
+
 import numpy as np
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
 from chainer_jo import store
-from chainer_jo.datasets.label_files import load_noise, read_labels, save_noise
+from chainer_jo.datasets.label_files import doubt, load_noise, read_labels, save_noise
 from chainer_jo.errors import DataError
 
-LABELS = np.array([3, 0, 9, 9, 1], np.int32)
-LINES = ''.join(f'{label}\n' for label in LABELS)
+CLASSES = ('t-shirt/top', 'trouser', 'ankle boot', 'bag')
+LABELS = np.array([3, 0, 2, 2, 1, 0], np.int32)
+NAMES = [CLASSES[label] for label in LABELS]
+N = len(LABELS)
+SOFT = np.eye(4)[LABELS] * 0.6 + 0.1
+
+
+def lines(values=LABELS):
+    return ''.join(f'{value}\n' for value in values)
+
+
+def saved(save, *arrays, **named):
+    """What a function of NumPy writes, in a file of any name."""
+
+    def write(path):
+        with path.open('wb') as file:
+            save(file, *arrays, **named)
+
+    return write
+
+
+def npy(array):
+    return saved(np.save, array, allow_pickle=True)
+
+
+def npz(**arrays):
+    return saved(np.savez, **arrays)
+
+
+def text(content, **encoding):
+    return lambda path: path.write_text(content, **encoding)
+
+
+def pickled(value, protocol=2):
+    return lambda path: path.write_bytes(pickle.dumps(value, protocol))
+
+
+def torch_zip(value, pkl='data.pkl', **storages):
+    """The zip form in which torch saves; ``value`` may be the bytes of its pickle."""
+    content = value if isinstance(value, bytes) else pickle.dumps(value, 2)
+
+    def write(path):
+        with zipfile.ZipFile(path, 'w') as archive:
+            archive.writestr(f'archive/{pkl}', content)
+            archive.writestr('archive/version', '3')
+            for key, storage in storages.items():
+                archive.writestr(f'archive/data/{key}', storage)
+
+    return write
+
+
+def torch_old(value):
+    """The form in which torch saved before version 1.6: pickles one after another."""
+    parts = [0x1950A86A20F9469CFC6C, 1001, {'little_endian': True}, value, []]
+    return lambda path: path.write_bytes(b''.join(pickle.dumps(part, 2) for part in parts))
+
+
+MANY = {'clean': LABELS * 0, 'given': LABELS}
+OBJECTS = np.array(MANY, dtype=object)
+BY_INDEX = {str(i): int(label) for i, label in reversed(list(enumerate(LABELS)))}
+READ = {
+    'npy': (npy(LABELS.astype(np.int64)), '', 'class numbers'),
+    'bytes': (npy(LABELS.astype(np.uint8)), '', 'class numbers'),
+    'floats': (npy(LABELS.astype(np.float32)), '', 'class numbers'),
+    'column': (npy(LABELS[:, None]), '', 'class numbers'),
+    'big-endian': (npy(LABELS.astype('>i8')), '', 'class numbers'),
+    'names': (npy(np.array(NAMES)), '', 'class names'),
+    'records': (npy(np.array(list(zip(NAMES, LABELS, strict=True)), 'U20,i8')), ':f1', 'numbers'),
+    'two columns': (npy(np.stack([LABELS * 0, LABELS], 1)), ':1', 'class numbers'),
+    'dictionary': (npy(OBJECTS), ':given', 'class numbers'),
+    'objects': (npy(np.array([*map(int, LABELS)], dtype=object)), '', 'class numbers'),
+    'npz': (npz(a=LABELS), '', 'class numbers'),
+    'npz of many': (npz(**MANY), ':given', 'class numbers'),
+    'npz of a dictionary': (npz(a=np.array({'given': LABELS}, dtype=object)), '', 'class numbers'),
+    'one-hot': (npy(np.eye(4)[LABELS]), '', 'one-hot rows'),
+    'one-hot booleans': (npy(np.eye(4, dtype=bool)[LABELS]), '', 'one-hot rows'),
+    'soft': (npy(SOFT.astype(np.float16)), '', 'soft labels, taken as the class of the largest'),
+    'a line each': (text(lines()), '', 'class numbers'),
+    'Windows': (text('\ufeff' + lines().replace('\n', '\r\n')), '', 'class numbers'),
+    'Excel': (text(lines(), encoding='utf-16'), '', 'class numbers'),
+    'header': (text(f'label\n{lines()}\n\n'), '', 'class numbers'),
+    'comment': (text(f'# label\n{lines()}'), '', 'class numbers'),
+    'one row': (text(','.join(map(str, LABELS))), '', 'class numbers'),
+    'spaces': (text(' '.join(map(str, LABELS))), '', 'class numbers'),
+    'savetxt': (lambda path: np.savetxt(path, LABELS), '', 'class numbers'),
+    'soft savetxt': (lambda path: np.savetxt(path, SOFT), '', 'soft labels'),
+    'text names': (text(lines(NAMES)), '', 'class names'),
+    'other case': (text(lines(name.upper().replace(' ', '_') for name in NAMES)), '', 'names'),
+    'csv by name': (
+        text('file,given\n' + ''.join(f'x{i}.png, {v}\n' for i, v in enumerate(LABELS))),
+        ':given',
+        'class numbers',
+    ),
+    'csv by number': (
+        text(''.join(f'x{i}.png;{v}\n' for i, v in enumerate(LABELS))), ':1', 'class numbers'
+    ),
+    'csv with an index': (
+        text(',0\n' + ''.join(f'{i},{v}\n' for i, v in enumerate(LABELS))), ':0', 'class numbers'
+    ),
+    'csv one-hot': (
+        text(','.join(f'"{c}"' for c in CLASSES) + '\n'
+             + ''.join(','.join(f'{x:g}' for x in row) + '\n' for row in np.eye(4)[LABELS])),
+        '',
+        'one-hot rows',
+    ),
+    'list': (text(json.dumps(LABELS.tolist())), '', 'class numbers'),
+    'list of names': (text(json.dumps(NAMES)), '', 'class names'),
+    'list of rows': (text(json.dumps(SOFT.tolist())), '', 'soft labels'),
+    'list of records': (
+        text(json.dumps([{'id': i, 'given': int(v)} for i, v in enumerate(LABELS)])),
+        ':given',
+        'class numbers',
+    ),
+    'by index': (text(json.dumps(BY_INDEX)), '', 'class numbers'),
+    'by index from 1': (
+        text(json.dumps({str(int(key) + 1): value for key, value in BY_INDEX.items()})),
+        '',
+        'class numbers',
+    ),
+    'by path': (
+        text(json.dumps({f'train/{key.zfill(5)}.png': CLASSES[v] for key, v in BY_INDEX.items()})),
+        '',
+        'class names',
+    ),
+    'named lists': (
+        text(json.dumps({'rate': 0.4, 'of': {'given': LABELS.tolist(), 'x': [1]}})),
+        ':of.given',
+        'class numbers',
+    ),
+    'torch': (torch_zip({'given': LABELS, 'rate': 0.4}), '', 'class numbers'),
+    'torch of many': (torch_zip(MANY), ':given', 'class numbers'),
+    'torch of before 2020': (torch_old(MANY), ':given', 'class numbers'),
+    'pickle': (pickled(MANY), ':given', 'class numbers'),
+    'pickle of Python 2': (pickled({'given': LABELS.tolist()}, 0), '', 'class numbers'),
+    'pickle of today': (pickled(LABELS, 5), '', 'class numbers'),
+    'pickle by index': (pickled({int(key): v for key, v in BY_INDEX.items()}), '', 'numbers'),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize('name', ['labels', 'UPPER.NPY', 'at:noon.csv', 'a b.json'])
+@pytest.mark.parametrize('kind', READ)
+def test_labels_are_read_whatever_the_file_is_called(kind, name, tmp_path):
+    write, key, understood = READ[kind]
+    write(tmp_path / name)
+    read = read_labels(f'{tmp_path / name}{key}', N, CLASSES)
+    assert read.labels.dtype == np.int32
+    np.testing.assert_array_equal(read.labels, LABELS)
+    assert understood in read.understood
+    assert len(read.understood.splitlines()) == 1
+
+
+def test_a_tensor_of_torch_is_read(tmp_path):
+    pkl = (
+        b'\x80\x02ctorch._utils\n_rebuild_tensor_v2\n((X\x07\x00\x00\x00storagectorch\n'
+        b'LongStorage\nX\x01\x00\x00\x000X\x03\x00\x00\x00cpuK\x06tQK\x00K\x06\x85K\x01\x85'
+        b'\x89ccollections\nOrderedDict\n)RtR.'
+    )
+    path = tmp_path / 'labels.pt'
+    torch_zip(pkl, **{'0': LABELS.astype('<i8').tobytes()})(path)
+    np.testing.assert_array_equal(read_labels(path, N, CLASSES).labels, LABELS)
+
+
+def test_the_first_of_two_that_are_as_large_is_taken_and_that_is_said(tmp_path):
+    np.save(tmp_path / 'soft.npy', np.array([[0.5, 0.5, 0, 0], [0, 0, 0.4, 0.6]]))
+    read = read_labels(tmp_path / 'soft.npy', 2, CLASSES)
+    assert read.labels.tolist() == [0, 3]
+    assert '(1 ties: the first)' in read.understood
+
+
+def refusal(path, n=N):
+    with pytest.raises(DataError) as caught:
+        read_labels(path, n, CLASSES)
+    said = str(caught.value)
+    assert caught.value.exit_code == 3
+    assert len(said.split('\n')) == 3
+    # The name of the file is the only thing that may be long.
+    assert len(said) - len(str(path)) < 400, said
+    return said
+
+
+LONG = lines([0, 1] * 5000)
+REFUSED = {
+    'two arrays': (npz(**MANY), '', 'no key, where the file has clean, given', 'FILE:clean'),
+    'wrong key': (npz(**MANY), ':other', "'other', where the file has clean, given", ':clean'),
+    'dictionary': (npy(OBJECTS), '', 'no key, where the file has clean, given', 'FILE:clean'),
+    'two columns': (text('true,given\n1,1\n'), '', 'has true, given', 'FILE:true'),
+    'key of none': (npy(LABELS), ':given', 'one array without a name', 'leave out the colon'),
+    'many columns': (npy(np.zeros((N, 3), int)), '', '3 numbers for each', 'FILE:0 to FILE:2'),
+    'long': (text(LONG), '', '10,000 labels', 'bring 6 labels'),
+    'long list': (text(json.dumps([0] * 1010)), '', '1,010 labels', 'bring 6 labels'),
+    'long row': (text(','.join('01' * 5000)), '', '', ''),
+    'one cell': (text(f'labels\n"{LABELS.tolist() * 999}"\n'), '', '', 'write only numbers from 0'),
+    'quote': (text(f'file,label\n"{LONG}'), '', '', ''),
+    'no such class': (text(lines(['bag', 'cat'])), '', "'cat' for example 1", 'trouser'),
+    'class 4': (npy(LABELS + 1), '', 'class 4 for example 0 (1 such', 'these count from 1'),
+    'class -1': (npy(LABELS - 1), '', 'class -1 for example 1', 'from 0 to 3'),
+    'class 1e30': (text(lines([1e30] * N)), '', 'class 100000', 'from 0 to 3'),
+    'fractions': (npy(LABELS / 2), '', '1.5 for example 0', 'as integers'),
+    'nan': (text(lines([0, 'nan', 0, 0, 0, 0])), '', "'nan' for example 1", ''),
+    'rows of votes': (npy(np.eye(4)[LABELS] * 50), '', 'do not sum to 1', 'divide every row'),
+    'booleans': (npy(LABELS > 1), '', 'true and false', 'as integers'),
+    'complex': (npy(LABELS * 1j), '', 'complex', 'numpy.save'),
+    'ragged': (text('[[1, 2], [1]]'), '', 'rows of different lengths', ''),
+    'null': (text('[1, null, 2, 2, 1, 0]'), '', 'None', ''),
+    'ragged csv': (text('a,b\n1,2\n3\n'), '', '1 cells in row 3', ''),
+    'by name': (text('{"cat.png": 1, "dog.png": 2}'), '', "'cat.png'", 'from 0'),
+    'gaps': (text('{"0": 1, "2": 2}'), '', 'not of 2 images in a row', 'from 0'),
+    'number': (text('[[[1]]]'), '', '', ''),
+    'empty': (text(''), '', 'an empty file', ''),
+    'blank': (text('\n \n'), '', 'no text', ''),
+    'page': (text('<!DOCTYPE html><html>Not found</html>' * 99), '', 'a web page', 'download'),
+    'page in XML': (text('\n<?xml version="1.0"?><Error/>'), '', 'a web page', 'download'),
+    'pointer': (
+        text('version https://git-lfs.github.com/spec/v1\noid sha256:00\nsize 1\n'),
+        '', 'a git-lfs pointer', 'git lfs pull',
+    ),
+    'gzip': (lambda path: path.write_bytes(b'\x1f\x8b\x08' + bytes(99)), '', 'gzip', 'gunzip'),
+    'binary': (lambda path: path.write_bytes(bytes(range(1, 256)) * 99), '', 'neither text', ''),
+    'cut zip': (lambda path: path.write_bytes(b'PK\3\4 cut short'), '', 'cut short', 'again'),
+    'cut npy': (lambda path: path.write_bytes(b'\x93NUMPY'), '', 'damaged', ''),
+    'other zip': (torch_zip(b'', pkl='renamed.csv'), '', 'archive/renamed.csv', 'unpack it'),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize('kind', REFUSED)
+def test_what_is_not_clear_is_refused_in_three_short_lines(kind, tmp_path):
+    write, key, seen, fix = REFUSED[kind]
+    write(tmp_path / 'labels.npy')
+    said = refusal(f'{tmp_path}/labels.npy{key}')
+    _, second, third = said.split('\n')
+    assert seen in second
+    assert fix in third
+
+
+@pytest.mark.parametrize('name', ['none.npy', 'none.npz:key', 'no/such/folder.csv', 'x' * 300])
+def test_a_file_that_is_missing_is_said_to_be(name, tmp_path):
+    said = refusal(tmp_path / name)
+    assert 'no such file' in said or 'file name too long' in said
+
+
+def test_what_is_no_file_is_refused_at_once(tmp_path):
+    os.mkfifo(tmp_path / 'pipe.npy')
+    began = time.monotonic()
+    assert 'no regular file' in refusal(tmp_path / 'pipe.npy')
+    assert 'a folder' in refusal(tmp_path)
+    assert 'no regular file' in refusal('/dev/zero')
+    assert time.monotonic() - began < 1
 
 
 class Payload:
     """Makes a file when it is unpickled."""
 
-    def __init__(self, path):
-        self.path = path
-
     def __reduce__(self):
-        return open, (str(self.path), 'w')
-
-
-@pytest.fixture(params=['npy', 'npz', 'npz of many', 'csv', 'csv of many', 'csv with header'])
-def labels_file(request, tmp_path):
-    """A label file and the key it needs."""
-    kind = request.param
-    path = tmp_path / f'labels.{kind[:3]}'
-    if kind == 'npy':
-        np.save(path, LABELS.astype(np.int64))
-    elif kind == 'npz':
-        np.savez(path, a=LABELS)
-    elif kind == 'npz of many':
-        np.savez(path, clean=LABELS * 0, worse=LABELS.astype(np.uint8))
-        return path, 'worse'
-    elif kind == 'csv':
-        path.write_text(LINES)
-    elif kind == 'csv with header':
-        path.write_text(f'label\r\n{LINES}\n')
-    else:
-        rows = ''.join(f'cat_{i}.png, {label}\n' for i, label in enumerate(LABELS))
-        path.write_text('file,worse\n' + rows)
-        return path, 'worse'
-    return path, None
-
-
-def test_labels_are_read_from_every_kind_of_file(labels_file):
-    path, key = labels_file
-    labels = read_labels(path, 5, 10, key)
-    assert labels.dtype == np.int32
-    np.testing.assert_array_equal(labels, LABELS)
-
-
-def test_a_label_file_of_the_wrong_length_is_refused(labels_file):
-    path, key = labels_file
-    with pytest.raises(DataError, match=r'seen: shape \(5,\)\n  fix:  bring 6 labels'):
-        read_labels(path, 6, 10, key)
-
-
-def test_a_class_out_of_range_is_refused_with_its_place(labels_file):
-    path, key = labels_file
-    with pytest.raises(DataError, match=r'class 9 for example 2 \(2 such labels\)'):
-        read_labels(path, 5, 9, key)
-
-
-def test_a_wrong_key_is_refused_with_the_keys_there_are(labels_file):
-    path, _ = labels_file
-    with pytest.raises(DataError, match="key 'other', where"):
-        read_labels(path, 5, 10, 'other')
-
-
-def test_a_file_of_many_needs_a_key(tmp_path):
-    np.savez(tmp_path / 'many.npz', clean=LABELS, worse=LABELS)
-    with pytest.raises(DataError, match='no key, where the file has clean, worse'):
-        read_labels(tmp_path / 'many.npz', 5, 10)
+        return open, ('ran', 'w')
 
 
 @pytest.mark.parametrize(
-    ('name', 'content', 'seen'),
+    'write',
     [
-        ('labels.txt', '3\n', "ending '.txt'"),
-        ('labels.csv', '', r'shape \(0,\)'),
-        ('labels.csv', '3\n\n0\ncat\n', "'cat'"),
-        ('labels.csv', 'a,b\n1,2\n3\n', 'no key'),
-        ('labels.csv', '-1\n0\n0\n0\n0\n', 'class -1 for example 0'),
-        ('labels.npy', '', 'seen: .'),
-        ('labels.npz', 'PK\3\4 cut short', 'seen: .'),
-        ('labels.npy', 'not an array at all', 'seen: .'),
+        npy(np.array([Payload()], dtype=object)),
+        npz(a=np.array(Payload(), dtype=object)),
+        torch_zip({'given': Payload()}),
+        torch_old(Payload()),
+        pickled(Payload(), 0),
+        pickled({'given': Payload()}, 4),
     ],
+    ids=['npy', 'npz', 'torch', 'old torch', 'pickle 0', 'pickle 4'],
 )
-def test_damaged_files_are_refused(tmp_path, name, content, seen):
-    (tmp_path / name).write_text(content)
-    with pytest.raises(DataError, match=seen):
-        read_labels(tmp_path / name, 5, 10)
-
-
-def test_a_missing_file_is_refused_with_three_lines(tmp_path):
-    with pytest.raises(DataError) as caught:
-        read_labels(tmp_path / 'none.npy', 5, 10)
-    assert caught.value.exit_code == 3
-    assert len(str(caught.value).splitlines()) == 3
-
-
-def test_fractions_are_refused(tmp_path):
-    np.save(tmp_path / 'soft.npy', LABELS / 2)
-    with pytest.raises(DataError, match='float64'):
-        read_labels(tmp_path / 'soft.npy', 5, 10)
-
-
-def test_a_file_of_python_objects_is_refused_and_nothing_in_it_runs(tmp_path):
-    np.save(tmp_path / 'objects.npy', np.array([Payload(tmp_path / 'ran')]), allow_pickle=True)
-    with pytest.raises(DataError, match='cannot use the labels'):
-        read_labels(tmp_path / 'objects.npy', 1, 10)
+def test_nothing_in_a_file_is_ever_run(write, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    write(tmp_path / 'labels.npy')
+    refusal(tmp_path / 'labels.npy')
     assert not (tmp_path / 'ran').exists()
+
+
+def npy_header(shape):
+    header = f"{{'descr': '<i8', 'fortran_order': False, 'shape': {shape}, }}".encode()
+    return b'\x93NUMPY\x01\x00' + struct.pack('<H', len(header)) + header
+
+
+def zip_bomb(path):
+    with (
+        zipfile.ZipFile(path, 'w', zipfile.ZIP_DEFLATED) as archive,
+        archive.open('a.npy', 'w', force_zip64=True) as member,
+    ):
+        member.write(npy_header('(125000000,)'))
+        for _ in range(200):
+            member.write(bytes(10**6))
+
+
+def lying_zip(path):
+    zip_bomb(path)
+    content = bytearray(path.read_bytes())
+    # The directory at the end says that the member is small.
+    place = content.rfind(b'PK\1\2') + 24
+    content[place : place + 4] = struct.pack('<I', 100)
+    path.write_bytes(content)
+
+
+def many_members(path):
+    with zipfile.ZipFile(path, 'w') as archive:
+        for i in range(20_000):
+            archive.writestr(f'{i:0200}.npy', b'')
+
+
+def zipped_by(method):
+    def write(path):
+        with zipfile.ZipFile(path, 'w', method) as archive:
+            archive.writestr('a.npy', bytes(10**6))
+
+    return write
+
+
+def sparse(path):
+    path.touch()
+    os.truncate(path, 10**10)
+
+
+def repeated(content):
+    return lambda path: path.write_bytes(content)
+
+
+BOMBS = {
+    'zip': zip_bomb,
+    'lying zip': lying_zip,
+    'members': many_members,
+    'lzma': zipped_by(zipfile.ZIP_LZMA),
+    'bzip2': zipped_by(zipfile.ZIP_BZIP2),
+    'shape': repeated(npy_header('(10**12,)'.replace('10**12', str(10**12)))),
+    'size': sparse,
+    'lists': repeated(b'[' + b'[],' * 300_000 + b'[]]'),
+    'nested': repeated(b'[' * 900),
+    'deep': repeated(b'{"a":' * 900 + b'1' + b'}' * 900),
+    'commas': repeated(b'[' + b'1,' * 500_000 + b'1]'),
+    'digits': repeated(b'[' + b'9' * 100_000 + b']'),
+    'cell': repeated(b'a,b\n"' + b'x' * 200_000 + b'",1\n'),
+    'long name': repeated(b'["' + b'x' * 500_000 + b'"' + b',"y"' * 5 + b']'),
+    'objects': repeated(b'\x80\x02(' + b']' * 500_000 + b'l.'),
+}
+
+
+@pytest.mark.parametrize('kind', BOMBS)
+def test_a_bomb_is_refused_at_once_and_in_little_memory(kind, tmp_path):
+    BOMBS[kind](tmp_path / 'labels')
+    tracemalloc.start()
+    began = time.process_time()
+    refusal(tmp_path / 'labels')
+    assert time.process_time() - began < 5
+    assert tracemalloc.get_traced_memory()[1] < 50_000_000
+    tracemalloc.stop()
+
+
+def test_an_array_that_unpacks_to_too_much_is_said_to_be_too_large(tmp_path):
+    zip_bomb(tmp_path / 'labels.npz')
+    assert 'a.npy has more bytes than its labels need' in refusal(tmp_path / 'labels.npz')
+
+
+SOUND = [kind for kind in READ if kind not in ('savetxt', 'soft savetxt')]
+
+
+@settings(max_examples=300)
+@given(st.sampled_from(SOUND), st.data())
+def test_a_damaged_file_gives_labels_or_three_lines(tmp_path_factory, kind, data):
+    path = tmp_path_factory.getbasetemp() / 'damaged'
+    write, key, _ = READ[kind]
+    write(path)
+    content = bytearray(path.read_bytes())
+    for _ in range(data.draw(st.integers(1, 4))):
+        content[data.draw(st.integers(0, len(content) - 1))] = data.draw(st.integers(0, 255))
+    path.write_bytes(content[: data.draw(st.integers(len(content) // 2, len(content)))])
+    try:
+        labels = read_labels(f'{path}{key}', N, CLASSES).labels
+    except DataError as error:
+        labels = np.zeros(N, np.int32)
+        assert len(str(error).split('\n')) == 3  # noqa: PT017
+    assert (labels.shape, labels.dtype) == ((N,), np.int32)
+    assert set(labels) <= set(range(len(CLASSES)))
+
+
+def drawn(wrong, seed=0, n=5000, n_class=10):
+    random = np.random.default_rng(seed)
+    true = random.integers(0, n_class, n).astype(np.int32)
+    other = random.integers(0, n_class, n).astype(np.int32)
+    return np.where(random.random(n) < wrong, other, true).astype(np.int32), true
+
+
+@pytest.mark.parametrize('wrong', [0, 0.4, 0.9])
+def test_labels_that_know_anything_of_the_true_ones_are_not_doubted(wrong):
+    assert doubt(*drawn(wrong), 10) is None
+
+
+def test_labels_of_another_order_of_images_are_doubted():
+    said = doubt(*drawn(1), 10)
+    assert 'no more than chance' in said
+    assert 'another order of images' in said
+    labels, true = drawn(0.2)
+    assert 'another order of images' in doubt(np.sort(labels)[::-1], np.roll(true, 7), 10)
+
+
+def test_classes_in_another_order_are_doubted_and_named():
+    labels, true = drawn(0.2)
+    said = doubt((labels + 1) % 10, true, 10)
+    assert 'the classes are in another order: renumbered, 82' in said
 
 
 def test_saved_noise_is_read_back_and_hashed(tmp_path):

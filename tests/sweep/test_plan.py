@@ -20,9 +20,9 @@ def test_a_table_has_a_trial_for_every_method_rate_and_seed_of_its_grid():
 
 
 def test_methods_rates_and_trials_can_be_chosen():
-    chosen = plan.trials('table2', 'paper', only=['ours', 'tanaka'], rates=[0.2], count=2)
+    chosen = plan.trials('table2', 'paper', only=['ours', 'tanaka'], rates=[0.3], count=2)
     assert [(t.method, t.noise['rate'], t.seed) for t in chosen] == [
-        ('tanaka', 0.2, 0), ('tanaka', 0.2, 1), ('ours', 0.2, 0), ('ours', 0.2, 1),
+        ('tanaka', 0.3, 0), ('tanaka', 0.3, 1), ('ours', 0.3, 0), ('ours', 0.3, 1),
     ]  # fmt: skip
 
 
@@ -54,6 +54,26 @@ def test_a_pair_of_method_and_rate_that_makes_no_sense_is_left_out_unless_it_is_
     assert (count(), count('backward.train.singular=pinv')) == (0, 1)
 
 
+def test_a_rate_that_is_named_twice_counts_once():
+    once = plan.trials('table2', 'paper', rates=[0.5])
+    assert plan.trials('table2', 'paper', rates=[0.5, 0.5]) == once
+
+
+def test_a_choice_that_leaves_no_trial_is_refused_with_the_reason():
+    with pytest.raises(ConfigError, match='no trial is left') as error:
+        plan.trials('table3', 'paper', only=['backward'], rates=[0.5])
+    assert error.value.seen == 'table3 leaves out backward at rate 0.5'
+
+
+@pytest.mark.parametrize('preset', paper.PRESETS)
+@pytest.mark.parametrize('table', paper.tables())
+def test_every_trial_of_a_plan_has_a_column_in_the_report(table, preset):
+    columns = paper.columns(paper.grid(table, preset))
+    for rate in {rate for _, rate in columns}:
+        for trial in plan.trials(table, preset, rates=[rate], count=1):
+            assert (trial.noise['kind'], trial.noise['rate']) in columns
+
+
 def test_all_trials_of_a_table_have_their_own_id():
     trials = plan.trials('table2', 'paper') + plan.trials('table2', 'quick')
     assert len({trial.trial for trial in trials}) == len(trials)
@@ -64,6 +84,7 @@ def test_all_trials_of_a_table_have_their_own_id():
     [
         ({'only': ['our']}, "unknown method of table2 'our'"),
         ({'rates': [70.0]}, 'the noise rate is a fraction'),
+        ({'rates': [0.5, 0.45]}, 'table2 of preset paper has no rate 0.45'),
         ({'overrides': ['ours.finetune.a=1.0']}, 'unknown setting'),
     ],
 )
@@ -84,15 +105,15 @@ def begin(out, trial, seconds=()):
 def test_states_and_times_come_from_what_lies_in_the_folder(tmp_path):
     trials = plan.trials('table2', 'quick', only=['ours', 'cross_entropy'], rates=[0.5], count=2)
     cross_entropy, _, ours, other = trials
-    assert [cell.state for cell in plan.cells(trials, tmp_path)] == ['to do'] * 4
+    assert [planned.state for planned in plan.planned(trials, tmp_path)] == ['to do'] * 4
     (begin(tmp_path, cross_entropy) / 'result.json').write_text('{}')
     begin(tmp_path, ours, seconds=[9.0, 2.0, 1.0])
-    cells = plan.cells(trials, tmp_path)
-    assert [cell.state for cell in cells] == ['done', 'to do', 'begun', 'to do']
-    assert [cell.epochs_done for cell in cells] == [0, 0, 3, 0]
+    found = plan.planned(trials, tmp_path)
+    assert [planned.state for planned in found] == ['done', 'to do', 'begun', 'to do']
+    assert [planned.epochs_done for planned in found] == [0, 0, 3, 0]
     # The median epoch times the epochs; measured on the one trial of the method that has begun.
-    assert [cell.seconds for cell in cells] == [None, None, 2 * ours.epochs, 2 * other.epochs]
-    assert cells[2].as_dict() == {
+    assert [planned.seconds for planned in found] == [None, None, 2 * ours.epochs, 2 * other.epochs]
+    assert found[2].as_dict() == {
         'trial': ours.trial,
         'state': 'begun',
         'epochs': ours.epochs,
@@ -104,24 +125,24 @@ def test_the_summary_counts_states_and_the_time_that_is_left(tmp_path):
     trials = plan.trials('table2', 'quick', only=['ours'], rates=[0.5], count=2)
     begin(tmp_path, trials[0], seconds=[60.0] * 2)
     left = 2 * trials[0].epochs - 2
-    line = plan.summary(plan.cells(trials, tmp_path))
+    line = plan.summary(plan.planned(trials, tmp_path))
     assert line == (
         f'2 trials: 0 done, 1 begun, 1 to do, about {left // 60}:{left % 60:02}:00 of training left'
     )
-    text = plan.as_text(plan.cells(trials, tmp_path)).splitlines()
+    text = plan.as_text(plan.planned(trials, tmp_path)).splitlines()
     assert text[0].split()[:2] == ['begun', f'2/{trials[0].epochs}']
     assert text[-1] == line
 
 
 def test_without_a_measurement_no_time_is_promised(tmp_path):
-    cells = plan.cells(plan.trials('table2', 'quick', only=['ours'], count=1), tmp_path)
-    assert 'training left' not in plan.summary(cells)
-    assert 'not measured' in plan.as_text(cells)
+    found = plan.planned(plan.trials('table2', 'quick', only=['ours'], count=1), tmp_path)
+    assert 'training left' not in plan.summary(found)
+    assert 'not measured' in plan.as_text(found)
 
 
 @pytest.mark.parametrize('torn', ['{"seconds": 1', '[]', '{}', '\xff'])
 def test_a_torn_log_is_no_measurement(torn, tmp_path):
     (trial,) = plan.trials('table2', 'quick', only=['ours'], rates=[0.5], count=1)
     (begin(tmp_path, trial) / 'log.jsonl').write_text(torn, encoding='latin-1')
-    (cell,) = plan.cells([trial], tmp_path)
-    assert (cell.state, cell.epochs_done, cell.seconds) == ('begun', 0, None)
+    (planned,) = plan.planned([trial], tmp_path)
+    assert (planned.state, planned.epochs_done, planned.seconds) == ('begun', 0, None)

@@ -8,87 +8,15 @@ import signal
 import subprocess
 import sys
 import tarfile
-from pathlib import Path
 
 import numpy as np
 import pytest
+from narrow import NARROW, OVERRIDES, ROOT, THREE_LINES, TINY, TRAIN
 
 from chainer_jo import cli, paper
-from chainer_jo.datasets import cifar10
+from chainer_jo.datasets import label_files
 
-ROOT = Path(__file__).parents[1]
-NARROW = {
-    'net.filters': '[2, 2, 2, 2]',
-    'net.stem_stride': '2',
-    'common.train_images': '128',
-    'common.validation_images': '50',
-    'cross_entropy.train.epochs': '2',
-}
-OVERRIDES = ' '.join(f"--set '{key}={value}'" for key, value in NARROW.items())
-TRAIN = 'train --preset quick --dataset fashion_mnist --noise symmetric --method cross_entropy'
-TINY = f'{TRAIN} --rate 0.5 {OVERRIDES}'
-THREE_LINES = r'error: .+\n  seen: .+\n  fix:  .+\n'
 CIFAR10 = 'train --dataset cifar10 --noise symmetric --rate 0.5 --method ours'
-
-
-def command(words, folder, **environment):
-    """Runs one command in a process of its own."""
-    return subprocess.run(
-        [sys.executable, '-m', 'chainer_jo', *shlex.split(words)],
-        cwd=folder,
-        env=os.environ | {'PYTHONPATH': str(ROOT), 'OMP_NUM_THREADS': '1'} | environment,
-        stdin=subprocess.DEVNULL,
-        capture_output=True,
-        text=True,
-        check=False,
-    )
-
-
-@pytest.fixture(scope='module')
-def trained(tmp_path_factory):
-    """A folder in which the smallest trial was trained, and the process that did it."""
-    folder = tmp_path_factory.mktemp('trained')
-    return folder, command(TINY, folder, TERM='xterm-256color')
-
-
-@pytest.fixture
-def call(capsys, monkeypatch, tmp_path):
-    """Runs a command in this process, in an empty folder: (exit code, stdout, stderr)."""
-    monkeypatch.chdir(tmp_path)
-    monkeypatch.delenv(cifar10.VARIABLE, raising=False)
-
-    def run(words, folder=tmp_path):
-        monkeypatch.chdir(folder)
-        with pytest.raises(SystemExit) as exited:
-            cli.main(shlex.split(words))
-        captured = capsys.readouterr()
-        return exited.value.code, captured.out, captured.err
-
-    return run
-
-
-def files(folder):
-    """What is there, apart from locks, which stay when nobody holds them."""
-    return {
-        path: path.read_bytes()
-        for path in folder.rglob('*')
-        if path.is_file() and path.name != '.lock'
-    }
-
-
-@pytest.fixture
-def refused(call, tmp_path):
-    """Runs a command that must end in an error of three lines and write nothing."""
-
-    def run(words):
-        before = files(tmp_path)
-        code, out, said = call(words)
-        assert out == ''
-        assert re.fullmatch(THREE_LINES, said), said
-        assert files(tmp_path) == before
-        return code, said
-
-    return run
 
 
 @pytest.mark.parametrize(
@@ -115,11 +43,15 @@ def refused(call, tmp_path):
         (f'{CIFAR10} --rate 70', 'write 0.7'),
         (f'{CIFAR10} --rate 70%', '--rate'),
         (f'{CIFAR10} --rate nan', 'write for example 0.7'),
-        (TRAIN, 'write for example 0.7'),
+        (TRAIN, 'for example --rate 0.7'),
         ('plan tabel2', 'did you mean table2?'),
         ('plan table2 --only ours,tanka', 'did you mean tanaka?'),
         ('plan table2 --rates 0.5,70', 'write 0.7'),
         ('plan table2 --rates 0.5,', '--rates'),
+        ('plan table2 --preset quick --rates 0.45', 'its rates are 0.5, 0.7'),
+        ('run table2 --preset quick --rates 0.45', 'its rates are 0.5, 0.7'),
+        ('plan ablations --rates 0.45', 'its rates are 0.5, 0.9, 0.1'),
+        ('plan table3 --only backward --rates 0.5', 'table3 leaves out backward at rate 0.5'),
         ('plan table2 --trials 0', 'above 0'),
         ('plan table2 --preset fast', 'paper'),
         ('plan table2 --set common.batchsize=1', 'did you mean common.batch_size?'),
@@ -158,11 +90,11 @@ def test_a_missing_or_damaged_archive_ends_with_3(refused, tmp_path, content):
 @pytest.mark.parametrize(
     ('labels', 'seen'),
     [
-        (None, 'No such file'),
-        (np.zeros(5999, np.int64), r'shape \(5999,\)'),
+        (None, 'no such file'),
+        (np.zeros(5999, np.int64), '5,999 labels'),
         (np.full(6000, 10), 'class 10 for example 0'),
         (np.full(6000, -1), 'class -1 for example 0'),
-        (np.zeros(6000), 'float64'),
+        (np.full(6000, 0.5), 'float64 0.5 for example 0'),
     ],
     ids=['missing', 'too short', 'class too high', 'class too low', 'fractions'],
 )
@@ -184,24 +116,17 @@ def test_an_output_folder_that_cannot_be_written_ends_with_6(refused, tmp_path, 
     assert '--out' in said
 
 
-def test_ctrl_c_before_training_ends_with_130_and_three_lines(tmp_path):
-    pipe = tmp_path / 'labels.npy'
-    os.mkfifo(pipe)
-    words = 'train --dataset fashion_mnist --noise file --labels labels.npy --method ours'
+def test_ctrl_c_before_training_ends_with_130_and_three_lines(call, tmp_path, monkeypatch):
+    # As if it came while the data were read.
+    monkeypatch.setattr(label_files, 'read_labels', lambda *_: signal.raise_signal(signal.SIGINT))
     # A shell that runs the tests in the background has them ignore Ctrl-C.
-    script = 'import signal as s; s.signal(s.SIGINT, s.default_int_handler); import chainer_jo.cli'
-    process = subprocess.Popen(
-        [sys.executable, '-c', f'{script} as cli; cli.main()', *words.split()],
-        cwd=tmp_path,
-        env=os.environ | {'PYTHONPATH': str(ROOT)},
-        stderr=subprocess.PIPE,
-        text=True,
-    )
-    # Opening waits until the command reads, so the signal comes in the middle of its work.
-    with open(pipe, 'wb'):
-        process.send_signal(signal.SIGINT)
-        said = process.communicate()[1]
-    assert process.returncode == 130
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
+    try:
+        words = 'train --dataset fashion_mnist --noise file --labels labels.npy --method ours'
+        code, _, said = call(words)
+    finally:
+        signal.signal(signal.SIGINT, before)
+    assert code == 130
     assert re.fullmatch(THREE_LINES, said), said
 
 
@@ -337,8 +262,8 @@ def test_doctor_names_versions_device_backend_and_data(call):
     findings = json.loads(out)
     assert findings['chainer'] == '7.8.1'
     assert {'python', 'numpy', 'gpu', 'device', 'backend', 'data'} <= set(findings)
-    embedded = findings['data'][0]
-    assert (embedded['name'], embedded['variant']) == ('fashion_mnist', 'embedded subset')
+    (embedded,) = [found for found in findings['data'] if found['name'] == 'fashion_mnist']
+    assert embedded['variant'] == 'embedded subset'
     assert len(embedded['digest']) == 64
 
 

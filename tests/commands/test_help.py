@@ -1,6 +1,6 @@
-"""The help texts are kept in ``tests/help``. To write them anew after a change:
+"""The help texts are kept in ``help`` beside this file. To write them anew after a change:
 
-UPDATE_HELP=1 python -m pytest tests/test_help.py
+UPDATE_HELP=1 python -m pytest tests/commands/test_help.py
 """
 
 import os
@@ -24,7 +24,9 @@ def test_the_help_text_is_the_one_that_is_kept(command, capsys, monkeypatch):
     text, path = capsys.readouterr().out, KEPT / f'{command or "chainer_jo"}.txt'
     if os.environ.get('UPDATE_HELP'):
         store.write_text(path, text)
-    assert text == path.read_text(), 'if that is meant: UPDATE_HELP=1 pytest tests/test_help.py'
+    assert text == path.read_text(), (
+        'if that is meant: UPDATE_HELP=1 pytest tests/commands/test_help.py'
+    )
 
 
 def test_no_help_text_is_kept_for_a_command_that_is_gone():

@@ -1,0 +1,39 @@
+"""``doctor`` and ``methods``: what is installed, and what there is."""
+
+from chainer_jo import paper
+from chainer_jo.commands import options
+from chainer_jo.console import show, show_json
+
+
+def add(command):
+    """Adds the commands; ``command(name, function, text)`` returns a new parser."""
+    doctor = command('doctor', _doctor, 'versions, backend, device and data; what to fix')
+    options.add_machine(doctor)
+    options.add_json(doctor)
+    methods = command('methods', _methods, 'the methods, or the card of one')
+    methods.add_argument('name', nargs='?', metavar='NAME', help='print its card')
+    options.add_json(methods)
+
+
+def _doctor(given):
+    from chainer_jo import doctor
+    from chainer_jo.training import device
+
+    findings = doctor.examine(given.device, given.backend, given.data)
+    show_json(findings) if given.json else show(doctor.as_text(findings))
+    # Refuses what cannot be had, once all that explains it is on the screen.
+    device.choose(given.device, given.backend)
+    return 0
+
+
+def _methods(given):
+    from chainer_jo import methods
+
+    titles = paper.methods()
+    if given.name:
+        show(methods.card(given.name))
+    elif given.json:
+        show_json([{'name': name, 'title': title} for name, title in titles.items()])
+    else:
+        show('\n'.join(f'{name:20} {title}' for name, title in titles.items()))
+    return 0

@@ -1,0 +1,66 @@
+"""``benchmark``: the time of a step, beside other systems."""
+
+import argparse
+import json
+import sys
+from pathlib import Path
+
+from chainer_jo import store
+from chainer_jo.commands import options
+from chainer_jo.console import say, show, show_json
+
+
+def add(command):
+    """Adds the command; ``command(name, function, text)`` returns a new parser."""
+    parser = command('benchmark', _benchmark, 'the time of a step, beside other systems')
+    options.add_device(parser)
+    parser.add_argument(
+        '--steps',
+        type=options.positive,
+        default=12,
+        metavar='N',
+        help='steps a system; on a GPU, turns of 50 steps (default: 12)',
+    )
+    parser.add_argument(
+        '--jobs',
+        type=options.listed(options.positive),
+        metavar='1,2,…',
+        help='instead: images a second in sum of so many trials side by side on the device',
+    )
+    parser.add_argument(
+        '--peer', metavar='PYTHON', help='interpreter that has PyTorch (default: .venv-peer)'
+    )
+    parser.add_argument(
+        '--out',
+        type=options.path,
+        default=Path('results/benchmarks'),
+        help='folder of the results (default: results/benchmarks)',
+    )
+    options.add_json(parser, 'print the rows as JSON')
+    # What the benchmark starts for each system.
+    parser.add_argument('--worker', metavar='TASK', help=argparse.SUPPRESS)
+
+
+def _benchmark(given):
+    if given.worker:
+        return _serve(json.loads(given.worker))
+    from chainer_jo.benchmark import compare, page, side_by_side
+
+    # Before minutes of measuring whose result could not be kept.
+    store.make_folder(given.out)
+    if given.jobs:
+        report = side_by_side.run(given.device, given.jobs, given.steps, given.out, say)
+        text = side_by_side.to_markdown(report)
+    else:
+        report = compare.run(given.device, given.steps, given.peer, given.out, say)
+        text = page.to_markdown(report)
+    show_json(report['rows']) if given.json else show(text)
+    return 0
+
+
+def _serve(task):
+    from chainer_jo.benchmark import worker
+
+    for answer in worker.serve(task, sys.stdin):
+        show(json.dumps(answer))
+    return 0

@@ -1,0 +1,98 @@
+"""``report``, ``diff`` and ``show``: what finished trials say; nothing here imports Chainer."""
+
+from pathlib import Path
+
+from chainer_jo import paper
+from chainer_jo.commands import options
+from chainer_jo.console import say, show, show_json
+from chainer_jo.errors import ConfigError, DataError, excerpt
+
+
+def add(command):
+    """Adds the commands; ``command(name, function, text)`` returns a new parser."""
+    report = command('report', _report, 'writes tables, figures and a page over them')
+    options.add_table(report, everything=True)
+    options.add_out(report)
+    options.add_json(report, "print the table's rows as JSON")
+    diff = command('diff', _diff, 'the difference to the paper; exit 1 outside tolerance')
+    options.add_table(diff)
+    options.add_out(diff)
+    options.add_json(diff)
+    shown = command('show', _show, 'one trial: command, settings, result, last epochs')
+    shown.add_argument('trial', metavar='TRIAL', help='trial id or folder')
+    options.add_json(shown)
+
+
+def write(table, preset, out):
+    """Writes a table's files and returns its Report; says which files are unreadable."""
+    from chainer_jo.report import publish
+
+    report = publish.write(table, preset, out)
+    publish.write_page(out)
+    _complain_of(report.unreadable)
+    return report
+
+
+def _complain_of(unreadable):
+    for file in unreadable:
+        say(f'unreadable: {file["path"]}: {file["problem"]}')
+
+
+def _report(given):
+    tables = paper.tables() if given.table == 'all' else [given.table]
+    out = options.out_folder(given)
+    reports = [write(table, given.preset, out) for table in tables]
+    if given.json:
+        show_json([row for report in reports for row in report.rows])
+    else:
+        show('\n'.join(report.markdown for report in reports))
+    return DataError.exit_code if any(report.unreadable for report in reports) else 0
+
+
+def _diff(given):
+    from chainer_jo.report import difference, publish
+
+    report = publish.read(given.table, given.preset, options.out_folder(given))
+    _complain_of(report.unreadable)
+    differences = difference.differences(report.grid, report.rows)
+    if given.json:
+        show_json(differences)
+    else:
+        show(difference.to_markdown(report.grid, differences))
+    if report.unreadable:
+        return DataError.exit_code
+    return int(difference.outside(differences))
+
+
+def _show(given):
+    from chainer_jo.report import publish
+    from chainer_jo.report.show import show as read
+    from chainer_jo.report.show import to_text
+
+    folder = _find(given.trial)
+    shown = read(folder.parent.parent, folder.name, publish.command)
+    show_json(shown) if given.json else show(to_text(shown))
+    return 0
+
+
+def _find(trial):
+    """Returns the folder of a trial; one's own runs go before those of the repository."""
+    named = options.path(trial)
+    if len(named.parts) != 1:
+        return _checked(named)
+    results = Path('results')
+    runs = [*sorted(results.glob('*/runs')), *sorted(results.glob('reference/*/runs'))]
+    found = [folder / trial for folder in runs if _checked(folder / trial).is_dir()]
+    return found[0] if found else results / 'paper' / 'runs' / trial
+
+
+def _checked(folder):
+    try:
+        folder.exists()
+    except OSError as error:
+        raise ConfigError(
+            f'no trial {excerpt(folder.name)!r}',
+            seen=error.strerror,
+            fix='name a trial as the tables do, or its folder',
+        ) from None
+    return folder

@@ -1,0 +1,82 @@
+"""``plan`` and ``run``: the trials of a table."""
+
+from chainer_jo.commands import options
+from chainer_jo.console import TrialProgress, forward, say, show, show_json
+
+
+def add(command):
+    """Adds the commands; ``command(name, function, text)`` returns a new parser."""
+    plan = command('plan', _plan, 'the trials of a table, done and to do, and their time')
+    _add_sweep(plan)
+    options.add_json(plan)
+    run = command('run', _run, "runs a table's trials, or the rest of them, and reports")
+    _add_sweep(run)
+    options.add_machine(run)
+    options.add_training(run)
+    run.add_argument(
+        '--jobs',
+        type=options.positive,
+        help='trials side by side (default: one a core; on a GPU one)',
+    )
+
+
+def _add_sweep(parser):
+    options.add_table(parser)
+    options.add_out(parser)
+    listed = options.listed
+    parser.add_argument('--only', type=listed(str), metavar='METHOD,…', help='methods to run')
+    parser.add_argument('--rates', type=listed(float), metavar='0.5,…', help='noise rates')
+    parser.add_argument('--trials', type=options.positive, metavar='N', help='trials a cell')
+    options.add_settings(parser)
+
+
+def _planned(given):
+    from chainer_jo.sweep import plan
+
+    configs = plan.trials(
+        given.table,
+        given.preset,
+        given.only,
+        given.rates,
+        given.trials,
+        given.overrides,
+        given.precision,
+    )
+    return plan.planned(configs, options.out_folder(given))
+
+
+def _plan(given):
+    from chainer_jo.sweep import plan
+
+    trials = _planned(given)
+    if given.json:
+        show_json([trial.as_dict() for trial in trials])
+    else:
+        show(plan.as_text(trials))
+    return 0
+
+
+def _run(given):
+    from chainer_jo import datasets
+    from chainer_jo.commands import report
+    from chainer_jo.sweep import local, plan
+
+    machine = options.machine(given)
+    trials = _planned(given)
+    todo = [trial.config for trial in trials if trial.state != 'done']
+    device = options.choose_device(given)
+    # Loaded and dropped: what is wrong is said once here, and not by every trial.
+    for name in {config.dataset for config in todo}:
+        datasets.load(name, machine.data)
+    jobs = given.jobs or min(local.default_jobs(device), max(1, len(todo)))
+    if todo and device == '@numpy':
+        options.warn_of_threads(jobs, local.cores())
+    say(plan.summary(trials))
+    progress = TrialProgress(len(trials), len(trials) - len(todo))
+    with progress.shown():
+        sweep = local.LocalSweep(machine.as_words(), jobs, forward(progress))
+        failures = sweep.run(todo)
+    show(report.write(given.table, given.preset, machine.out).markdown)
+    for failure in failures:
+        say(str(failure))
+    return failures[0].exit_code if failures else 0

@@ -1,0 +1,113 @@
+"""``train``: one trial."""
+
+import contextlib
+import json
+
+from chainer_jo import config, datasets, paper, store
+from chainer_jo.commands import options
+from chainer_jo.console import JsonLines, TrialProgress, accuracies, say, show
+from chainer_jo.errors import ConfigError
+
+
+def add(command):
+    """Adds the command; ``command(name, function, text)`` returns a new parser."""
+    parser = command('train', _train, 'runs one trial, or the rest of it')
+    parser.add_argument('--dataset', required=True, help=' | '.join(datasets.NAMES))
+    parser.add_argument('--noise', required=True, help=' | '.join(config.NOISE_KINDS))
+    parser.add_argument('--rate', type=float, help='noise rate, a fraction from 0 to 1')
+    parser.add_argument(
+        '--labels',
+        type=options.path_as_text,
+        metavar='FILE[:KEY]',
+        help='noisy labels for --noise file: NumPy, CSV, JSON, torch or a label a line',
+    )
+    parser.add_argument('--method', required=True, help=' | '.join(paper.methods()))
+    parser.add_argument(
+        '--seed', type=int, default=0, help='drives every random choice (default: 0)'
+    )
+    options.add_settings(parser)
+    options.add_machine(parser)
+    options.add_training(parser)
+    options.add_out(parser)
+    options.add_json(parser, 'print a JSON row an epoch')
+
+
+def _train(given):
+    from chainer_jo.sweep import local
+    from chainer_jo.training import trial
+
+    machine = options.machine(given)
+    labels = _read_labels(given)
+    described = _described(given, labels)
+    device = options.choose_device(given)
+    if device == '@numpy':
+        options.warn_of_threads(1, local.cores())
+    with _watching(described, given.json) as observer:
+        result = trial.run(
+            described,
+            machine.out,
+            observer,
+            machine.data,
+            labels,
+            device,
+            machine.snapshot_seconds,
+            machine.graph,
+        )
+    show(json.dumps({'result': result}) if given.json else _in_a_line(described, machine, result))
+    return 0
+
+
+def _described(given, labels):
+    return config.trial(
+        given.method,
+        given.dataset,
+        given.noise,
+        given.rate,
+        given.seed,
+        given.preset,
+        given.overrides,
+        given.precision,
+        None if labels is None else store.digest(labels),
+        given.labels,
+    )
+
+
+def _in_a_line(described, machine, result):
+    folder = machine.out / 'runs' / described.trial
+    return f'{described.trial}  {accuracies(result)}  in {folder}'
+
+
+def _read_labels(given):
+    """Returns the labels that a file brings, ``(N,)``, or ``None``; says how it was understood."""
+    if (given.noise == 'file') != bool(given.labels):
+        raise ConfigError(
+            '--noise file and --labels FILE belong together',
+            seen=f'--noise {given.noise}, --labels {given.labels}',
+            fix='give both, or neither',
+        )
+    if not given.labels:
+        return None
+    from chainer_jo.datasets import label_files
+
+    dataset = datasets.load(given.dataset, given.data)
+    read = label_files.read_labels(given.labels, len(dataset.t_train), dataset.classes)
+    share = (read.labels != dataset.t_train).mean()
+    say(f'labels: {read.understood}; {100 * share:.1f} % differ from the true ones')
+    if warning := label_files.doubt(read.labels, dataset.t_train, len(dataset.classes)):
+        say(f'warning: {warning}')
+    return read.labels
+
+
+@contextlib.contextmanager
+def _watching(described, as_json):
+    """Yields the Observer that shows people, or another program, how a trial gets on."""
+    from chainer_jo.training.trial import Observer
+
+    if as_json:
+        lines = JsonLines()
+        yield Observer(lines.start, lines.epoch, say)
+        return
+    progress = TrialProgress()
+    with progress.shown():
+        watched = progress.of(described.trial)
+        yield Observer(watched.start, watched.epoch, progress.say)

@@ -1,0 +1,350 @@
+"""Reads the arrays and containers in a pickle without running any of it.
+
+A pickle is a program, and the usual restricted unpickler still calls what it allows: NumPy's own
+dtype can be told by its state that numbers are pointers. Here the program is only looked at:
+containers are built as it says, a call of a NumPy or torch function is recognised by name, and what
+it would have made is made from its arguments. Anything else is refused.
+"""
+
+import math
+import pickletools
+import re
+from dataclasses import dataclass
+
+import numpy as np
+
+DEEPEST = 8
+
+_MARK = object()
+_NUMPY = ('numpy', 'numpy.core.multiarray', 'numpy._core.multiarray')
+_NUMERIC = ('numpy.core.numeric', 'numpy._core.numeric')
+_STORAGES = {
+    'DoubleStorage': 'f8',
+    'FloatStorage': 'f4',
+    'HalfStorage': 'f2',
+    'LongStorage': 'i8',
+    'IntStorage': 'i4',
+    'ShortStorage': 'i2',
+    'CharStorage': 'i1',
+    'ByteStorage': 'u1',
+    'BoolStorage': '?',
+}
+_DTYPE = re.compile(r'[<>|=]?(b1|\?|[iu][1248]|f[248]|[SU]\d{1,4})')
+
+
+class NotPlainError(ValueError):
+    """The pickle holds or does something else than arrays, numbers, text and containers."""
+
+
+def load(content, limit, storage=None):
+    """Returns what a pickle holds.
+
+    Args:
+        content (bytes): The pickle; what follows its end is not looked at.
+        limit (int): Most operations; each makes one object at most.
+        storage (callable): Returns the bytes of a torch storage by its key; a pickle that names
+            storages is refused without.
+
+    Returns:
+        Lists, tuples, dicts, numbers, text, bytes and read-only arrays. An array of Python objects
+        becomes a list, or the object itself if it has no axis.
+
+    Raises:
+        NotPlainError: Anything else is in it, or it is longer than ``limit``.
+        Exception: A damaged pickle raises whatever it likes.
+    """
+    return load_first(content, limit, storage)[0]
+
+
+def load_first(content, limit, storage=None):
+    """Returns what :func:`load` does, and how many bytes the pickle has: another may follow."""
+    value, length = _Reader(limit, storage).read(content)
+    return _finished(value), length
+
+
+@dataclass(frozen=True)
+class _Name:
+    """A function or class that the pickle names; never the thing itself."""
+
+    name: str
+
+
+@dataclass
+class _Type:
+    """A dtype that is being described."""
+
+    text: str
+
+
+@dataclass
+class _Array:
+    """An array, which NumPy's pickles make first and fill later."""
+
+    value: object = None
+
+
+@dataclass(frozen=True)
+class _Storage:
+    key: str
+    dtype: str
+
+
+class _Reader:
+    def __init__(self, limit, storage):
+        self.limit, self.storage = limit, storage
+        self.stack, self.memo = [], {}
+
+    def read(self, content):
+        for count, (opcode, argument, place) in enumerate(pickletools.genops(content)):
+            if count > self.limit:
+                raise NotPlainError(f'more than {self.limit:,} objects')
+            if opcode.name == 'STOP':
+                return self.stack.pop(), place + 1
+            if opcode.name in _PUSHED:
+                self.stack.append(argument)
+            elif opcode.name in _CONSTANTS:
+                self.stack.append(_CONSTANTS[opcode.name]())
+            elif act := getattr(self, f'_{opcode.name.lower()}', None):
+                act(argument)
+            else:
+                raise NotPlainError(f'the operation {opcode.name}')
+        raise NotPlainError('a pickle without an end')
+
+    def _since_mark(self):
+        items = []
+        while (item := self.stack.pop()) is not _MARK:
+            items.append(item)
+        return items[::-1]
+
+    def _proto(self, _):
+        pass
+
+    def _frame(self, _):
+        pass
+
+    def _mark(self, _):
+        self.stack.append(_MARK)
+
+    def _pop(self, _):
+        self.stack.pop()
+
+    def _pop_mark(self, _):
+        self._since_mark()
+
+    def _memoize(self, _):
+        self.memo[len(self.memo)] = self.stack[-1]
+
+    def _put(self, key):
+        self.memo[key] = self.stack[-1]
+
+    def _get(self, key):
+        self.stack.append(self.memo[key])
+
+    _binput = _long_binput = _put
+    _binget = _long_binget = _get
+
+    def _list(self, _):
+        self.stack.append(self._since_mark())
+
+    def _tuple(self, _):
+        self.stack.append(tuple(self._since_mark()))
+
+    def _tuple1(self, _):
+        self.stack[-1:] = [tuple(self.stack[-1:])]
+
+    def _tuple2(self, _):
+        self.stack[-2:] = [tuple(self.stack[-2:])]
+
+    def _tuple3(self, _):
+        self.stack[-3:] = [tuple(self.stack[-3:])]
+
+    def _dict(self, _):
+        items = self._since_mark()
+        self.stack.append(_updated({}, items[::2], items[1::2]))
+
+    def _append(self, _):
+        item = self.stack.pop()
+        _as(list, self.stack[-1]).append(item)
+
+    def _appends(self, _):
+        items = self._since_mark()
+        _as(list, self.stack[-1]).extend(items)
+
+    def _setitem(self, _):
+        key, value = self.stack[-2:]
+        del self.stack[-2:]
+        _updated(self.stack[-1], [key], [value])
+
+    def _setitems(self, _):
+        items = self._since_mark()
+        _updated(self.stack[-1], items[::2], items[1::2])
+
+    def _global(self, words):
+        self.stack.append(_Name('.'.join(words.split(' '))))
+
+    def _stack_global(self, _):
+        name, module = self.stack.pop(), self.stack.pop()
+        self.stack.append(_Name(f'{_as(str, module)}.{_as(str, name)}'))
+
+    def _reduce(self, _):
+        arguments, function = self.stack.pop(), _as(_Name, self.stack.pop())
+        if function.name not in _CALLS:
+            raise NotPlainError(f'a call of {function.name}')
+        self.stack.append(_CALLS[function.name](self, *_as(tuple, arguments)))
+
+    def _build(self, _):
+        state = _as(tuple, self.stack.pop())
+        if isinstance(self.stack[-1], _Type):
+            self.stack[-1].text = _ordered(self.stack[-1].text, state[1])
+        else:
+            _, shape, kind, fortran, content = state
+            filled = _as(_Array, self.stack[-1])
+            filled.value = _filled(shape, _as(_Type, kind), fortran, content)
+
+    def _binpersid(self, _):
+        word, kind, key, _place, _size = _as(tuple, self.stack.pop())
+        name = _as(_Name, kind).name.rpartition('.')[2]
+        if word != 'storage' or name not in _STORAGES or self.storage is None:
+            raise NotPlainError(f'a persistent {name}')
+        self.stack.append(_Storage(str(key), _STORAGES[name]))
+
+    def reconstruct(self, *_):
+        return _Array()
+
+    def dtype(self, text, *_):
+        text = text.decode('latin-1') if isinstance(text, bytes) else _as(str, text)
+        return _Type(text)
+
+    def frombuffer(self, content, kind, shape, order):
+        return _Array(_filled(shape, _as(_Type, kind), order == 'F', content))
+
+    def scalar(self, kind, content=b''):
+        return _filled((), _as(_Type, kind), False, content)[()]
+
+    def encode(self, text, _encoding='latin1'):
+        return text.encode('latin-1')
+
+    def no_bytes(self):
+        return b''
+
+    def ordered_dict(self, pairs=()):
+        return _updated({}, *zip(*pairs, strict=True)) if pairs else {}
+
+    def tensor(self, storage, offset, size, stride, *_):
+        storage = _as(_Storage, storage)
+        flat = np.frombuffer(self.storage(storage.key), np.dtype(storage.dtype).newbyteorder('<'))
+        # NumPy checks an index, not a stride; so each place is computed, and each is checked.
+        if math.prod(size) > flat.size:
+            raise NotPlainError('a tensor larger than its storage')
+        places = np.full(size, offset, np.int64)
+        for axis, step in enumerate(stride):
+            steps = [1] * len(size)
+            steps[axis] = size[axis]
+            places += step * np.arange(size[axis]).reshape(steps)
+        if places.size and places.min() < 0:
+            raise NotPlainError('a tensor that begins before its storage')
+        return _Array(flat[places])
+
+
+# Objects that the operation itself has, whatever pickletools makes of it: numbers, text, bytes.
+_PUSHED = {
+    'INT',
+    'BININT',
+    'BININT1',
+    'BININT2',
+    'LONG',
+    'LONG1',
+    'LONG4',
+    'FLOAT',
+    'BINFLOAT',
+    'STRING',
+    'BINSTRING',
+    'SHORT_BINSTRING',
+    'UNICODE',
+    'BINUNICODE',
+    'SHORT_BINUNICODE',
+    'BINUNICODE8',
+    'BINBYTES',
+    'SHORT_BINBYTES',
+    'BINBYTES8',
+    'BYTEARRAY8',
+}
+_CONSTANTS = {
+    'NONE': lambda: None,
+    'NEWTRUE': lambda: True,
+    'NEWFALSE': lambda: False,
+    'EMPTY_LIST': list,
+    'EMPTY_DICT': dict,
+    'EMPTY_TUPLE': tuple,
+}
+_CALLS = (
+    {f'{module}._reconstruct': _Reader.reconstruct for module in _NUMPY}
+    | {f'{module}.scalar': _Reader.scalar for module in _NUMPY}
+    | {f'{module}._frombuffer': _Reader.frombuffer for module in _NUMERIC}
+    | {
+        'numpy.dtype': _Reader.dtype,
+        '_codecs.encode': _Reader.encode,
+        '__builtin__.bytes': _Reader.no_bytes,
+        'collections.OrderedDict': _Reader.ordered_dict,
+        'torch._utils._rebuild_tensor_v2': _Reader.tensor,
+    }
+)
+
+
+def _as(kind, value):
+    if type(value) is not kind:
+        raise NotPlainError(f'{type(value).__name__} where {kind.__name__} belongs')
+    return value
+
+
+def _updated(mapping, keys, values):
+    for key, value in zip(keys, values, strict=True):
+        # The hash of tuples in tuples, each named twice, would take forever.
+        if not isinstance(key, (str, bytes, int, float)):
+            raise NotPlainError(f'a {type(key).__name__} as the key of a dict')
+        _as(dict, mapping)[key] = value
+    return mapping
+
+
+def _ordered(text, order):
+    order = order.decode('latin-1') if isinstance(order, bytes) else order
+    return order + text.lstrip('<>|=') if order in ('<', '>', '|', '=') else text
+
+
+def _filled(shape, kind, fortran, content):
+    """The array that NumPy would have made, or for Python objects their list."""
+    if any(_as(int, length) < 0 for length in _as(tuple, shape)):
+        raise NotPlainError('an array of negative length')
+    if kind.text.lstrip('<>|=')[:1] == 'O':
+        items = _as(list, content)
+        return items if shape else items[0]
+    if not _DTYPE.fullmatch(kind.text):
+        raise NotPlainError(f'an array of {kind.text}')
+    # A string of Python 2 is bytes.
+    content = content.encode('latin-1') if isinstance(content, str) else content
+    array = np.frombuffer(content, kind.text).reshape(shape, order='F' if fortran else 'C')
+    array.flags.writeable = False
+    return array
+
+
+def _finished(value, depth=0, seen=None):
+    """The same with arrays in the place of those that were being made."""
+    seen = {} if seen is None else seen
+    if depth > DEEPEST:
+        raise NotPlainError(f'containers in containers, more than {DEEPEST} deep')
+    if value is _MARK or isinstance(value, (_Name, _Type, _Storage)):
+        raise NotPlainError(f'{type(value).__name__} by itself')
+    if not isinstance(value, (_Array, dict, list, tuple)):
+        return value
+    # A list that holds another ten times is one list, at every depth.
+    if id(value) not in seen:
+        seen[id(value)] = _rebuilt(value, depth + 1, seen)
+    return seen[id(value)]
+
+
+def _rebuilt(value, depth, seen):
+    if isinstance(value, _Array):
+        return _finished(value.value, depth, seen)
+    if isinstance(value, dict):
+        return {key: _finished(item, depth, seen) for key, item in value.items()}
+    return type(value)(_finished(item, depth, seen) for item in value)
