@@ -300,19 +300,22 @@ def _run(options):
     _say_if_slow(options, chosen)
     say(plan.summary(cells))
     progress = TrialProgress(len(cells), len(cells) - len(todo))
-    machine = ['--out', str(out), '--device', options.device, '--backend', options.backend]
-    machine += ['--snapshot-seconds', f'{options.snapshot_seconds:g}']
-    if options.no_graph:
-        machine += ['--no-graph']
-    if options.data:
-        machine += ['--data', options.data]
     jobs = options.jobs or min(local.default_jobs(chosen), max(1, len(todo)))
     with progress.shown():
-        failures = local.LocalSweep(machine, jobs, _forward_to(progress)).run(todo)
+        failures = local.LocalSweep(_machine(options), jobs, _forward_to(progress)).run(todo)
     print(_write_report(options.table, options.preset, out).markdown)
     for failure in failures:
         print(failure, file=sys.stderr)
     return failures[0].exit_code if failures else 0
+
+
+def _machine(options):
+    from chainer_jo.training.machine import Machine
+
+    return Machine(
+        _out(options), options.data, options.device, options.backend, not options.no_graph,
+        options.snapshot_seconds,
+    )  # fmt: skip
 
 
 def _forward_to(progress):
@@ -329,9 +332,10 @@ def _forward_to(progress):
 
 def _train(options):
     from chainer_jo import backends
+    from chainer_jo.console import figures
     from chainer_jo.training import device, trial
 
-    labels_digest, labels = _read_labels(options)
+    dataset, labels_digest, labels = _read_labels(options)
     described = config.trial(
         options.method, options.dataset, options.noise, options.rate, options.seed,
         options.preset, options.overrides, options.precision, labels_digest,
@@ -341,18 +345,11 @@ def _train(options):
     _say_if_slow(options, chosen)
     out = _out(options)
     with _watching(described, options.json) as observer:
-        result = trial.run(
-            described, out, observer, options.data, labels, chosen, options.snapshot_seconds,
-            not options.no_graph,
-        )  # fmt: skip
+        result = trial.run(described, _machine(options), observer, labels, dataset)
     if options.json:
         print(json.dumps({'result': result}))
     else:
-        print(
-            f'{described.trial}  best {result["best"]["test_accuracy"]:.4f}  '
-            f'last {result["last"]["test_accuracy"]:.4f}  '
-            f'labels {result["label_accuracy"]:.4f}  in {out / "runs" / described.trial}'
-        )
+        print(f'{described.trial}  {figures(result)}  in {out / "runs" / described.trial}')
     return 0
 
 
@@ -373,14 +370,14 @@ def _read_labels(options):
             fix='give both, or neither',
         )
     if not options.labels:
-        return None, None
+        return None, None, None
     from chainer_jo import datasets, store
     from chainer_jo.datasets.label_files import read_labels
 
     path, _, key = options.labels.partition(':')
     dataset = datasets.load(options.dataset, options.data)
-    labels = read_labels(path, len(dataset.t_train), len(dataset.classes), key or None)
-    return store.digest(labels), labels
+    labels = read_labels(path, len(dataset.train), len(dataset.classes), key or None)
+    return dataset, store.digest(labels), labels
 
 
 @contextlib.contextmanager

@@ -223,17 +223,22 @@ _AT_LEAST_ONE = (
     'epochs', 'begin', 'window', 'batch_size', '_images', 'filters', 'blocks', '_stride',
     'prune_every', 'lid_batch', 'neighbours',
 )  # fmt: skip
+# Words that stand beside numbers.
+_WORDS = {'window': ('all',)}
 _LARGEST = {'drop': 0.999, 'epsilon': 0.999, 'momentum': 0.999, 'q': 1.0, 'k': 1.0}
 
 
 def _checked(key, text, present, choices):
     name, value = key.rpartition('.')[2], _parse(text)
+    if value in _WORDS.get(name, ()):
+        return value
     if name in choices:
         if value not in choices[name]:
             raise paper.unknown(f'value for {key}', text, choices[name])
         return value
     # Text without choices names a table of numbers, such as Table 1.
     wanted = float if isinstance(present, str) else type(present)
+    wanted = int if present in _WORDS.get(name, ()) else wanted
     numbers = value if type(value) is list else [value]
     allowed = {float: (float, int), list: (int,)}.get(wanted, (wanted,))
     is_list = type(value) is list

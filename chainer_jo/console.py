@@ -49,11 +49,15 @@ class TrialProgress:
 
     def epoch(self, trial, row):
         """An epoch of a trial is over."""
-        figures = (
-            f'loss {row["main/loss"]:.3f}  accuracy {row["main/accuracy"]:.3f}  '
-            f'validation {row["validation/main/accuracy"]:.3f}  '
-            f'test {row["test/main/accuracy"]:.3f}  labels {row["label_accuracy"]:.3f}'
-        )
+        names = {
+            'loss': 'main/loss',
+            'accuracy': 'main/accuracy',
+            'validation': 'validation/main/accuracy',
+            'test': 'test/main/accuracy',
+            'labels': 'label_accuracy',
+        }
+        # A set without a test part or true labels has fewer of them.
+        figures = '  '.join(f'{n} {row[key]:.3f}' for n, key in names.items() if key in row)
         if self._bars:
             self._bars.update(self._tasks[trial], completed=row['epoch'], figures=figures)
         else:
@@ -67,11 +71,18 @@ class TrialProgress:
         if trial in self._tasks:
             self._bars.remove_task(self._tasks.pop(trial))
         say(
-            f'{trial}: done ({self.done} of {self.total})  '
-            f'best {result["best"]["test_accuracy"]:.4f}  '
-            f'last {result["last"]["test_accuracy"]:.4f}  labels {result["label_accuracy"]:.4f}',
+            f'{trial}: done ({self.done} of {self.total})  {figures(result)}',
             self._bars,
         )
+
+
+def figures(result):
+    """Returns the accuracies of a result in one line: of the test set, or else of validation."""
+    part = 'test' if result['best']['test_accuracy'] is not None else 'validation'
+    words = [f'{which} {result[which][f"{part}_accuracy"]:.4f}' for which in ('best', 'last')]
+    if result['label_accuracy'] is not None:
+        words.append(f'labels {result["label_accuracy"]:.4f}')
+    return '  '.join(words)
 
 
 def say(text, bars=None):

@@ -1,6 +1,7 @@
-"""Data sets as arrays, their noisy labels, and every random choice of a training run.
+"""Image sets, their noisy labels, and every random choice of a training run.
 
-Nothing here imports Chainer: arrays in, arrays out.
+Nothing here imports Chainer: arrays in, arrays out. A data set is a file here that has ``load`` and
+``at_hand``, and a line in :data:`TITLES`.
 """
 
 import difflib
@@ -9,9 +10,14 @@ import importlib
 from chainer_jo.datasets.dataset import Dataset
 from chainer_jo.errors import ConfigError
 
-__all__ = ['NAMES', 'Dataset', 'load']
+__all__ = ['NAMES', 'TITLES', 'Dataset', 'at_hand', 'load']
 
-NAMES = ('cifar10', 'fashion_mnist')
+#: Name, and what tables call it.
+TITLES = {
+    'cifar10': 'CIFAR-10',
+    'fashion_mnist': 'Fashion-MNIST',
+}
+NAMES = tuple(TITLES)
 
 
 def load(name, data=None):
@@ -24,15 +30,24 @@ def load(name, data=None):
             takes none.
 
     Returns:
-        Dataset: Its arrays.
+        Dataset: Its images and labels.
 
     Raises:
         ConfigError: There is no data set of that name, or it takes no ``data``.
         DataError: The data are missing, damaged, or not the published ones.
     """
+    return _module(name).load(data)
+
+
+def at_hand(name, data=None):
+    """Returns whether :func:`load` needs no download. Arguments and errors as there."""
+    return _module(name).at_hand(data)
+
+
+def _module(name):
     if name not in NAMES:
         near = difflib.get_close_matches(str(name), NAMES, n=1) or NAMES
         raise ConfigError(
             'no such data set', seen=f'{name!r}', fix='write ' + ' or '.join(map(repr, near))
         )
-    return importlib.import_module(f'{__name__}.{name}').load(data)
+    return importlib.import_module(f'{__name__}.{name}')

@@ -19,10 +19,6 @@ class Tanaka(Method):
         log_f = self.log_f(batch.x)
         return joint_loss(batch.y, log_f, self.hyper.alpha, self.hyper.beta), log_f
 
-    def end_epoch(self, epoch, probe):
-        if self.stage == 'correct' and epoch >= self.hyper.begin:
-            self.labels.average_outputs(hard=self.hyper.labels == 'hard')
-
     def retrain(self, batch):
         log_f = self.log_f(batch.x)
         return kl_divergence(batch.y, log_f), log_f

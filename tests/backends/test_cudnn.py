@@ -220,7 +220,7 @@ def test_a_training_batch_is_that_of_numpy_bit_for_bit(pad):
     given = generator.integers(0, 256, (9, 3, 6, 5), dtype=np.uint8)
     mean = augment.pixel_mean(given, np.arange(9))
     index = generator.integers(0, 9, 12)
-    choices = augment.crops(generator, (12,), pad), augment.flips(generator, (12,))
+    choices = augment.crops(generator, (12,), 2 * pad), augment.flips(generator, (12,))
     x = cudnn.augment(given, mean, index, *choices, pad)
     np.testing.assert_array_equal(x, augment.augment(given, mean, index, *choices, pad))
     assert lies_channel_last(x)

@@ -111,13 +111,13 @@ def assert_made(dataset):
     """Compares a data set with the made-up one, image by image."""
     assert dataset.name == 'cifar10'
     assert dataset.variant == f'variant {dataset.digest[:8]}'
-    assert dataset.x_train.shape == (50_000, 3, 32, 32)
-    assert dataset.x_test.shape == (10_000, 3, 32, 32)
-    assert dataset.t_train.dtype == dataset.t_test.dtype == np.int32
-    np.testing.assert_array_equal(dataset.t_train, np.arange(50_000) % 10)
-    first = dataset.x_train[:, 0, 0, 0]
+    assert dataset.train.images.shape == (50_000, 3, 32, 32)
+    assert dataset.test.images.shape == (10_000, 3, 32, 32)
+    assert dataset.train.labels.dtype == dataset.test.labels.dtype == np.int32
+    np.testing.assert_array_equal(dataset.train.labels, np.arange(50_000) % 10)
+    first = dataset.train.images[:, 0, 0, 0]
     np.testing.assert_array_equal(first, np.arange(50_000) // 10_000 + np.arange(50_000) % 10)
-    assert (dataset.x_test[3] == 5 + 3).all()
+    assert (dataset.test.images[3] == 5 + 3).all()
 
 
 @pytest.mark.parametrize('name_it', ['folder', 'parent', 'archive'])
@@ -295,8 +295,8 @@ def test_a_failed_download_leaves_nothing_and_says_what_to_do(server, tmp_path, 
 def test_the_real_images_are_read_and_labelled_as_what_they_are(real_cifar10):
     dataset = cifar10.load(real_cifar10)
     assert dataset.variant in ('official', f'variant {dataset.digest[:8]}')
-    assert np.bincount(dataset.t_train).tolist() == [5000] * 10
-    assert np.bincount(dataset.t_test).tolist() == [1000] * 10
-    assert dataset.t_test[:5].tolist() == [3, 8, 8, 0, 6]
-    means = (dataset.x_train / np.float32(255)).mean(axis=(0, 2, 3))
+    assert np.bincount(dataset.train.labels).tolist() == [5000] * 10
+    assert np.bincount(dataset.test.labels).tolist() == [1000] * 10
+    assert dataset.test.labels[:5].tolist() == [3, 8, 8, 0, 6]
+    means = (dataset.train.images / np.float32(255)).mean(axis=(0, 2, 3))
     np.testing.assert_allclose(means, [0.491, 0.482, 0.447], atol=0.002)

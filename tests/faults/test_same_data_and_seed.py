@@ -22,7 +22,8 @@ def test_data_that_changed_between_two_runs_are_refused(monkeypatch, tmp_path, f
     config, present = tiny.config('cross_entropy'), datasets.load('fashion_mnist')
     with pytest.raises(StoppedError):
         tiny.run(config, tmp_path, trial.Observer(lambda *_: None, stop, lambda *_: None))
-    arrays = [getattr(present, name).copy() for name in ('x_train', 't_train', 'x_test', 't_test')]
+    parts = (present.train, present.test)
+    arrays = [array.copy() for part in parts for array in (part.images, part.labels)]
     arrays[0][0, 0, 0, 0] ^= 1
     changed = Dataset.of_arrays('fashion_mnist', None, arrays, present.classes)
     monkeypatch.setattr(datasets, 'load', lambda *_: changed)

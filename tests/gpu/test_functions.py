@@ -200,7 +200,7 @@ def test_augmentation_is_that_of_the_cpu(c, size, pad):
     mean = generator.random((c, size, size), np.float32)
     choices = (
         generator.integers(40, size=24, dtype=np.int32),
-        numpys.crops(generator, (24,), pad),
+        numpys.crops(generator, (24,), 2 * pad),
         numpys.flips(generator, (24,)),
     )
     exact = numpys.augment(images, mean, *choices, pad)

@@ -8,12 +8,13 @@ import tiny
 from chainer_jo import store
 from chainer_jo.errors import StoppedError
 from chainer_jo.sweep import local
+from chainer_jo.training.machine import THREAD_VARIABLES
 
 NEVER = 10**6
 
 
 def sweep(out, jobs=2, on_line=lambda config, line: None):
-    return local.LocalSweep(['--out', str(out), '--device', 'cpu'], jobs, on_line)
+    return local.LocalSweep(tiny.machine(out), jobs, on_line)
 
 
 def test_all_trials_run_and_tell_their_start_epochs_and_result(tmp_path):
@@ -101,7 +102,7 @@ def test_the_longest_trials_start_first(tmp_path):
 
 
 def test_trials_side_by_side_share_the_cores(tmp_path, monkeypatch):
-    for name in local.THREAD_VARIABLES:
+    for name in THREAD_VARIABLES:
         monkeypatch.delenv(name, raising=False)
     monkeypatch.setenv('OMP_WAIT_POLICY', 'PASSIVE')  # Waiting threads leave a busy core alone.
     cores = local.cores()

@@ -27,8 +27,10 @@ class Simulation:
 
     def __init__(self, config):
         self.config = config
-        self.data, noisy, _ = data.prepare(datasets.load('fashion_mnist'), config)
-        self.noisy = [np.eye(10)[label] for label in noisy]
+        part = data.prepare(datasets.load('fashion_mnist'), config).train
+        self.images = part.source.images[part.index]
+        self.mean = self.images.astype('d').mean(axis=0) / 255
+        self.noisy = [np.eye(10)[label] for label in part.labels]
         self.y = list(self.noisy)
         self.net = self.new_net('init')
 
@@ -37,7 +39,7 @@ class Simulation:
 
     def image(self, i, offset, flip):
         """One image: scaled, mean subtracted, padded by zeros, cropped, mirrored."""
-        image = self.data.images[i].astype('f') / 255 - self.data.mean
+        image = self.images[i].astype('f') / 255 - self.mean
         pad = self.config.common['pad']
         padded = np.pad(image, ((0, 0), (pad, pad), (pad, pad)))
         top, left = offset
