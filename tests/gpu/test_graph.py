@@ -8,10 +8,11 @@ import numpy as np
 import pytest
 import tiny
 
-from chainer_jo import backends, datasets, paper
+from chainer_jo import paper
 from chainer_jo.backends.cuda_graph import WARM_UP, CudaGraph
 from chainer_jo.errors import ConfigError, DivergedError
-from chainer_jo.training import trial, updaters
+from chainer_jo.training import trial
+from chainer_jo.training.assembly import assemble
 
 VARIANTS = (
     *((name,) for name in paper.methods()),
@@ -26,14 +27,15 @@ VARIANTS = (
 
 
 def run(config, out, graph):
-    return trial.run(config, out, tiny.SILENT, device=gpu.DEVICE, graph=graph)
+    return trial.run(config, gpu.machine(out, graph=graph), tiny.SILENT)
 
 
 def outcome(config, out, graph):
     """All that a trial leaves behind, but for times and for the graph that made it."""
     run(config, out, graph)
     left = tiny.outcome(config, out)
-    assert left['result.json']['environment'].pop('graph') is graph
+    for place in (left['result.json']['environment'], *left['result.json']['environments']):
+        assert place.pop('graph') is graph
     return left
 
 
@@ -57,15 +59,12 @@ def test_a_captured_trial_that_diverges_says_so(tmp_path):
         run(config, tmp_path, True)
 
 
-def updater(method, stage, out, capture, precision='float32'):
+def updater(method, stage, capture, precision='float32', backend='auto'):
     """An updater of a stage on the GPU before its first step."""
-    config = gpu.config(method, precision=precision)
-    place = tiny.folder(config, out)
-    place.mkdir(parents=True)
-    dataset = datasets.load(config.dataset)
-    started = trial._Trial(config, place, tiny.SILENT, dataset, None, gpu.DEVICE)
-    started.method.begin(stage)
-    made = updaters.create(started.method, started.data, config, capture)
+    config, machine = gpu.config(method, precision=precision), gpu.machine(backend=backend)
+    made = assemble(config, tiny.prepare(config), machine)
+    made.graph = capture is not None
+    made = made.updater(stage, capture)
     made.optimizer.lr = 0.01
     return made
 
@@ -74,7 +73,7 @@ def updater(method, stage, out, capture, precision='float32'):
     ('captured', 'steps'), [pytest.param(True, 1000, marks=pytest.mark.long), (False, 200)]
 )
 @pytest.mark.parametrize('precision', ['float32', 'float16'])
-def test_the_memory_of_many_steps_is_that_of_fifty(captured, steps, precision, tmp_path):
+def test_the_memory_of_many_steps_is_that_of_fifty(captured, steps, precision):
     pools = [chainer.get_device(gpu.DEVICE).xp.get_default_memory_pool()]
 
     def capture(step, state):
@@ -82,7 +81,7 @@ def test_the_memory_of_many_steps_is_that_of_fifty(captured, steps, precision, t
         return graphs[0]
 
     graphs = []
-    made = updater('ours', 'fine_tune', tmp_path, capture if captured else None, precision)
+    made = updater('ours', 'fine_tune', capture if captured else None, precision)
     with chainer.using_config('type_check', False):
         for _ in range(50):
             made.update()
@@ -101,10 +100,10 @@ def held(pools):
     return [pool.total_bytes() for pool in pools]
 
 
-def test_a_captured_step_follows_the_learning_rate(tmp_path):
+def test_a_captured_step_follows_the_learning_rate():
     weights = {}
     for capture in (CudaGraph, None):
-        made = updater('cross_entropy', 'train', tmp_path / str(capture), capture)
+        made = updater('cross_entropy', 'train', capture)
         for lr in (0.1, 0.0, 0.05):
             made.optimizer.lr = lr
             made.update()
@@ -184,9 +183,9 @@ def test_an_error_of_the_step_itself_is_not_taken_for_a_refusal():
         CudaGraph(step, lambda: [])()
 
 
-def test_what_cannot_be_captured_is_an_error_that_names_the_way_out(tmp_path):
-    backends.use('chainer')  # Its products are cuBLAS's.
-    made = updater('cross_entropy', 'train', tmp_path, CudaGraph)
+def test_what_cannot_be_captured_is_an_error_that_names_the_way_out():
+    # Its products are cuBLAS's.
+    made = updater('cross_entropy', 'train', CudaGraph, backend='chainer')
     with pytest.raises(ConfigError, match='cannot be captured') as raised:
         made.update()
     assert '--no-graph' in raised.value.fix
