@@ -6,6 +6,7 @@ from pathlib import Path
 
 from chainer_jo import config as configuration
 from chainer_jo import datasets, paper
+from chainer_jo.datasets import Dataset
 from chainer_jo.training import data, trial
 from chainer_jo.training.assembly import assemble
 from chainer_jo.training.machine import Machine
@@ -92,3 +93,12 @@ def updater(config, dataset=None):
     made = assembly(config, dataset).updater(next(iter(config.stages)))
     made.optimizer.lr = 0.01
     return made
+
+
+def changed_dataset():
+    """The data set with one pixel changed."""
+    present = datasets.load('fashion_mnist')
+    parts = (present.train, present.test)
+    arrays = [array.copy() for part in parts for array in (part.images, part.labels)]
+    arrays[0][0, 0, 0, 0] ^= 1
+    return Dataset.of_arrays('fashion_mnist', None, arrays, present.classes, present.flips)

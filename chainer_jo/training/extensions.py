@@ -147,8 +147,13 @@ def require_finite(updater):
     Raises:
         DivergedError: The epoch's loss so far, a weight, a statistic or a label is not finite.
     """
-    xp, arrays = updater.method.xp, state.arrays(updater, 'f')
-    finite = xp.stack([xp.isfinite(array).all() for array in arrays.values()]).tolist()
+    xp = updater.method.xp
+    arrays = {name: a for name, a in state.arrays(updater, 'f').items() if a.size}
+    # NaN passes through both, and neither makes an array as long as the one that it looks at.
+    ends = xp.stack(
+        [a.astype('d') for array in arrays.values() for a in (array.min(), array.max())]
+    )
+    finite = xp.isfinite(ends).reshape(-1, 2).all(axis=1).tolist()
     bad = sorted(name for name, all_are in zip(arrays, finite, strict=True) if not all_are)
     if bad:
         what = 'the loss' if 'sums' in bad else bad[0].removeprefix('model:main/')

@@ -42,7 +42,7 @@ def test_a_failed_trial_is_told_with_its_message_and_the_others_go_on(tmp_path):
     assert (tiny.folder(good, tmp_path) / 'result.json').exists()
 
 
-@pytest.mark.parametrize('signum', [signal.SIGTERM, signal.SIGINT])
+@pytest.mark.parametrize('signum', [signal.SIGTERM, signal.SIGINT, signal.SIGHUP])
 def test_a_signal_stops_every_trial_after_a_snapshot(signum, tmp_path):
     configs = [
         tiny.config('cross_entropy', f'cross_entropy.train.epochs={NEVER}', seed=seed)
