@@ -8,7 +8,7 @@ import signal
 import sys
 from pathlib import Path
 
-from chainer_jo import config, paper
+from chainer_jo import config, datasets, paper
 from chainer_jo.errors import ChainerJoError, ConfigError, DataError, StoppedError
 
 EXIT_CODES = """\
@@ -208,7 +208,7 @@ def _add_graph(parser):
 
 
 def _add_trial(parser):
-    parser.add_argument('--dataset', required=True, help='cifar10 | fashion_mnist')
+    parser.add_argument('--dataset', required=True, help=' | '.join(datasets.NAMES))
     parser.add_argument('--noise', required=True, help=' | '.join(config.NOISE_KINDS))
     parser.add_argument('--rate', type=float, help='noise rate, a fraction from 0 to 1')
     parser.add_argument('--labels', metavar='FILE[:KEY]', help='noisy labels for --noise file')
@@ -371,7 +371,7 @@ def _read_labels(options):
         )
     if not options.labels:
         return None, None, None
-    from chainer_jo import datasets, store
+    from chainer_jo import store
     from chainer_jo.datasets.label_files import read_labels
 
     path, _, key = options.labels.partition(':')
@@ -397,6 +397,7 @@ def _watching(described, as_json):
             lambda epochs, rows: progress.start(name, epochs, rows),
             lambda row: progress.epoch(name, row),
             say,
+            download=progress.download,
         )
 
 

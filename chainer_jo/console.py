@@ -64,6 +64,13 @@ class TrialProgress:
             count = f'epoch {row["epoch"]}/{self._epochs[trial]} {row["stage"]}'
             say(f'{trial}: {count}  {figures}  {row["seconds"]:.1f} s')
 
+    def download(self, name, done, total):
+        """So many bytes of a file are here."""
+        if self._bars:
+            if name not in self._tasks:
+                self._tasks[name] = self._bars.add_task(name, total=total, figures='')
+            self._bars.update(self._tasks[name], completed=done)
+
     def finish(self, trial, result):
         """A trial is done."""
         self.done += 1

@@ -40,7 +40,7 @@ def examine(wanted_device, backend, data=None):
     findings['device'], findings['backend'] = _chosen(wanted_device, backend)
     if reason := _what_the_gpu_lacks(backend):
         findings['to mend'] = f'{reason}: {_GPU_FIX}'
-    findings['data'] = [_examine_data('fashion_mnist', None), _examine_data('cifar10', data)]
+    findings['data'] = [_examine_data(name, data) for name in datasets.NAMES]
     return findings
 
 
@@ -84,7 +84,9 @@ def _what_the_gpu_lacks(backend):
 
 
 def _examine_data(name, data):
-    if name == 'cifar10' and not cifar10.at_hand(data):
+    # What is part of the package takes no --data: it was meant for another set.
+    data = None if datasets.is_embedded(name) else data
+    if not datasets.at_hand(name, data):
         return {
             'name': name,
             'problem': 'not on this machine',

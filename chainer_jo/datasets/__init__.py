@@ -1,7 +1,7 @@
 """Image sets, their noisy labels, and every random choice of a training run.
 
-Nothing here imports Chainer: arrays in, arrays out. A data set is a file here that has ``load`` and
-``at_hand``, and a line in :data:`TITLES`.
+Nothing here imports Chainer: arrays in, arrays out. A data set is a file here that has ``load``,
+``at_hand`` and ``EMBEDDED``, and a line in :data:`TITLES`.
 """
 
 import difflib
@@ -10,7 +10,7 @@ import importlib
 from chainer_jo.datasets.dataset import Dataset
 from chainer_jo.errors import ConfigError
 
-__all__ = ['NAMES', 'TITLES', 'Dataset', 'at_hand', 'load']
+__all__ = ['NAMES', 'TITLES', 'Dataset', 'at_hand', 'is_embedded', 'load']
 
 #: Name, and what tables call it.
 TITLES = {
@@ -20,7 +20,7 @@ TITLES = {
 NAMES = tuple(TITLES)
 
 
-def load(name, data=None):
+def load(name, data=None, on_bytes=None):
     """Loads a data set by name.
 
     Args:
@@ -28,6 +28,7 @@ def load(name, data=None):
         data (str or os.PathLike or None): A file or folder that the user named; see
             :func:`chainer_jo.datasets.cifar10.load`. ``fashion_mnist`` is part of the package and
             takes none.
+        on_bytes (callable): Told of a download; see :func:`chainer_jo.datasets.cifar10.download`.
 
     Returns:
         Dataset: Its images and labels.
@@ -36,12 +37,17 @@ def load(name, data=None):
         ConfigError: There is no data set of that name, or it takes no ``data``.
         DataError: The data are missing, damaged, or not the published ones.
     """
-    return _module(name).load(data)
+    return _module(name).load(data, on_bytes)
 
 
 def at_hand(name, data=None):
     """Returns whether :func:`load` needs no download. Arguments and errors as there."""
     return _module(name).at_hand(data)
+
+
+def is_embedded(name):
+    """Returns whether a data set is part of the package, hence read from no other place."""
+    return _module(name).EMBEDDED
 
 
 def _module(name):

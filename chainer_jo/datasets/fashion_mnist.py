@@ -13,6 +13,7 @@ import numpy as np
 from chainer_jo.datasets.dataset import Dataset
 from chainer_jo.errors import ConfigError, DataError
 
+EMBEDDED = True
 PATH = Path(__file__).with_name('fashion_mnist.npz')
 DIGEST = '8f79cc76b53dce3d3a3550a23d1d969ff8ccf4d837680d440a7c8184539b45fe'
 CLASSES = (
@@ -32,11 +33,12 @@ CLASSES = (
 FLIPS = {9: 7, 7: 5, 2: 6, 4: 3, 3: 4}
 
 
-def load(data=None):
+def load(data=None, on_bytes=None):
     """Loads the embedded images: 6,000 to train and validate, 2,000 to test, 28 x 28, grey.
 
     Args:
         data (None): There is nothing to choose.
+        on_bytes (callable): Never called: nothing is downloaded.
 
     Returns:
         Dataset: Every class has the same number of images in each part.

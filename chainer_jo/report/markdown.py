@@ -2,9 +2,9 @@
 
 import string
 
-from chainer_jo import paper
+from chainer_jo import datasets, paper
 
-DATASETS = {'cifar10': 'CIFAR-10', 'fashion_mnist': 'Fashion-MNIST', 'clothing1m': 'Clothing1M'}
+DATASETS = {'clothing1m': 'Clothing1M'} | datasets.TITLES
 
 
 def to_markdown(grid, rows, cells):

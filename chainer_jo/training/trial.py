@@ -32,6 +32,8 @@ class Observer:
             title of the data set; ``variant``; ``images``, how many are trained on; ``wrong``, the
             share of wrong labels, or ``None``; ``method``, its title; ``stages``, name to epochs;
             ``steps_per_epoch``, about; ``device``; ``backend``; ``threads``; ``out``, the folder.
+        download: Called while the data set is downloaded, with the name of the file, the bytes that
+            are there and those that it has.
         step: Called at most about twice a second; see
             :class:`~chainer_jo.training.extensions.Progress`.
     """
@@ -41,6 +43,7 @@ class Observer:
     warn: object = _nobody
     begin: object = _nobody
     step: object = _nobody
+    download: object = _nobody
 
 
 def run(config, machine, observer, labels=None, dataset=None):
@@ -64,7 +67,7 @@ def run(config, machine, observer, labels=None, dataset=None):
     done = folder / 'result.json'
     # Before the folder is made: what cannot be trained leaves nothing behind.
     if not done.exists():
-        dataset = dataset or datasets.load(config.dataset, machine.data)
+        dataset = dataset or datasets.load(config.dataset, machine.data, observer.download)
         data = trial_data.prepare(dataset, config, labels)
         needs_T = methods.load(config.method).uses_true_T(config.stages)
         trial_data.check(data, config.method, needs_T)

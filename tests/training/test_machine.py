@@ -89,7 +89,7 @@ def test_where_the_data_cannot_be_read_the_result_says_which_it_was_made_from(
     config, said = tiny.config('cross_entropy'), []
     first = tiny.run(config, tmp_path)
 
-    def gone(name, data):
+    def gone(name, data, on_bytes=None):
         raise DataError('no CIFAR-10 in /nosuch', seen='nothing', fix='none')
 
     monkeypatch.setattr(trial.datasets, 'load', gone)
