@@ -90,7 +90,7 @@ class Probe:
 
     def __init__(self, updater, seed, validation_accuracy):
         self.validation_accuracy = validation_accuracy
-        self._method, self._images = updater.method, updater.iterator.source
+        self._method, self._images = updater.method, updater.iterator.dataset
         self._seed, self._epoch = seed, updater.epoch - 1
 
     def outputs(self):

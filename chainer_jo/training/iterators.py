@@ -19,13 +19,14 @@ class TableIterator(chainer.dataset.Iterator):
     Nothing is drawn here, and nothing of the tables is saved: they are a function of the epoch.
 
     Args:
-        images (ResidentImages or StreamedImages): The training images.
+        dataset (ResidentImages or StreamedImages): The training images.
         draw (callable): Epoch (0 for the first) to the host's :class:`EpochTables`.
         batch_size (int): ``B``.
         pad (int): Width of the border from which images without a margin are cropped.
         device (chainer.Device): Where the rows are wanted.
 
     Attributes:
+        dataset (ResidentImages or StreamedImages): As given.
         row (EpochTables): What the present step takes: one row of each table, on the device.
         iteration (int): Steps of this stage so far.
         epoch (int): Whole epochs so far; the last step of an epoch counts it.
@@ -34,8 +35,8 @@ class TableIterator(chainer.dataset.Iterator):
 
     repeat = True
 
-    def __init__(self, images, draw, batch_size, pad, device):
-        self.source, self._draw, self._batch_size, self._pad = images, draw, batch_size, pad
+    def __init__(self, dataset, draw, batch_size, pad, device):
+        self.dataset, self._draw, self._batch_size, self._pad = dataset, draw, batch_size, pad
         self.device, self.iteration, self.epoch, self.is_new_epoch = device, 0, 0, False
         self.row = self._tables = None
 
@@ -55,17 +56,17 @@ class TableIterator(chainer.dataset.Iterator):
 
     def first_iteration(self, epoch):
         """Returns the first iteration of ``epoch`` (0 for the first): batches are always full."""
-        return -(-epoch * len(self.source) // self._batch_size)
+        return -(-epoch * len(self.dataset) // self._batch_size)
 
     @property
     def epoch_detail(self):
         """Epochs so far, a float: images taken over images there are."""
-        return self.iteration * self._batch_size / len(self.source)
+        return self.iteration * self._batch_size / len(self.dataset)
 
     @property
     def previous_epoch_detail(self):
         """:attr:`epoch_detail` one step ago, at least 0."""
-        return max(0, self.iteration - 1) * self._batch_size / len(self.source)
+        return max(0, self.iteration - 1) * self._batch_size / len(self.dataset)
 
     def finalize(self):
         self._tables = None
@@ -83,8 +84,8 @@ class ResidentIterator(TableIterator):
     """Gathers each batch from images that lie on the device."""
 
     def images(self):
-        row, source = self.row, self.source
-        return augment(source.images, source.mean, row.index, row.offset, row.flip, self._pad)
+        row, dataset = self.row, self.dataset
+        return augment(dataset.images, dataset.mean, row.index, row.offset, row.flip, self._pad)
 
 
 class StreamedIterator(TableIterator):
@@ -92,7 +93,7 @@ class StreamedIterator(TableIterator):
 
     def __init__(self, *arguments):
         super().__init__(*arguments)
-        xp, source = self.device.xp, self.source.part.source
+        xp, source = self.device.xp, self.dataset.part.source
         self._ahead = None
         self._batch = xp.empty((self._batch_size, *source.shape), 'B')
         self._places = xp.arange(self._batch_size, dtype='i')
@@ -118,12 +119,12 @@ class StreamedIterator(TableIterator):
 
     def _read(self, row):
         # An image that the source does not crop is cropped on the device, with its border.
-        return self.source.read(row.index, row.offset if self._crops_itself else 0 * row.offset)
+        return self.dataset.read(row.index, row.offset if self._crops_itself else 0 * row.offset)
 
     def images(self):
         row = self.row
         offset = self._offset if self._crops_itself else row.offset
-        mean = self.source.mean
+        mean = self.dataset.mean
         return augment(self._batch, mean, self._places, offset, row.flip, self._pad)
 
     def finalize(self):

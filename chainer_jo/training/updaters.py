@@ -106,7 +106,9 @@ class LabelCorrectionUpdater(StageUpdater):
         super().correct_labels()
         hyper, labels = self.method.hyper, self.method.labels
         if hyper.label_pass == 'eval':
-            labels.record_all(evaluation.outputs(self.method, self.iterator.source), self.epoch - 1)
+            labels.record_all(
+                evaluation.outputs(self.method, self.iterator.dataset), self.epoch - 1
+            )
         if self.epoch >= hyper.begin:
             labels.average_outputs(hard=hyper.labels == 'hard')
 

@@ -1,10 +1,12 @@
+import tracemalloc
+
 import chainer
 import numpy as np
 import pytest
 import tiny
 from chainer.serializers import DictionarySerializer
 
-from chainer_jo.training import extensions, state
+from chainer_jo.training import extensions, snapshot, state
 
 
 class Counter(chainer.Chain):
@@ -39,6 +41,19 @@ def test_all_is_restored_in_place_and_in_its_layout():
         np.testing.assert_array_equal(value, state.values(source)[name])
     assert target.W.array.strides == strides
     assert (type(target.N), target.N) == (int, 1)
+
+
+def test_a_snapshot_needs_little_memory_beside_the_arrays_that_it_saves(tmp_path):
+    updater = tiny.updater(tiny.config('ours'))
+    updater.method.labels.past.history = np.ones((10, 400_000, 10), 'f')
+    size = sum(array.nbytes for array in state.arrays(updater).values())
+    saver = snapshot.Snapshot(tmp_path, 'identity', [])
+    tracemalloc.start()
+    path = saver.save(updater)
+    _, peak = tracemalloc.get_traced_memory()
+    tracemalloc.stop()
+    assert path.stat().st_size > size > 160_000_000
+    assert peak < 0.2 * size
 
 
 def test_a_missing_value_is_an_error():
