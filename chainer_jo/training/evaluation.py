@@ -1,5 +1,7 @@
 """What a net says of images as they are: outputs, features, accuracy."""
 
+import math
+
 import chainer
 import numpy as np
 
@@ -8,9 +10,14 @@ BATCH_SIZE = 500
 GPU_BATCH_SIZE = 2500
 
 
-def batch_size(xp):
-    """Returns how many images are evaluated at a time."""
-    return BATCH_SIZE if xp is np else GPU_BATCH_SIZE
+# Of larger images fewer, in the same memory.
+PIXELS = 3 * 32 * 32
+
+
+def batch_size(xp, shape):
+    """Returns how many images of a shape ``(channels, H, W)`` are evaluated at a time."""
+    size = BATCH_SIZE if xp is np else GPU_BATCH_SIZE
+    return min(size, max(1, size * PIXELS // math.prod(shape)))
 
 
 def collect(function, images, places=None):
@@ -23,7 +30,7 @@ def collect(function, images, places=None):
     """
     xp = chainer.backend.get_array_module(images.mean)
     with chainer.using_config('train', False), chainer.no_backprop_mode():
-        batches = images.batches(batch_size(xp), places)
+        batches = images.batches(batch_size(xp, images.mean.shape), places)
         return xp.concatenate([function(x).array for x in batches])
 
 

@@ -46,7 +46,7 @@ class Evaluate(training.extensions.Evaluator):
     trigger = staticmethod(epoch_end)
 
     def __init__(self, name, images, labels, method):
-        size = evaluation.batch_size(method.xp)
+        size = evaluation.batch_size(method.xp, images.mean.shape)
         super().__init__(EvaluationIterator(images, labels, size), method)
         self.name = name
 

@@ -5,11 +5,9 @@ from chainer import backend
 
 from chainer_jo.datasets import augment
 from chainer_jo.datasets.source import centre
+from chainer_jo.training.evaluation import batch_size
 from chainer_jo.training.iterators import ResidentIterator, StreamedIterator
 from chainer_jo.training.read_ahead import read_ahead
-
-#: Images that are read by one call where no batch size is given.
-READ_AT_ONCE = 500
 
 
 def of(part, mean, device):
@@ -32,7 +30,8 @@ def pixel_mean(part):
     if resident is not None:
         return augment.pixel_mean(resident, part.index)
     # Sums of whole numbers are exact, whatever their order: the bits are those of the other form.
-    total = sum(images.sum(axis=0, dtype=np.float64) for images in _read(part, READ_AT_ONCE))
+    size = batch_size(np, part.source.shape)
+    total = sum(images.sum(axis=0, dtype=np.float64) for images in _read(part, size))
     return (total / len(part) / 255).astype(np.float32)
 
 

@@ -14,6 +14,7 @@ from chainer_jo.errors import ConfigError, DataError, OutOfMemoryError
 from chainer_jo.training import data as trial_data
 from chainer_jo.training import extensions, result, snapshot, state
 from chainer_jo.training.assembly import assemble
+from chainer_jo.training.updaters import LabelCorrectionUpdater
 
 
 def _nobody(*_):
@@ -188,16 +189,16 @@ class _Trial:
         trainer = training.Trainer(
             updater, lambda trainer: trainer.updater.epoch >= settings['epochs'], self.folder
         )
-        for extension in self._extensions(stage, rows, saver):
+        for extension in self._extensions(updater, rows, saver):
             # Chainer runs those of one priority in the order in which they were added.
             trainer.extend(extension, priority=training.PRIORITY_READER)
         trainer.run(show_loop_exception_msg=False)
         saver.save(updater)
 
-    def _extensions(self, stage, rows, saver):
+    def _extensions(self, updater, rows, saver):
         """Yields what runs after each step, in its order."""
         yield from self.assembly.evaluators
-        if 'label_correction' in paper.updaters(self.config.method, stage):
+        if isinstance(updater, LabelCorrectionUpdater):
             yield extensions.CorrectLabels()
         yield extensions.EndEpoch(self.config.seed)
         if self.assembly.true_labels is not None:

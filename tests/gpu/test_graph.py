@@ -3,6 +3,7 @@
 import gc
 
 import chainer
+import fashion_files
 import gpu
 import numpy as np
 import pytest
@@ -22,12 +23,13 @@ VARIANTS = (
     ('ours', 'ours.correct.label_pass=eval', 'ours.fine_tune.loss=kl'),
     ('ours', 'ours.correct.window=1', 'ours.fine_tune.mix_lambda=sample'),
     ('ours', 'ours.correct.labels=hard', 'ours.fine_tune.loss=mix'),
+    ('tanaka', 'tanaka.correct.window=all'),
     ('pencil', 'pencil.correct.softmax=twice', 'pencil.correct.lambda_last=0.0'),
 )
 
 
-def run(config, out, graph):
-    return trial.run(config, gpu.machine(out, graph=graph), tiny.SILENT)
+def run(config, out, graph, dataset=None):
+    return trial.run(config, gpu.machine(out, graph=graph), tiny.SILENT, dataset=dataset)
 
 
 def outcome(config, out, graph):
@@ -44,6 +46,20 @@ def test_a_trial_is_the_same_bit_for_bit_with_and_without_graphs(variant, tmp_pa
     config = gpu.config(*variant)
     captured = outcome(config, tmp_path / 'captured', True)
     assert captured == outcome(config, tmp_path / 'eager', False)
+
+
+def test_images_that_are_read_while_it_trains_make_the_same_trial_with_and_without_graphs(tmp_path):
+    config = gpu.config('ours', 'common.pad=2', 'common.flip=true')
+    arrays, files = fashion_files.first(400), fashion_files.write(tmp_path, 400)
+    captured, eager, resident = (
+        run(config, tmp_path / name, graph, dataset)['digests']
+        for name, graph, dataset in (
+            ('captured', True, files),
+            ('eager', False, files),
+            ('resident', True, arrays),
+        )
+    )
+    assert captured == eager == resident
 
 
 @pytest.mark.parametrize('precision', ['float16', 'strict_float32'])

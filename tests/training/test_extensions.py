@@ -105,6 +105,13 @@ def test_evaluation_changes_nothing_that_trains():
     np.testing.assert_array_equal(made.method.net.bn.avg_mean, mean)
 
 
+def test_large_images_are_evaluated_in_the_memory_of_many_small_ones():
+    assert evaluation.batch_size(np, (3, 32, 32)) == evaluation.batch_size(np, (1, 28, 28)) == 500
+    assert evaluation.batch_size(None, (3, 32, 32)) == 2500
+    assert evaluation.batch_size(None, (3, 224, 224)) == 51
+    assert evaluation.batch_size(np, (3, 4000, 4000)) == 1
+
+
 def test_images_of_some_places_are_those_of_all_images_there():
     images = tiny.assembly(tiny.config('cross_entropy')).train
     everything = np.concatenate(list(images.batches(50)))
