@@ -164,6 +164,17 @@ def test_best_is_the_first_epoch_of_the_last_stage_with_the_highest_validation(t
     assert result['last']['epoch'] == result['epochs'] == 6
 
 
+def test_the_label_accuracy_of_the_result_is_that_of_the_labels_it_ends_with(tmp_path):
+    config = tiny.config('tanaka')
+    result = tiny.run(config, tmp_path)
+    folder = tiny.folder(config, tmp_path)
+    noise = store.read_arrays(folder / 'noisy_labels.arrays')
+    y = store.read_arrays(folder / 'labels.arrays')['y']
+    assert result['label_accuracy'] == (y.argmax(axis=1) == noise['true']).mean()
+    assert result['noise']['wrong'] == (noise['noisy'] != noise['true']).mean()
+    assert result['label_accuracy'] != 1 - result['noise']['wrong']
+
+
 def test_digests_in_the_result_are_those_of_the_files(tmp_path):
     config = tiny.config('cross_entropy')
     result = tiny.run(config, tmp_path)
