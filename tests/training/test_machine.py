@@ -4,10 +4,11 @@ import json
 import signal
 from pathlib import Path
 
+import numpy as np
 import pytest
 import tiny
 
-from chainer_jo import backends, cli, store
+from chainer_jo import backends, cli, datasets, store
 from chainer_jo.errors import ConfigError, DataError, StoppedError
 from chainer_jo.training import machine, result, trial
 from chainer_jo.training.machine import Machine
@@ -24,6 +25,19 @@ def test_its_words_tell_a_child_process_the_same(wanted):
     words = ['train', '--dataset', 'cifar10', '--noise', 'none', '--method', 'ours']
     options = cli.parser().parse_args([*words, *wanted.as_words()])
     assert cli._machine(options) == wanted
+
+
+def test_a_trial_loads_its_data_set_once_though_its_labels_come_from_a_file(tmp_path, monkeypatch):
+    load, loads = datasets.load, []
+    np.save(tmp_path / 'labels.npy', load('fashion_mnist').train.labels)
+    monkeypatch.setattr(datasets, 'load', lambda *place: loads.append(place) or load(*place))
+    settings = (f'--set={override}' for override in tiny.overrides('cross_entropy'))
+    words = ['--dataset', 'fashion_mnist', '--preset', 'quick', '--method', 'cross_entropy']
+    words += ['--noise', 'file', '--labels', str(tmp_path / 'labels.npy'), *settings]
+    with pytest.raises(SystemExit) as ended:
+        cli.main(['train', *words, *tiny.machine(tmp_path / 'out').as_words()])
+    assert ended.value.code == 0
+    assert len(loads) == 1
 
 
 def stop_after(epoch):

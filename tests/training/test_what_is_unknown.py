@@ -9,7 +9,7 @@ import pytest
 import tiny
 
 from chainer_jo import config as configuration
-from chainer_jo import datasets, paper
+from chainer_jo import console, datasets, paper
 from chainer_jo.datasets import cifar10
 from chainer_jo.datasets.label_files import load_noise
 from chainer_jo.datasets.source import ArrayImages
@@ -30,6 +30,9 @@ def test_a_trial_without_them_leaves_out_what_cannot_be_known(method, tmp_path):
     rows = []
     observer = trial.Observer(epoch=rows.append)
     result = tiny.run(config(method), tmp_path, observer, dataset=fashion_files.unlabelled())
+    line = console.figures(result)
+    assert line.startswith(f'best {result["best"]["validation_accuracy"]:.4f}  last ')
+    assert 'labels' not in line
     assert result['noise']['wrong'] is None
     assert result['label_accuracy'] is None
     assert result['data']['test'] is None
@@ -40,6 +43,15 @@ def test_a_trial_without_them_leaves_out_what_cannot_be_known(method, tmp_path):
     for row in rows:
         assert not row.keys() & {'test/main/accuracy', 'label_accuracy'}
         assert 'validation/main/accuracy' in row
+
+
+def test_the_line_of_an_epoch_names_the_figures_that_there_are(capsys):
+    progress = console.TrialProgress()
+    progress.start('t', 2, [])
+    row = {'epoch': 1, 'stage': 'train', 'main/loss': 2.5, 'main/accuracy': 0.25, 'seconds': 1}
+    progress.epoch('t', row | {'validation/main/accuracy': 0.5})
+    said = capsys.readouterr().err
+    assert 'loss 2.500  accuracy 0.250  validation 0.500  1.0 s' in said
 
 
 def test_what_is_unknown_changes_nothing_that_is_trained(tmp_path):
