@@ -80,6 +80,8 @@ def _what_the_gpu_lacks(backend):
 def _examine_data(name, data):
     """What is known of a data set without a download."""
     try:
+        # What is part of the package takes no --data: it was meant for another set.
+        data = None if datasets.is_embedded(name) else data
         if not datasets.at_hand(name, data):
             return {
                 'name': name,
@@ -87,7 +89,7 @@ def _examine_data(name, data):
                 'seen': 'no --data, no CHAINER_JO_DATA, nothing in the cache',
                 'fix': 'the first run downloads it; or name a folder or archive with --data',
             }
-        dataset = datasets.load(name, None if datasets.is_embedded(name) else data)
+        dataset = datasets.load(name, data)
     except ChainerJoError as error:
         return {'name': name, 'problem': error.problem, 'seen': error.seen, 'fix': error.fix}
     return {'name': name, 'variant': dataset.variant, 'digest': dataset.digest}

@@ -20,6 +20,7 @@ import numpy as np
 from chainer_jo.errors import DataError, InUseError, WriteError
 
 MAGIC = b'chainer_jo 1\n'
+DIGEST_BYTES = 32
 
 
 def write_bytes(path, content):
@@ -29,11 +30,16 @@ def write_bytes(path, content):
         WriteError: The disk is full, or the folder is missing or read-only. An older file of that
             name is left as it was.
     """
+    _write(path, lambda file: file.write(content), len(content))
+
+
+def _write(path, fill, size):
+    """Lets ``fill`` write about ``size`` bytes to a new file, which then becomes ``path``."""
     path = Path(path)
     temporary = path.with_name(f'.{path.name}.{os.getpid()}.tmp')
     try:
-        with open(temporary, 'wb') as file:
-            file.write(content)
+        with open(temporary, 'w+b') as file:
+            fill(file)
             file.flush()
             os.fsync(file.fileno())
         os.replace(temporary, path)
@@ -43,7 +49,7 @@ def write_bytes(path, content):
             temporary.unlink(missing_ok=True)
         raise WriteError(
             f'cannot write {path}',
-            seen=f'{error.strerror or error} ({len(content):,} bytes to write)',
+            seen=f'{error.strerror or error} ({size:,} bytes to write)',
             fix='make room or choose another folder with --out, then run the same command again',
         ) from error
 
@@ -104,15 +110,38 @@ def _refuse_constant(name):
 def write_arrays(path, arrays):
     """Writes a dict of NumPy arrays (no object arrays) with a digest. Raises as `write_bytes`.
 
-    Equal dicts make equal files, whatever the order of their names: Chainer serializes sets.
+    Equal dicts make equal files, whatever the order of their names: Chainer serializes sets. The
+    arrays go to the file one by one, so that saving needs little memory beside them.
     """
     for name, array in arrays.items():
         if array.dtype.hasobject:
             raise TypeError(f'{name} holds Python objects; only plain arrays are stored')
-    buffer = io.BytesIO()
-    np.savez(buffer, **dict(sorted(arrays.items())))
-    content = buffer.getvalue()
-    write_bytes(path, MAGIC + hashlib.sha256(content).digest() + content)
+
+    def fill(file):
+        file.write(MAGIC + bytes(DIGEST_BYTES))
+        np.savez(_Body(file), **dict(sorted(arrays.items())))
+        # A zip file's heads are written last, so its digest is taken of what lies in the file.
+        file.seek(len(MAGIC) + DIGEST_BYTES)
+        content = hashlib.file_digest(file, 'sha256').digest()
+        file.seek(len(MAGIC))
+        file.write(content)
+
+    _write(path, fill, sum(array.nbytes for array in arrays.values()))
+
+
+class _Body:
+    """The part of a file after its head, with places counted from there, as a zip file wants it."""
+
+    def __init__(self, file):
+        self._file, self._start = file, file.tell()
+        self.read, self.write, self.flush = file.read, file.write, file.flush
+
+    def tell(self):
+        return self._file.tell() - self._start
+
+    def seek(self, place, whence=os.SEEK_SET):
+        start = self._start if whence == os.SEEK_SET else 0
+        return self._file.seek(place + start, whence) - self._start
 
 
 def read_arrays(path):
@@ -126,7 +155,7 @@ def read_arrays(path):
         content = Path(path).read_bytes()
     except OSError as error:
         raise DataError(f'cannot read {path}', seen=str(error), fix=fix) from error
-    head, body = content[: len(MAGIC) + 32], content[len(MAGIC) + 32 :]
+    head, body = content[: len(MAGIC) + DIGEST_BYTES], content[len(MAGIC) + DIGEST_BYTES :]
     if head != MAGIC + hashlib.sha256(body).digest():
         raise DataError(
             f'{path} is damaged', seen='its SHA-256 is not that of its content', fix=fix

@@ -1,6 +1,9 @@
+import hashlib
+import io
 import json
 import os
 import stat
+import tracemalloc
 
 import numpy as np
 import pytest
@@ -199,3 +202,24 @@ def test_whoever_takes_a_lock_sweeps_the_temporary_files_of_the_dead_and_nothing
     store.write_text(tmp_path / 'log.jsonl', json.dumps({}))
     with store.lock(tmp_path):
         assert names(tmp_path) == ['.holder', '.lock', 'log.jsonl', 'notes.tmp']
+
+
+def test_arrays_are_written_as_numpy_writes_them_after_the_head(tmp_path):
+    """Files of earlier versions and of this one are the same to the byte."""
+    store.write_arrays(tmp_path / 'x.arrays', ARRAYS)
+    buffer = io.BytesIO()
+    np.savez(buffer, **dict(sorted(ARRAYS.items())))
+    content = buffer.getvalue()
+    head = store.MAGIC + hashlib.sha256(content).digest()
+    assert (tmp_path / 'x.arrays').read_bytes() == head + content
+
+
+def test_saving_arrays_needs_little_memory_beside_them(tmp_path):
+    arrays = {'history': np.ones((10, 300_000, 10), 'f'), 'y': np.ones((300_000, 10), 'f')}
+    size = sum(array.nbytes for array in arrays.values())
+    tracemalloc.start()
+    store.write_arrays(tmp_path / 'x.arrays', arrays)
+    _, peak = tracemalloc.get_traced_memory()
+    tracemalloc.stop()
+    assert peak < 0.2 * size
+    assert store.read_arrays(tmp_path / 'x.arrays')['history'].shape == (10, 300_000, 10)

@@ -6,7 +6,10 @@ from pathlib import Path
 
 from chainer_jo import config as configuration
 from chainer_jo import datasets, paper
-from chainer_jo.training import trial, updaters
+from chainer_jo.datasets import Dataset
+from chainer_jo.training import data, trial
+from chainer_jo.training.assembly import assemble
+from chainer_jo.training.machine import Machine
 
 SMALL = (
     'common.train_images=128',
@@ -20,7 +23,7 @@ SHORT = {
     'epochs': 3, 'begin': 2, 'window': 2, 'divide_after': [1, 2], 'prune_from': 1, 'prune_every': 1,
 }  # fmt: skip
 STEPS = 7  # Batches of 56 in 3 epochs of 128 images: 3 + 2 + 2.
-SILENT = trial.Observer(lambda *_: None, lambda *_: None, lambda *_: None)
+SILENT = trial.Observer()
 
 
 def overrides(method):
@@ -47,9 +50,14 @@ def words(config, out, *more):
     return [*shlex.split(config.command)[3:], '--out', str(out), '--device', 'cpu', *more]
 
 
-def run(config, out, observer=SILENT, seconds=60.0):
+def machine(out=Path(), **options):
+    """The Machine of a test: the CPU, unless it says otherwise."""
+    return Machine(Path(out), **{'device': 'cpu'} | options)
+
+
+def run(config, out, observer=SILENT, seconds=60.0, dataset=None):
     """Runs the trial in this process and returns its result."""
-    return trial.run(config, out, observer, snapshot_seconds=seconds)
+    return trial.run(config, machine(out, snapshot_seconds=seconds), observer, dataset=dataset)
 
 
 def folder(config, out):
@@ -70,12 +78,27 @@ def outcome(config, out):
     }
 
 
-def updater(config, out):
+def prepare(config, dataset=None):
+    """The trial's parts."""
+    return data.prepare(dataset or datasets.load(config.dataset), config)
+
+
+def assembly(config, dataset=None, **options):
+    """The trial put together; ``options`` are those of a Machine."""
+    return assemble(config, prepare(config, dataset), machine(**options))
+
+
+def updater(config, dataset=None):
     """The updater of the trial's first stage, before its first step."""
-    place = folder(config, out)
-    place.mkdir(parents=True)
-    started = trial._Trial(config, place, SILENT, datasets.load(config.dataset), None, '@numpy')
-    started.method.begin(next(iter(config.stages)))
-    made = updaters.create(started.method, started.data, config)
+    made = assembly(config, dataset).updater(next(iter(config.stages)))
     made.optimizer.lr = 0.01
     return made
+
+
+def changed_dataset():
+    """The data set with one pixel changed."""
+    present = datasets.load('fashion_mnist')
+    parts = (present.train, present.test)
+    arrays = [array.copy() for part in parts for array in (part.images, part.labels)]
+    arrays[0][0, 0, 0, 0] ^= 1
+    return Dataset.of_arrays('fashion_mnist', None, arrays, present.classes, present.flips)

@@ -192,6 +192,16 @@ def describe(device='@numpy'):
     return f"chainer (Chainer's own functions; {reason or f'only {_wanted} was asked for'})"
 
 
+def threads():
+    """Returns how many threads oneDNN computes with, or ``None`` where it does not."""
+    return onednn.threads() if name_on('@numpy') == 'onednn' else None
+
+
+def instruction_set():
+    """Returns the name of oneDNN's instruction set, or ``None`` where it does not compute."""
+    return onednn.instruction_set() if name_on('@numpy') == 'onednn' else None
+
+
 @functools.cache
 def _why_not(name):
     # Asked for every function of every step, and loading a library that is not there is slow.

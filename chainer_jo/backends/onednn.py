@@ -52,10 +52,22 @@ def load():
 
 def describe():
     """Returns version and threads in a few words. Raises as :func:`load`."""
-    library = load().library
-    version = library.dnnl_version().contents
-    threads = library.omp_get_max_threads()
-    return f'oneDNN {version.major}.{version.minor}.{version.patch}, {threads} threads'
+    version = load().library.dnnl_version().contents
+    return f'oneDNN {version.major}.{version.minor}.{version.patch}, {threads()} threads'
+
+
+def threads():
+    """Returns the number of threads that compute. Raises as :func:`load`."""
+    return load().library.omp_get_max_threads()
+
+
+def instruction_set():
+    """Returns the name of the instruction set in use, such as ``avx512_core_amx``.
+
+    Raises as :func:`load`.
+    """
+    isa = load().library.dnnl_get_effective_cpu_isa()
+    return api.ISA_NAMES.get(isa, f'{isa:#x}')
 
 
 def has_bfloat16():

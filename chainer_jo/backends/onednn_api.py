@@ -23,6 +23,19 @@ CPU = 1
 IN_ORDER = 1
 F32, BF16 = 3, 2
 ISA_AVX512_BF16 = 0xE7
+ISA_NAMES = {
+    0x1: 'sse41',
+    0x3: 'avx',
+    0x7: 'avx2',
+    0xF: 'avx2_vnni',
+    0x1F: 'avx2_vnni_2',
+    0x27: 'avx512_core',
+    0x67: 'avx512_core_vnni',
+    0xE7: 'avx512_core_bf16',
+    0x1EF: 'avx512_core_fp16',
+    0xFEF: 'avx512_core_amx',
+    0x1FEF: 'avx512_core_amx_fp16',
+}
 TAG_ANY, TAG_A, TAG_ABCD, TAG_ACDB = 1, 2, 5, 22
 FORWARD_TRAINING, FORWARD_INFERENCE, BACKWARD = 64, 96, 128
 CONVOLUTION_DIRECT = 1

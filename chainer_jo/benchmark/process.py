@@ -7,7 +7,7 @@ import subprocess
 import tempfile
 
 from chainer_jo.errors import ChainerJoError
-from chainer_jo.sweep.local import THREAD_VARIABLES, cores
+from chainer_jo.training.machine import THREAD_VARIABLES, cores
 
 
 class WorkerError(ChainerJoError):

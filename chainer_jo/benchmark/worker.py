@@ -6,19 +6,24 @@ import sys
 import time
 from dataclasses import replace
 from itertools import cycle
+from pathlib import Path
 
 import chainer
 import chainer.functions as F
 import numpy as np
 
 import chainer_jo
-from chainer_jo import backends, config, methods
+from chainer_jo import backends, config
 from chainer_jo.benchmark import workload as workloads
 from chainer_jo.datasets import augment
+from chainer_jo.datasets.source import ArrayImages
 from chainer_jo.errors import ConfigError
 from chainer_jo.training import device as devices
-from chainer_jo.training import evaluation, updaters
-from chainer_jo.training.data import TrialData
+from chainer_jo.training import evaluation
+from chainer_jo.training.assembly import assemble
+from chainer_jo.training.data import Part, TrialData
+from chainer_jo.training.images import ResidentImages
+from chainer_jo.training.machine import Machine
 
 PAD = 4
 VERBOSE = 1  # cudaGraphDebugDotFlagsVerbose
@@ -89,17 +94,17 @@ class _Worker:
 
     def evaluate(self):
         """One batch of evaluation, from the images' bytes to the host."""
-        images = self.images[: self.workload.evaluation_images]
+        images = ResidentImages(self.images[: self.workload.evaluation_images], self.mean)
         self._synchronize()
         start = time.perf_counter()
-        chainer.get_device('@numpy').send(evaluation.collect(self.net, images, self.mean))
+        chainer.get_device('@numpy').send(evaluation.collect(self.net, images))
         return {'seconds': time.perf_counter() - start}
 
     def augment(self):
         """The augmentation of one training batch."""
         n, generator = self.workload.batch, np.random.default_rng(0)
         index = np.arange(n, dtype=np.int32)
-        offset, flip = augment.crops(generator, (n,), PAD), augment.flips(generator, (n,))
+        offset, flip = augment.crops(generator, (n,), 2 * PAD), augment.flips(generator, (n,))
         start = time.perf_counter()
         augment.augment(self.images, self.mean, index, offset, flip, PAD)
         return {'seconds': time.perf_counter() - start}
@@ -144,28 +149,13 @@ class _TrialWorker(_Worker):
     def __init__(self, task, device):
         super().__init__(task, device)
         work = self.workload
-        images, mean, t = workloads.draw_images(work.images)
-        trial = config.trial(task['method'], 'cifar10', 'symmetric', 0.5, workloads.SEED)
-        settings = {key: work.optimizer[key] for key in ('momentum', 'weight_decay')}
-        common = trial.common | settings | {'batch_size': work.batch}
-        trial = replace(trial, common=common, net=work.net, precision=task['precision'])
-        method = methods.load(task['method'])(
-            self.net, t, workloads.CLASSES, trial.stages, np.eye(workloads.CLASSES)
-        )
-        method.to_device(self.device)
-        method.begin(task['stage'])
-        few = images[:1], t[:1]
-        data = TrialData(images, mean, t, few, few).to_device(self.device)
-        self.graph = None
-        self._capturer = backends.capturer(self.device.name) if task['capture'] else None
-        capture = self._capture if self._capturer else None
-        self.updater = updaters.create(method, data, trial, capture)
+        machine = Machine(Path(), None, task['device'], task['backend'], task['capture'])
+        assembly = assemble(_config(task, work), _data(work), machine)
+        assembly.method.net.copyparams(self.net.to_device(device))
+        self.net = assembly.method.net
+        self.updater = assembly.updater(task['stage'])
         self.updater.optimizer.lr = work.optimizer['learning_rate']
         self._seen = 0.0, 0
-
-    def _capture(self, step, state):
-        self.graph = self._capturer(step, state)
-        return self.graph
 
     def train(self):
         self.updater.update()
@@ -180,11 +170,29 @@ class _TrialWorker(_Worker):
 
     def memory(self):
         held = super().memory()['bytes']
-        return {'bytes': held + (self.graph.pool.total_bytes() if self.graph else 0)}
+        captured = self.updater.captured
+        return {'bytes': held + (captured.pool.total_bytes() if captured else 0)}
 
     def kernels(self):
-        graph = self.graph and self.graph.graph
+        captured = self.updater.captured
+        graph = captured and captured.graph
         return {'kernels': graph and count_kernels(graph.debug_dot_str(VERBOSE))}
+
+
+def _config(task, work):
+    """The configuration of a trial that trains the workload's net with its optimizer."""
+    trial = config.trial(task['method'], 'cifar10', 'symmetric', 0.5, workloads.SEED)
+    settings = {key: work.optimizer[key] for key in ('momentum', 'weight_decay')}
+    common = trial.common | settings | {'batch_size': work.batch}
+    return replace(trial, common=common, net=work.net, precision=task['precision'])
+
+
+def _data(work):
+    """The workload's images as those of a trial; one of them stands for the other parts."""
+    images, mean, t = workloads.draw_images(work.images)
+    source = ArrayImages(images, t, t)
+    train, one = (Part(source, np.arange(n), t[:n]) for n in (len(t), 1))
+    return TrialData(workloads.CLASSES, train, one, None, t, mean, np.eye(workloads.CLASSES))
 
 
 def count_kernels(dot):

@@ -2,47 +2,18 @@
 
 import argparse
 import os
-from dataclasses import dataclass
 from pathlib import Path
 
 from chainer_jo import paper
 from chainer_jo.console import say
 from chainer_jo.errors import WriteError, excerpt
 from chainer_jo.precision import PRECISIONS
-
-
-@dataclass(frozen=True)
-class MachineOptions:
-    """Where and how a trial computes; none of it is part of the trial.
-
-    Attributes:
-        device (str): ``auto``, ``cpu`` or ``cuda:N``.
-        backend (str): ``auto`` or ``chainer``.
-        data (str or None): Where the data set lies.
-        out (pathlib.Path): The folder of results.
-        graph (bool): Whether steps may be captured as CUDA graphs.
-        snapshot_seconds (float): Least time between two snapshots of a trial.
-    """
-
-    device: str
-    backend: str
-    data: str | None
-    out: Path
-    graph: bool
-    snapshot_seconds: float
-
-    def as_words(self):
-        """Returns the command-line words from which ``train`` reads the same machine."""
-        # With '=': a folder may be called -x.
-        words = [f'--out={self.out}', f'--device={self.device}', f'--backend={self.backend}']
-        words += [f'--snapshot-seconds={self.snapshot_seconds:g}']
-        words += [] if self.graph else ['--no-graph']
-        return words + ([f'--data={self.data}'] if self.data else [])
+from chainer_jo.training.machine import Machine
 
 
 def machine(options):
-    """Returns what parsed ``run`` or ``train`` options say of the machine."""
-    return MachineOptions(
+    """Returns the :class:`~chainer_jo.training.machine.Machine` of parsed options."""
+    return Machine(
         out=out_folder(options),
         data=options.data,
         device=options.device,

@@ -65,16 +65,16 @@ def _run(given):
     trials = _planned(given)
     todo = [trial.config for trial in trials if trial.state != 'done']
     device = options.choose_device(given)
+    progress = TrialProgress(len(trials), len(trials) - len(todo))
     # Loaded and dropped: what is wrong is said once here, and not by every trial.
     for name in {config.dataset for config in todo}:
-        datasets.load(name, machine.data)
+        datasets.load(name, machine.data, progress.download)
     jobs = given.jobs or min(local.default_jobs(device), max(1, len(todo)))
     if todo and device == '@numpy':
         options.warn_of_threads(jobs, local.cores())
     say(plan.summary(trials))
-    progress = TrialProgress(len(trials), len(trials) - len(todo))
     with progress.shown():
-        sweep = local.LocalSweep(machine.as_words(), jobs, forward(progress))
+        sweep = local.LocalSweep(machine, jobs, forward(progress))
         failures = sweep.run(todo)
     show(report.write(given.table, given.preset, machine.out).markdown)
     for failure in failures:

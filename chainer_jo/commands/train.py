@@ -37,22 +37,13 @@ def _train(given):
     from chainer_jo.training import trial
 
     machine = options.machine(given)
-    labels = _read_labels(given)
+    dataset, labels = _read_labels(given)
     described = _described(given, labels)
     device = options.choose_device(given)
     if device == '@numpy':
         options.warn_of_threads(1, local.cores())
     with _watching(described, given.json) as observer:
-        result = trial.run(
-            described,
-            machine.out,
-            observer,
-            machine.data,
-            labels,
-            device,
-            machine.snapshot_seconds,
-            machine.graph,
-        )
+        result = trial.run(described, machine, observer, labels, dataset)
     show(json.dumps({'result': result}) if given.json else _in_a_line(described, machine, result))
     return 0
 
@@ -78,7 +69,10 @@ def _in_a_line(described, machine, result):
 
 
 def _read_labels(given):
-    """Returns the labels that a file brings, ``(N,)``, or ``None``; says how it was understood."""
+    """Returns the data set and the labels ``(N,)`` that a file brings, or ``None`` for both.
+
+    Says how the file was understood.
+    """
     if (given.noise == 'file') != bool(given.labels):
         raise ConfigError(
             '--noise file and --labels FILE belong together',
@@ -86,16 +80,17 @@ def _read_labels(given):
             fix='give both, or neither',
         )
     if not given.labels:
-        return None
+        return None, None
     from chainer_jo.datasets import label_files
 
     dataset = datasets.load(given.dataset, given.data)
-    read = label_files.read_labels(given.labels, len(dataset.t_train), dataset.classes)
-    share = (read.labels != dataset.t_train).mean()
-    say(f'labels: {read.understood}; {100 * share:.1f} % differ from the true ones')
-    if warning := label_files.doubt(read.labels, dataset.t_train, len(dataset.classes)):
+    read = label_files.read_labels(given.labels, len(dataset.train), dataset.classes)
+    true = dataset.train.true_labels
+    share = '' if true is None else f'; {100 * (read.labels != true).mean():.1f} % are wrong'
+    say(f'labels: {read.understood}{share}')
+    if true is not None and (warning := label_files.doubt(read.labels, true, len(dataset.classes))):
         say(f'warning: {warning}')
-    return read.labels
+    return dataset, read.labels
 
 
 @contextlib.contextmanager
@@ -105,9 +100,16 @@ def _watching(described, as_json):
 
     if as_json:
         lines = JsonLines()
-        yield Observer(lines.start, lines.epoch, say)
+        yield Observer(lines.start, lines.epoch, say, lines.begin, lines.step)
         return
     progress = TrialProgress()
     with progress.shown():
         watched = progress.of(described.trial)
-        yield Observer(watched.start, watched.epoch, progress.say)
+        yield Observer(
+            watched.start,
+            watched.epoch,
+            progress.say,
+            watched.begin,
+            watched.step,
+            progress.download,
+        )

@@ -1,6 +1,7 @@
-"""Data sets as arrays, their noisy labels, and every random choice of a training run.
+"""Image sets, their noisy labels, and every random choice of a training run.
 
-Nothing here imports Chainer: arrays in, arrays out.
+Nothing here imports Chainer: arrays in, arrays out. A data set is a file here that has ``load``,
+``at_hand`` and ``EMBEDDED``, and a line in :data:`TITLES`.
 """
 
 import contextlib
@@ -10,12 +11,17 @@ import importlib
 from chainer_jo.datasets.dataset import Dataset
 from chainer_jo.errors import ConfigError, DataError, excerpt
 
-__all__ = ['NAMES', 'Dataset', 'at_hand', 'is_embedded', 'load']
+__all__ = ['NAMES', 'TITLES', 'Dataset', 'at_hand', 'is_embedded', 'load']
 
-NAMES = ('cifar10', 'fashion_mnist')
+#: Name, and what tables call it.
+TITLES = {
+    'cifar10': 'CIFAR-10',
+    'fashion_mnist': 'Fashion-MNIST',
+}
+NAMES = tuple(TITLES)
 
 
-def load(name, data=None):
+def load(name, data=None, on_bytes=None):
     """Loads a data set by name.
 
     Args:
@@ -23,16 +29,17 @@ def load(name, data=None):
         data (str or os.PathLike or None): A file or folder that the user named; see
             :func:`chainer_jo.datasets.cifar10.load`. ``fashion_mnist`` is part of the package and
             takes none.
+        on_bytes (callable): Told of a download; see :func:`chainer_jo.datasets.cifar10.download`.
 
     Returns:
-        Dataset: Its arrays.
+        Dataset: Its images and labels.
 
     Raises:
         ConfigError: There is no data set of that name, or it takes no ``data``.
         DataError: The data are missing, damaged, or not the published ones.
     """
     with _complaints(name):
-        return _module(name).load(data)
+        return _module(name).load(data, on_bytes)
 
 
 def at_hand(name, data=None):
@@ -47,13 +54,12 @@ def at_hand(name, data=None):
         DataError: It cannot be found out, as where nobody's home folder is known.
     """
     with _complaints(name):
-        # What is part of the package has nothing to look for.
-        return is_embedded(name) or _module(name).at_hand(data)
+        return _module(name).at_hand(data)
 
 
 def is_embedded(name):
     """Returns whether a data set is part of the package, hence read from no other place."""
-    return not hasattr(_module(name), 'at_hand')
+    return _module(name).EMBEDDED
 
 
 def _module(name):

@@ -70,9 +70,14 @@ def augment(images, mean, index, offsets, flips, pad):
     return xp.where(flips[:, None, None, None], x[..., ::-1], x)
 
 
-def crops(rng, shape, pad):
-    """Draws crop corners, uniform in ``[0, 2 * pad]``: ``(*shape, 2)``, ``int32``."""
-    return rng.integers(2 * pad + 1, size=(*shape, 2), dtype=np.int32)
+def crops(rng, shape, margin):
+    """Draws crop corners, uniform in ``[0, margin]``: ``(*shape, 2)``, ``int32``.
+
+    Args:
+        margin (int or tuple): Of both sides, or of rows and of columns. For an image that is padded
+            it is ``2 * pad``.
+    """
+    return rng.integers(np.add(margin, 1), size=(*shape, 2), dtype=np.int32)
 
 
 def flips(rng, shape):

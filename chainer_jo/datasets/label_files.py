@@ -204,7 +204,7 @@ def save_noise(path, noisy, true, index):
     Args:
         path (str or os.PathLike): Usually ``noisy_labels.arrays`` in the trial's folder.
         noisy (numpy.ndarray): Noisy labels of the training split, ``(n,)``, ``int32``.
-        true (numpy.ndarray): Its true labels, ``(n,)``, ``int32``.
+        true (numpy.ndarray or None): Its true labels, ``(n,)``, ``int32``, if they are known.
         index (numpy.ndarray): Where its examples stand in the data set, ``(n,)``, integers.
 
     Returns:
@@ -213,15 +213,16 @@ def save_noise(path, noisy, true, index):
     Raises:
         WriteError: The file cannot be written.
     """
-    store.write_arrays(path, {'noisy': noisy, 'true': true, 'index': index})
+    known = {} if true is None else {'true': true}
+    store.write_arrays(path, {'noisy': noisy, 'index': index} | known)
     return store.digest(noisy)
 
 
 def load_noise(path):
-    """Returns the ``noisy``, ``true`` and ``index`` that :func:`save_noise` wrote.
+    """Returns the ``noisy``, ``true`` (or ``None``) and ``index`` that :func:`save_noise` wrote.
 
     Raises:
         DataError: The file is missing or damaged.
     """
     arrays = store.read_arrays(path)
-    return arrays['noisy'], arrays['true'], arrays['index']
+    return arrays['noisy'], arrays.get('true'), arrays['index']

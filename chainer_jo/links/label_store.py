@@ -7,40 +7,99 @@ from chainer_jo import backends
 from chainer_jo.functions import scatter
 
 
-class LabelStore(chainer.Link):
-    """Soft labels ``y`` and the net's last outputs for every training image.
+class Window(chainer.Link):
+    """The last outputs for every image: a ring with a place for each of ``length`` epochs.
+
+    Attributes:
+        history (array): ``(length, N, C)``, float32, zero where no output is yet.
+    """
+
+    def __init__(self, length, n, n_class):
+        super().__init__()
+        self.add_persistent('history', np.zeros((length, n, n_class), 'f'))
+
+    def record(self, f, index, turn):
+        """As :meth:`LabelStore.record`."""
+        length, n, n_class = self.history.shape
+        if record := backends.op('record', self.history, f):
+            record(self.history, f, index, turn)
+        else:
+            scatter.put(self.history.reshape(-1, n_class), turn % length * n + index, f)
+
+    def record_all(self, f, turn):
+        """As :meth:`LabelStore.record_all`."""
+        self.history[turn % len(self.history)] = f
+
+    def mean(self):
+        """Returns the mean of the outputs of every image, ``(N, C)``, rows that sum to 1."""
+        total = self.history.sum(axis=0)
+        # The sum of the rows counts the filled places, which are fewer than the window at first.
+        return total / total.sum(axis=1, keepdims=True)
+
+
+class AllPast(chainer.Link):
+    """The mean over all past outputs, which takes no more memory with every epoch.
+
+    Attributes:
+        total (array): Sum of the outputs of each image, ``(N, C)``, float32.
+        count (array): How many they are, ``(N,)``, int32.
+    """
+
+    def __init__(self, n, n_class):
+        super().__init__()
+        self.add_persistent('total', np.zeros((n, n_class), 'f'))
+        self.add_persistent('count', np.zeros(n, 'i'))
+
+    def record(self, f, index, turn):
+        """As :meth:`LabelStore.record`; ``turn`` does not matter."""
+        scatter.add(self.total, index, f)
+        scatter.add(self.count, index, self.xp.ones(len(index), 'i'))
+
+    def record_all(self, f, turn):
+        """As :meth:`LabelStore.record_all`; ``turn`` does not matter."""
+        self.total += f
+        self.count += 1
+
+    def mean(self):
+        """Returns the mean of the outputs of every image, ``(N, C)``, rows that sum to 1."""
+        return self.total / self.count[:, None].astype('f')
+
+
+class LabelStore(chainer.Chain):
+    """Soft labels ``y`` and the net's past outputs for every training image.
 
     All of it is persistent, hence in every snapshot: a resumed run keeps its labels.
 
     Args:
         labels (numpy.ndarray): Noisy labels, shape ``(N,)``, integers in ``[0, C)``.
         n_class (int): ``C``.
-        window (int): Number of past outputs kept for each image; 0 for none.
+        window (int or str): Number of past outputs kept for each image; 0 for none; ``'all'`` for
+            the mean of all of them.
 
     Attributes:
         y (array): ``(N, C)``, float32, rows that sum to 1. One-hot noisy labels at first.
-        history (array): ``(window, N, C)``, float32: a ring of outputs, zero where none is yet.
+        past (Window or AllPast): The outputs; ``None`` without a window.
     """
 
     def __init__(self, labels, n_class, window=0):
         super().__init__()
         self.add_persistent('y', np.eye(n_class, dtype='f')[labels])
-        self.add_persistent('history', np.zeros((window, len(labels), n_class), 'f'))
+        n = len(labels)
+        with self.init_scope():
+            if window == 'all':
+                self.past = AllPast(n, n_class)
+            else:
+                self.past = Window(window, n, n_class) if window else None
 
     def record(self, f, index, turn):
         """Records outputs ``f`` (B, C) of images ``index`` (B,) in their epochs ``turn`` (B,)."""
-        window, n, n_class = self.history.shape
-        if not window:
-            return
-        if record := backends.op('record', self.history, f):
-            record(self.history, f, index, turn)
-        else:
-            scatter.put(self.history.reshape(-1, n_class), turn % window * n + index, f)
+        if self.past is not None:
+            self.past.record(f, index, turn)
 
     def record_all(self, f, turn):
         """Records outputs ``f`` (N, C) of all images in epoch ``turn``, an integer."""
-        if len(self.history):
-            self.history[turn % len(self.history)] = f
+        if self.past is not None:
+            self.past.record_all(f, turn)
 
     def average_outputs(self, hard=False):
         """Replaces every label by the mean of its recorded outputs (Sec. 3.1; D-01, D-02).
@@ -48,8 +107,6 @@ class LabelStore(chainer.Link):
         Args:
             hard (bool): Whether to keep only the most likely class, as Algorithm 1 has it.
         """
-        total = self.history.sum(axis=0)
-        # The sum of the rows counts the filled slots, which are fewer than the window at first.
-        self.y[...] = total / total.sum(axis=1, keepdims=True)
+        self.y[...] = self.past.mean()
         if hard:
             self.y[...] = self.xp.eye(self.y.shape[1], dtype='f')[self.y.argmax(axis=1)]

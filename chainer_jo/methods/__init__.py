@@ -8,9 +8,18 @@ from chainer_jo import paper
 
 
 def load(name):
-    """Returns the Method class of the file ``name``: ``cross_entropy`` holds ``CrossEntropy``."""
+    """Returns the Method class of the file ``name``: the last one that is defined there.
+
+    Args:
+        name (str): Such as ``cross_entropy``, whose file holds ``CrossEntropy``.
+    """
     module = importlib.import_module(f'chainer_jo.methods.{name}')
-    return getattr(module, name.title().replace('_', ''))
+    own = [
+        value
+        for value in vars(module).values()
+        if isinstance(value, type) and value.__module__ == module.__name__
+    ]
+    return own[-1]
 
 
 def card(name):

@@ -19,12 +19,15 @@ from chainer_jo.methods.base import Method
 
 
 class Backward(Method):
-    def __init__(self, net, noisy_labels, n_class, stages, transition):
-        super().__init__(net, noisy_labels, n_class, stages, transition)
-        if stages['train'].get('singular') == 'refuse':
-            refuse_singular(transition)
-        self.add_persistent('T_inverse', np.empty((n_class, n_class), 'f'))
-        self.know(transition)
+    @classmethod
+    def uses_true_T(cls, stages):
+        return True
+
+    def setup(self, noisy_labels, T):
+        if self.stages['train'].get('singular') == 'refuse':
+            refuse_singular(T)
+        self.add_persistent('T_inverse', np.empty_like(T, 'f'))
+        self.know(T)
 
     def know(self, T):
         """Takes ``T``, ``(C, C)``, for the noise's transition matrix."""

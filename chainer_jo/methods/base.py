@@ -7,7 +7,6 @@ from typing import Any, Protocol
 import chainer
 
 from chainer_jo.functions.log_softmax import log_softmax
-from chainer_jo.functions.losses import mix_up
 from chainer_jo.links.label_store import LabelStore
 
 
@@ -19,6 +18,7 @@ class Batch:
         x: Augmented, mean-subtracted images, ``(B, channels, H, W)``, float32.
         index: Their places in the training set, ``(B,)``, int32.
         y: Their labels now, ``(B, C)``, float32.
+        x_mixed: The mixed images of Eq. (8), as ``x``; only in stages that mix.
         partner: ``j`` of mix-up, ``(B,)``, int32, places in the batch; only in stages that mix.
         lam: ``lambda`` of mix-up, float32, ``()`` or ``(B,)``; only in stages that mix.
     """
@@ -26,12 +26,9 @@ class Batch:
     x: Any
     index: Any
     y: Any
+    x_mixed: Any = None
     partner: Any = None
     lam: Any = None
-
-    def mixed(self):
-        """Returns the mixed images of Eq. (8)."""
-        return mix_up(self.x, self.partner, self.lam)
 
 
 class Probe(Protocol):
@@ -64,17 +61,36 @@ class Method(chainer.Chain):
         noisy_labels (numpy.ndarray): Shape ``(N,)``, integers in ``[0, C)``.
         n_class (int): ``C``.
         stages (dict): Stage name to hyper-parameters.
-        transition (numpy.ndarray): The true ``T[i, j] = P(noisy = j | true = i)``, ``(C, C)``,
-            float64; only the methods that the paper grants it use it.
+        T (numpy.ndarray): The true ``T[i, j] = P(noisy = j | true = i)``, ``(C, C)``, float64, for
+            the methods that are granted it; see :meth:`uses_true_T`.
+
+    Attributes:
+        n_class (int): ``C``.
+        stages (dict): As given.
+        stage (str): Name of the current stage.
+        hyper (types.SimpleNamespace): Hyper-parameters of the current stage.
     """
 
-    def __init__(self, net, noisy_labels, n_class, stages, transition):
+    def __init__(self, net, noisy_labels, n_class, stages, T=None):
         super().__init__()
-        self.stages, self.transition = stages, transition
-        window = max(stage.get('window', 0) for stage in stages.values())
+        self.n_class, self.stages = n_class, stages
+        windows = [stage['window'] for stage in stages.values() if 'window' in stage]
+        window = 'all' if 'all' in windows else max(windows, default=0)
         with self.init_scope():
             self.net = net
             self.labels = LabelStore(noisy_labels, n_class, window)
+        self.setup(noisy_labels, T)
+
+    @classmethod
+    def uses_true_T(cls, stages):
+        """Returns whether the method, with these settings, is granted the true ``T``."""
+        return False
+
+    def setup(self, noisy_labels, T):
+        """Adds what a method has beside the net and its labels: parameters, persistent values.
+
+        Called once, when the net is still on the host. Arguments as above.
+        """
 
     def begin(self, stage):
         """Makes ``stage`` the current one; called before its first step and after a resume."""

@@ -30,10 +30,13 @@ from chainer_jo.functions.product import product
 from chainer_jo.methods.base import Method
 
 
-class CnnCrf(Method):
-    def __init__(self, net, noisy_labels, n_class, stages, transition):
-        super().__init__(net, noisy_labels, n_class, stages, transition)
-        settings = stages['train']
+class CNNCRF(Method):
+    @classmethod
+    def uses_true_T(cls, stages):
+        return stages['train']['auxiliary'] == 'oracle'
+
+    def setup(self, noisy_labels, T):
+        settings, n_class = self.stages['train'], self.n_class
         with self.init_scope():
             self.b = chainer.Parameter(np.zeros(n_class, 'f'))
             self.W = chainer.Parameter(np.zeros((n_class, n_class), 'f'))
@@ -41,9 +44,9 @@ class CnnCrf(Method):
         self.add_persistent('log_auxiliary', np.empty((n_class, n_class), 'f'))
         if settings.get('auxiliary') == 'prior':
             wrong = settings['epsilon']
-            transition = np.full((n_class, n_class), wrong / (n_class - 1))
-            np.fill_diagonal(transition, 1 - wrong)
-        self.know(transition)
+            T = np.full((n_class, n_class), wrong / (n_class - 1))
+            np.fill_diagonal(T, 1 - wrong)
+        self.know(T)
         chains = noisy_labels if settings['negative_phase'] == 'pcd' else noisy_labels[:0]
         self.add_persistent('chain', chains.astype(np.int32))
         # The labels stand for the seed until the first epoch's end.

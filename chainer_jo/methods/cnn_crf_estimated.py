@@ -12,9 +12,9 @@ Measured   Quick preset, symmetric 70 % (`quick_all_systems`), `last`: 36.15, be
            epoch. With negative_phase = "pcd" it is 62.45.
 """
 
-from chainer_jo.methods.cnn_crf import CnnCrf
+from chainer_jo.methods.cnn_crf import CNNCRF
 from chainer_jo.methods.estimated import EstimatedTransition
 
 
-class CnnCrfEstimated(EstimatedTransition, CnnCrf):
+class CNNCRFEstimated(EstimatedTransition, CNNCRF):
     pass

@@ -23,9 +23,8 @@ from chainer_jo.methods.base import Method
 
 
 class D2L(Method):
-    def __init__(self, net, noisy_labels, n_class, stages, transition):
-        super().__init__(net, noisy_labels, n_class, stages, transition)
-        self.add_persistent('lid', np.zeros(stages['train']['epochs'], 'd'))
+    def setup(self, noisy_labels, T):
+        self.add_persistent('lid', np.zeros(self.stages['train']['epochs'], 'd'))
         self.add_persistent('alpha', np.ones((), 'f'))
 
     def train(self, batch):

@@ -16,8 +16,13 @@ class EstimatedTransition(Method):
     noise and its outputs say nothing of it.
     """
 
-    def __init__(self, net, noisy_labels, n_class, stages, transition):
-        super().__init__(net, noisy_labels, n_class, stages, np.eye(n_class))
+    @classmethod
+    def uses_true_T(cls, stages):
+        return False
+
+    def setup(self, noisy_labels, T):
+        # Until something is known of the noise: none.
+        super().setup(noisy_labels, np.eye(self.n_class))
         self.add_persistent('best_accuracy', np.full((), -1.0))
 
     def estimate(self, batch):

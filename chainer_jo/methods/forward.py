@@ -17,10 +17,13 @@ from chainer_jo.methods.base import Method
 
 
 class Forward(Method):
-    def __init__(self, net, noisy_labels, n_class, stages, transition):
-        super().__init__(net, noisy_labels, n_class, stages, transition)
-        self.add_persistent('T', np.empty((n_class, n_class), 'f'))
-        self.know(transition)
+    @classmethod
+    def uses_true_T(cls, stages):
+        return True
+
+    def setup(self, noisy_labels, T):
+        self.add_persistent('T', np.empty_like(T, 'f'))
+        self.know(T)
 
     def know(self, T):
         """Takes ``T``, ``(C, C)``, for the noise's transition matrix."""

@@ -24,9 +24,8 @@ def L_q(log_f_y, q):
     return (1 - F.exp(q * log_f_y)) / q
 
 
-class Gce(Method):
-    def __init__(self, net, noisy_labels, n_class, stages, transition):
-        super().__init__(net, noisy_labels, n_class, stages, transition)
+class GCE(Method):
+    def setup(self, noisy_labels, T):
         n = len(noisy_labels)
         self.add_persistent('w', np.ones(n, 'f'))
         self.add_persistent('best_f_y', np.ones(n, 'f'))

@@ -15,7 +15,7 @@ from chainer_jo.functions.losses import mix_up_loss
 from chainer_jo.methods.base import Method
 
 
-class Mixup(Method):
+class MixUp(Method):
     def train(self, batch):
-        log_f_mixed = self.log_f(batch.mixed())
+        log_f_mixed = self.log_f(batch.x_mixed)
         return mix_up_loss(batch.y, batch.partner, batch.lam, log_f_mixed), log_f_mixed

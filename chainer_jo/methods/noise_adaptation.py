@@ -24,11 +24,9 @@ from chainer_jo.methods.base import Method
 
 
 class NoiseAdaptation(Method):
-    def __init__(self, net, noisy_labels, n_class, stages, transition):
-        super().__init__(net, noisy_labels, n_class, stages, transition)
-        self.n_class = n_class
+    def setup(self, noisy_labels, T):
         with self.init_scope():
-            self.logits = chainer.Parameter(np.zeros((n_class, n_class), 'f'))
+            self.logits = chainer.Parameter(np.zeros((self.n_class, self.n_class), 'f'))
 
     def begin(self, stage):
         super().begin(stage)

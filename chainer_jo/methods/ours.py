@@ -19,6 +19,6 @@ class Ours(Tanaka):
         L_c = kl_divergence(batch.y, log_f)
         if self.hyper.loss == 'kl':
             return L_c, log_f
-        log_f_mixed = self.log_f(batch.mixed())
+        log_f_mixed = self.log_f(batch.x_mixed)
         L_mix = mix_up_loss(batch.y, batch.partner, batch.lam, log_f_mixed)
         return (L_mix if self.hyper.loss == 'mix' else L_c + L_mix), log_f

@@ -31,10 +31,10 @@ def reversed_kl(log_f, log_yd):
 
 
 class Pencil(Method):
-    def __init__(self, net, noisy_labels, n_class, stages, transition):
-        super().__init__(net, noisy_labels, n_class, stages, transition)
+    def setup(self, noisy_labels, T):
         self.labels.add_persistent('noisy', self.labels.y.copy())
-        self.labels.add_persistent('logits', np.float32(stages['correct']['K']) * self.labels.y)
+        K = np.float32(self.stages['correct']['K'])
+        self.labels.add_persistent('logits', K * self.labels.y)
         self.add_persistent('lam', np.zeros((), 'f'))
 
     def begin(self, stage):
@@ -47,7 +47,7 @@ class Pencil(Method):
         return cross_entropy(batch.y, log_f), log_f
 
     def correct(self, batch):
-        log_f, c = self.log_f(batch.x), self.labels.y.shape[1]
+        log_f, c = self.log_f(batch.x), self.n_class
         self.yt = chainer.Variable(self.labels.logits[batch.index])
         log_yd = log_softmax(self.yt)
         L_c, L_e = reversed_kl(log_f, log_yd), entropy(log_f)

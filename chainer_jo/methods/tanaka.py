@@ -3,8 +3,8 @@
 Paper      Tanaka, Ikami, Yamasaki, Aizawa. Joint Optimization Framework for Learning with Noisy
            Labels. CVPR 2018. arXiv 1803.11364
 Idea       A high learning rate keeps the net from memorising wrong labels. Train so; from epoch
-           `begin` on replace every label by the mean of the net's last `window` outputs for it.
-           Then train a new net on the labels that came out.
+           `begin` on replace every label by the mean of the net's last `window` outputs for it
+           (the updater "label_correction"). Then train a new net on the labels that came out.
 Symbols    f = softmax output (B, C);  y = soft labels (B, C), rows sum to 1;  p = 1/C
            L = L_c + alpha L_p + beta L_e, Eq. (3)
 Differs    D-01 to D-09 (labels), D-16 (new net in the second stage), D-32 (alpha, beta, rate)
@@ -18,10 +18,6 @@ class Tanaka(Method):
     def correct(self, batch):
         log_f = self.log_f(batch.x)
         return joint_loss(batch.y, log_f, self.hyper.alpha, self.hyper.beta), log_f
-
-    def end_epoch(self, epoch, probe):
-        if self.stage == 'correct' and epoch >= self.hyper.begin:
-            self.labels.average_outputs(hard=self.hyper.labels == 'hard')
 
     def retrain(self, batch):
         log_f = self.log_f(batch.x)

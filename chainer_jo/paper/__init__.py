@@ -18,10 +18,32 @@ OF_THE_TABLES = ('grid', 'compare', 'differs')
 
 
 def hyperparameters(preset):
-    """Returns the nested dict of ``hyperparameters.toml`` with the preset's overrides merged in."""
-    settings = _read('hyperparameters.toml')
+    """Returns the nested dict of ``hyperparameters.toml`` with the preset's overrides merged in.
+
+    The updaters of the stages are not in it: see :func:`updaters`.
+    """
+    settings = _without_updaters(_read('hyperparameters.toml'))
     overrides = {key: v for key, v in _preset(preset).items() if key not in OF_THE_TABLES}
     return _merge(settings, overrides)
+
+
+def updaters(method, stage):
+    """Returns the names of a stage's updaters, in ``training.updaters.KINDS``: a tuple.
+
+    What a stage does belongs to the method and is no setting of a trial: it can be neither preset
+    nor overridden, and is not in a trial's digest. Ids of trials from before it was written down
+    stay as they are.
+    """
+    named = _read('hyperparameters.toml')[method][stage].get('updater', [])
+    return (named,) if isinstance(named, str) else tuple(named)
+
+
+def _without_updaters(settings):
+    return {
+        name: _without_updaters(value) if isinstance(value, dict) else value
+        for name, value in settings.items()
+        if name != 'updater'
+    }
 
 
 def methods():

@@ -1,8 +1,7 @@
 """What people are told about the data of a trial."""
 
+from chainer_jo import datasets
 from chainer_jo.report.escape import code, escaped
-
-DATASETS = {'cifar10': 'CIFAR-10', 'fashion_mnist': 'Fashion-MNIST', 'clothing1m': 'Clothing1M'}
 
 # By the digest of the data: what is known of data that are not the published ones.
 VARIANTS = {
@@ -17,7 +16,7 @@ VARIANTS = {
 
 def dataset_title(name):
     """Returns the name of a data set as people write it."""
-    return DATASETS.get(name, name)
+    return datasets.TITLES.get(name, name)
 
 
 def data_title(data):

@@ -1,25 +1,21 @@
 """Runs trials side by side on this machine, each in a process of its own.
 
-A process runs the very command that the tables print beside a trial. If this process dies, nothing
-is lost: a trial goes on from its snapshot when it is asked for again, and one that another process
-holds is looked at again after the others.
+If this process dies, nothing is lost: a trial goes on from its snapshot when it is asked for again,
+and one that another process holds is looked at again after the others.
 """
 
-import json
-import os
-import shlex
 import signal
-import subprocess
-import sys
 import threading
 import time
 from collections import deque
 from concurrent.futures import ThreadPoolExecutor
 
 from chainer_jo.errors import ChainerJoError, InUseError, StoppedError
+from chainer_jo.sweep.attempt import Attempt
+from chainer_jo.training.machine import cores
 
 RETRY_SECONDS = 2.0
-THREAD_VARIABLES = ('OMP_NUM_THREADS', 'OPENBLAS_NUM_THREADS', 'MKL_NUM_THREADS')
+SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 
 
 class TrialFailedError(ChainerJoError):
@@ -42,14 +38,15 @@ class LocalSweep:
     """Runs trials in up to ``jobs`` processes that share the cores.
 
     Args:
-        options (sequence of str): Command-line options added to every trial's own command.
+        machine (Machine): Where every trial runs.
         jobs (int): Processes at a time.
         on_line (callable): Called with (TrialConfig, dict) for every line a trial prints.
     """
 
-    def __init__(self, options, jobs, on_line):
-        self.options, self.jobs, self.on_line = tuple(options), jobs, on_line
-        self._processes, self._lock = set(), threading.Lock()
+    def __init__(self, machine, jobs, on_line):
+        self.machine, self.jobs, self.on_line = machine, jobs, on_line
+        self._threads = max(1, cores() // jobs)
+        self._attempts, self._lock = set(), threading.Lock()
         self._signum = None
 
     def run(self, configs):
@@ -58,9 +55,9 @@ class LocalSweep:
         Raises:
             StoppedError: A signal came; every running trial has taken a snapshot.
         """
-        previous = {
-            number: signal.signal(number, self._stop) for number in (signal.SIGINT, signal.SIGTERM)
-        }
+        # What nohup has this process ignore, it goes on ignoring.
+        heeded = [number for number in SIGNALS if signal.getsignal(number) != signal.SIG_IGN]
+        previous = {number: signal.signal(number, self._stop) for number in heeded}
         try:
             # The longest first, so that the last ones to finish are short.
             todo = deque(sorted(configs, key=lambda config: -config.epochs))
@@ -80,9 +77,8 @@ class LocalSweep:
 
     def _stop(self, signum, _):
         self._signum = signum
-        with self._lock:
-            for process in self._processes:
-                process.send_signal(signum)
+        for attempt in tuple(self._attempts):
+            attempt.stop(signum)
 
     def _work(self, todo):
         failures = []
@@ -101,34 +97,16 @@ class LocalSweep:
         return failures
 
     def _attempt(self, config):
-        words = shlex.split(config.command)[1:]
-        threads = str(max(1, cores() // self.jobs))
-        environment = dict.fromkeys(THREAD_VARIABLES, threads) | os.environ
-        with subprocess.Popen(
-            [sys.executable, *words, *self.options, '--json'],
-            env=environment,
-            stdin=subprocess.DEVNULL,
-            stdout=subprocess.PIPE,
-            stderr=subprocess.PIPE,
-            text=True,
-            errors='replace',
-            # A group of its own: Ctrl-C reaches it once, from here.
-            start_new_session=True,
-        ) as process:
-            with self._lock:
-                self._processes.add(process)
-                if self._signum is not None:
-                    process.send_signal(self._signum)
-            said = []
-            reader = threading.Thread(target=lambda: said.append(process.stderr.read()))
-            reader.start()
-            for line in process.stdout:
-                self.on_line(config, json.loads(line))
-            reader.join()
-            code = process.wait()
+        attempt = Attempt(config, self.machine, self._threads)
         with self._lock:
-            self._processes.discard(process)
-        return code, said[0]
+            self._attempts.add(attempt)
+            if self._signum is not None:
+                return 0, ''
+        try:
+            return attempt.run(lambda line: self.on_line(config, line))
+        finally:
+            with self._lock:
+                self._attempts.discard(attempt)
 
 
 def default_jobs(device):
@@ -138,10 +116,3 @@ def default_jobs(device):
         device (str): Chainer's name of it: one a core on a CPU, and one on a GPU.
     """
     return 1 if device.startswith('@cupy') else cores()
-
-
-def cores():
-    """Returns the number of processor cores this process may use."""
-    if hasattr(os, 'sched_getaffinity'):
-        return len(os.sched_getaffinity(0))
-    return os.cpu_count() or 1

@@ -1,77 +1,109 @@
-"""The arrays of one trial: split, noise, mean image, on the device that trains."""
+"""What one trial trains and is measured on: split and noise, functions of the seed alone."""
 
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
 
-from chainer_jo.datasets import augment, noise
+from chainer_jo.datasets import noise
+from chainer_jo.datasets.source import LabelledImages
 from chainer_jo.datasets.split import split
 from chainer_jo.datasets.streams import rng
+from chainer_jo.errors import ConfigError
 
 
-@dataclass
-class TrialData:
-    """What a trial trains and is measured on.
+@dataclass(frozen=True, eq=False)
+class Part:
+    """Some images of a source, with the labels that count here.
 
     Attributes:
-        images: Training images, ``(N, channels, H, W)``, uint8.
-        mean: Their per-pixel mean in ``[0, 1]``, ``(channels, H, W)``, float32 (D-25).
-        true_labels: ``(N,)``, int32; only measured against, never trained on.
-        validation: Images (uint8) and labels (int32).
-        test: The same for the test set.
+        source: Where they are read.
+        index: Their places in the source, ``(n,)``, integers. What trains counts images by their
+            place in the part, from 0 to ``n - 1``; only reading needs this.
+        labels: ``(n,)``, int32.
     """
 
-    images: Any
-    mean: Any
-    true_labels: Any
-    validation: tuple
-    test: tuple
+    source: LabelledImages
+    index: np.ndarray
+    labels: np.ndarray
 
-    def to_device(self, device):
-        """Returns the data with all arrays on a ``chainer.Device``."""
-        send = device.send
-        return TrialData(
-            send(self.images),
-            send(self.mean),
-            send(self.true_labels),
-            tuple(send(array) for array in self.validation),
-            tuple(send(array) for array in self.test),
-        )
+    def __len__(self):
+        return len(self.index)
+
+
+@dataclass(frozen=True, eq=False)
+class TrialData:
+    """The parts of a trial, on the host.
+
+    Attributes:
+        n_class: ``C``.
+        train: Training images with the noisy labels.
+        validation: Images that choose the best epoch.
+        test: Test images, or ``None``.
+        true_labels: Of the training images, ``(n,)``, int32, only measured against; ``None`` where
+            nobody knows them.
+        mean: What the data set says of its mean, or ``None``; see
+            :class:`~chainer_jo.datasets.Dataset`.
+        T: The true ``T[i, j] = P(noisy = j | true = i)``, ``(C, C)``, float64; ``None`` where the
+            true labels are unknown. The row of a class without images is NaN where it is counted.
+    """
+
+    n_class: int
+    train: Part
+    validation: Part
+    test: Part | None
+    true_labels: np.ndarray | None
+    mean: np.ndarray | None
+    T: np.ndarray | None
+
+    @property
+    def wrong(self):
+        """The share of wrong training labels, a fraction; ``None`` where nobody knows it."""
+        if self.true_labels is None:
+            return None
+        return float((self.train.labels != self.true_labels).mean())
 
 
 def prepare(dataset, config, given_labels=None):
-    """Splits a data set and draws its noise: functions of the seed alone, equal for all methods.
+    """Splits a data set and draws its noise: equal for all methods.
 
     Args:
         dataset (Dataset): As loaded.
         config (TrialConfig): Seed, split and noise.
-        given_labels (numpy.ndarray): Noisy labels of all training images of the data set, ``(N,)``,
-            for noise ``file``.
-
-    Returns:
-        tuple: :class:`TrialData` on the host, the noisy training labels ``(N,)``, int32, and the
-        places ``(N,)`` of the training split in the data set.
+        given_labels (numpy.ndarray): Noisy labels of all of ``dataset.train``, ``(N,)``, for noise
+            ``file``.
     """
-    common = config.common
-    train, validation = split(
-        dataset.t_train,
-        common['validation_images'],
-        rng(config.seed, 'split'),
-        n_train=common['train_images'],
+    source, common = dataset.train, config.common
+    held = common['validation_images'] if dataset.validation is None else 0
+    train, held_out = split(
+        _clean(source), held, rng(config.seed, 'split'), n_train=common['train_images']
     )
     noisy = _noisy(dataset, config, given_labels, train, 'noise')
-    t_validation = dataset.t_train[validation]
-    if common['validation_labels'] == 'noisy':
-        t_validation = _noisy(dataset, config, given_labels, validation, 'noise/validation')
-    data = TrialData(
-        dataset.x_train[train],
-        augment.pixel_mean(dataset.x_train, train),
-        dataset.t_train[train],
-        (dataset.x_train[validation], t_validation),
-        (dataset.x_test, dataset.t_test),
+    if dataset.validation is not None:
+        validation = _whole(dataset.validation)
+    elif common['validation_labels'] == 'noisy':
+        labels = _noisy(dataset, config, given_labels, held_out, 'noise/validation')
+        validation = Part(source, held_out, labels)
+    else:
+        validation = Part(source, held_out, _clean(source)[held_out])
+    true = None if source.true_labels is None else source.true_labels[train]
+    return TrialData(
+        len(dataset.classes),
+        Part(source, train, noisy),
+        validation,
+        None if dataset.test is None else _whole(dataset.test),
+        true,
+        dataset.mean,
+        None if true is None else _transition(dataset, config, noisy, true),
     )
-    return data, noisy, train
+
+
+def _clean(source):
+    """The true labels, or else those that are given."""
+    return source.labels if source.true_labels is None else source.true_labels
+
+
+def _whole(source):
+    return Part(source, np.arange(len(source)), _clean(source))
 
 
 def _noisy(dataset, config, given, index, purpose):
@@ -79,31 +111,58 @@ def _noisy(dataset, config, given, index, purpose):
         return given[index]
     settings = config.noise
     return noise.noisy_labels(
-        dataset.t_train[index],
+        dataset.train.labels[index],
         len(dataset.classes),
         rng(config.seed, purpose),
         kind=settings['kind'],
         rate=settings['rate'] or 0.0,
         sampling=settings['sampling'],
         exclude_true=settings['exclude_true'],
-        flips=noise.FLIPS.get(dataset.name),
+        flips=dataset.flips,
     )
 
 
-def transition(dataset, config, noisy, true):
-    """Returns the true ``T[i, j] = P(noisy = j | true = i)``, ``(C, C)``, float64.
-
-    Where the labels come from a file it is counted from them.
-    """
+def _transition(dataset, config, noisy, true):
+    """The noise's own matrix, or, where nobody drew the noise, what is counted."""
     n_class, settings = len(dataset.classes), config.noise
-    if settings['kind'] == 'file':
+    as_drawn = dataset.train.labels is dataset.train.true_labels
+    if settings['kind'] == 'file' or not as_drawn:
         counts = np.zeros((n_class, n_class))
         np.add.at(counts, (true, noisy), 1)
-        return counts / counts.sum(axis=1, keepdims=True)
+        with np.errstate(invalid='ignore'):
+            return counts / counts.sum(axis=1, keepdims=True)
     return noise.transition_matrix(
         settings['kind'],
         settings['rate'] or 0.0,
         n_class,
         exclude_true=settings['exclude_true'],
-        flips=noise.FLIPS.get(dataset.name),
+        flips=dataset.flips,
     )
+
+
+def check(data, method, needs_T):
+    """Says before training what would end it later.
+
+    Args:
+        data (TrialData): What the trial trains on.
+        method (str): The method's name, for the message.
+        needs_T (bool): Whether it is granted the true ``T``.
+
+    Raises:
+        ConfigError: The method needs the true ``T``, which is unknown, wholly or for a class.
+    """
+    if not needs_T:
+        return
+    if data.T is None:
+        raise ConfigError(
+            f'{method} needs the true transition matrix T',
+            seen='nobody knows the true labels of these images',
+            fix=f'choose {method}_estimated, which estimates T, or another method',
+        )
+    absent = np.flatnonzero(np.isnan(data.T).any(axis=1))
+    if absent.size:
+        raise ConfigError(
+            f'{method} needs the true transition matrix T, and a row of it cannot be counted',
+            seen=f'no training image of class {absent[0]} ({absent.size} such classes)',
+            fix=f'train on more images, or choose {method}_estimated, which estimates T',
+        )

@@ -1,32 +1,39 @@
 """What a net says of images as they are: outputs, features, accuracy."""
 
+import math
+
 import chainer
 import numpy as np
-
-from chainer_jo.datasets.augment import evaluation_batch
 
 BATCH_SIZE = 500
 # What Python takes to launch a batch does not grow with it, so a GPU gets few large ones.
 GPU_BATCH_SIZE = 2500
 
 
-def collect(function, images, mean):
-    """Returns ``function`` of all images, in test mode and without a graph.
+# Of larger images fewer, in the same memory.
+PIXELS = 3 * 32 * 32
+
+
+def batch_size(xp, shape):
+    """Returns how many images of a shape ``(channels, H, W)`` are evaluated at a time."""
+    size = BATCH_SIZE if xp is np else GPU_BATCH_SIZE
+    return min(size, max(1, size * PIXELS // math.prod(shape)))
+
+
+def collect(function, images, places=None):
+    """Returns ``function`` of images, in test mode and without a graph.
 
     Args:
         function (callable): Images ``(B, channels, H, W)``, float32, to a Variable ``(B, ...)``.
-        images (array): ``(N, channels, H, W)``, uint8.
-        mean (array): ``(channels, H, W)``, float32.
+        images (ResidentImages or StreamedImages): The images.
+        places (array): Which of them, ``(n,)`` integers; all by default.
     """
-    xp = chainer.backend.get_array_module(images)
-    size = BATCH_SIZE if xp is np else GPU_BATCH_SIZE
+    xp = chainer.backend.get_array_module(images.mean)
     with chainer.using_config('train', False), chainer.no_backprop_mode():
-        starts = range(0, len(images), size)
-        batches = (evaluation_batch(images, mean, slice(i, i + size)) for i in starts)
+        batches = images.batches(batch_size(xp, images.mean.shape), places)
         return xp.concatenate([function(x).array for x in batches])
 
 
-def accuracy(method, images, labels, mean):
-    """Returns the share of images whose highest score is that of their label."""
-    guesses = collect(method.predict, images, mean).argmax(axis=1)
-    return float((guesses == labels).mean())
+def outputs(method, images):
+    """Returns ``f``, ``(n, C)``, of images as they are."""
+    return method.xp.exp(collect(method.log_f, images))

@@ -12,6 +12,7 @@ from chainer_jo import store
 from chainer_jo.datasets.streams import rng
 from chainer_jo.errors import DivergedError
 from chainer_jo.training import evaluation, state
+from chainer_jo.training.iterators import EvaluationIterator
 
 
 def epoch_end(trainer):
@@ -32,62 +33,97 @@ def learning_rate(stage, epoch):
     return stage['learning_rate'] / 10**falls
 
 
-class Evaluate(training.Extension):
-    """Measures validation and test accuracy after every epoch."""
+class Evaluate(training.extensions.Evaluator):
+    """Reports ``name/main/accuracy``: the share of images whose highest score is their label's.
+
+    Args:
+        name (str): Name of the part, such as ``test``.
+        images (ResidentImages or StreamedImages): The images.
+        labels (array): ``(n,)``, int32, on the method's device.
+        method (Method): What predicts them.
+    """
 
     trigger = staticmethod(epoch_end)
-    priority = 400
 
-    def __call__(self, trainer):
-        method, data = trainer.updater.method, trainer.updater.data
-        for name in ('validation', 'test'):
-            images, labels = getattr(data, name)
-            accuracy = evaluation.accuracy(method, images, labels, data.mean)
-            chainer.report({f'{name}/main/accuracy': accuracy})
+    def __init__(self, name, images, labels, method):
+        size = evaluation.batch_size(method.xp, images.mean.shape)
+        super().__init__(EvaluationIterator(images, labels, size), method)
+        self.name = name
+
+    def evaluate(self):
+        iterator, method = self.get_iterator('main'), self.get_target('main')
+        iterator.reset()
+        with chainer.no_backprop_mode():
+            hits = [method.predict(x).array.argmax(axis=1) == labels for x, labels in iterator]
+        # Not a mean of means: the last batch is smaller.
+        return {f'{self.name}/main/accuracy': float(method.xp.concatenate(hits).mean())}
 
 
 class CorrectLabels(training.Extension):
-    """Lets the method correct its labels after every epoch (Algorithm 1), and measures them."""
+    """Lets the updater correct the labels after every epoch (Algorithm 1)."""
 
     trigger = staticmethod(epoch_end)
-    priority = 300
 
     def __call__(self, trainer):
-        updater = trainer.updater
-        method = updater.method
-        probe = Probe(updater, trainer.observation['validation/main/accuracy'])
-        if getattr(method.hyper, 'label_pass', 'train') == 'eval':
-            method.labels.record_all(probe.outputs(), updater.epoch - 1)
-        method.end_epoch(updater.epoch, probe)
-        hits = method.labels.y.argmax(axis=1) == updater.data.true_labels
-        chainer.report({'label_accuracy': float(hits.mean())})
+        trainer.updater.correct_labels()
+
+
+class EndEpoch(training.Extension):
+    """Tells the method that an epoch is over; it may ask about the net, by a :class:`Probe`.
+
+    Args:
+        seed (int): The trial's seed.
+    """
+
+    trigger = staticmethod(epoch_end)
+
+    def __init__(self, seed):
+        self._seed = seed
+
+    def __call__(self, trainer):
+        updater, accuracy = trainer.updater, trainer.observation['validation/main/accuracy']
+        updater.method.end_epoch(updater.epoch, Probe(updater, self._seed, accuracy))
 
 
 class Probe:
     """Answers what :class:`chainer_jo.methods.base.Probe` asks, from an updater."""
 
-    def __init__(self, updater, validation_accuracy):
+    def __init__(self, updater, seed, validation_accuracy):
         self.validation_accuracy = validation_accuracy
-        self._method, self._data = updater.method, updater.data
-        self._seed, self._epoch = updater.config.seed, updater.epoch - 1
+        self._method, self._images = updater.method, updater.iterator.dataset
+        self._seed, self._epoch = seed, updater.epoch - 1
 
     def outputs(self):
-        scores = evaluation.collect(self._method.log_f, self._data.images, self._data.mean)
-        return self._method.xp.exp(scores)
+        return evaluation.outputs(self._method, self._images)
 
     def features(self, index):
-        images = self._data.images[index]
-        return evaluation.collect(self._method.net.features, images, self._data.mean)
+        return evaluation.collect(self._method.net.features, self._images, index)
 
     def rng(self, purpose):
         return rng(self._seed, f'{self._method.stage}/{purpose}', self._epoch)
+
+
+class MeasureLabels(training.Extension):
+    """Reports ``label_accuracy``: the share of labels whose largest entry is the true class.
+
+    Args:
+        true_labels (array): ``(n,)``, int32, on the method's device.
+    """
+
+    trigger = staticmethod(epoch_end)
+
+    def __init__(self, true_labels):
+        self._true_labels = true_labels
+
+    def __call__(self, trainer):
+        hits = trainer.updater.method.labels.y.argmax(axis=1) == self._true_labels
+        chainer.report({'label_accuracy': float(hits.mean())})
 
 
 class Guard(training.Extension):
     """Stops a run whose state is no longer made of finite numbers."""
 
     trigger = staticmethod(epoch_end)
-    priority = 200
 
     def __call__(self, trainer):
         require_finite(trainer.updater)
@@ -111,12 +147,18 @@ def require_finite(updater):
     Raises:
         DivergedError: The epoch's loss so far, a weight, a statistic or a label is not finite.
     """
-    xp, arrays = updater.method.xp, state.arrays(updater, 'f')
-    finite = xp.stack([xp.isfinite(array).all() for array in arrays.values()]).tolist()
+    xp = updater.method.xp
+    arrays = {name: a for name, a in state.arrays(updater, 'f').items() if a.size}
+    # NaN passes through both, and neither makes an array as long as the one that it looks at.
+    ends = xp.stack(
+        [a.astype('d') for array in arrays.values() for a in (array.min(), array.max())]
+    )
+    finite = xp.isfinite(ends).reshape(-1, 2).all(axis=1).tolist()
     bad = sorted(name for name, all_are in zip(arrays, finite, strict=True) if not all_are)
     if bad:
+        what = 'the loss' if 'sums' in bad else bad[0].removeprefix('model:main/')
         raise DivergedError(
-            'training diverged: ' + ('the loss' if 'sums' in bad else bad[0]) + ' is not finite',
+            f'training diverged: {what} is not finite',
             seen=f'stage {updater.method.stage}, epoch {updater.epoch_detail:.2f}, '
             f'learning rate {updater.optimizer.lr:g}',
             fix='lower the learning rate of this stage with --set; snapshots are from before',
@@ -127,7 +169,6 @@ class Schedule(training.Extension):
     """Sets the learning rate as a function of the epoch, hence rightly after a resume too."""
 
     trigger = staticmethod(epoch_end)
-    priority = 110
 
     def initialize(self, trainer):
         self(trainer)
@@ -151,7 +192,6 @@ class Log(training.Extension):
     """
 
     trigger = staticmethod(epoch_end)
-    priority = 150
 
     def __init__(self, path, rows, progress):
         self.path, self.rows, self.progress = path, rows, progress
@@ -174,3 +214,58 @@ class Log(training.Extension):
         self.rows.append(row)
         store.write_text(self.path, ''.join(json.dumps(row) + '\n' for row in self.rows))
         self.progress(row)
+
+
+class Progress(training.Extension):
+    """Tells how far a trial is, within an epoch too, at most about twice a second.
+
+    Args:
+        tell (callable): Called with a dict: ``stage``; ``stage_epoch``, 1 for the first; ``step``
+            of the epoch, 1 for the first, and ``steps``, how many it has; ``epochs_done`` and
+            ``epochs`` of all stages; ``seconds_left``, from the steps that this process has
+            measured, ``None`` before the second; ``loss``, the epoch's mean so far.
+        stages (dict): Stage name to its settings, in their order.
+    """
+
+    trigger = 1, 'iteration'
+    SECONDS = 0.5
+
+    def __init__(self, tell, stages):
+        self._tell, self._stages = tell, stages
+
+    def initialize(self, trainer):
+        self._began = self._first = None
+
+    def __call__(self, trainer):
+        now = time.monotonic()
+        if self._began is None:
+            # The first step finds plans and compiles kernels: it says nothing about the others.
+            self._began, self._first = now, trainer.updater.iteration
+        elif now - self._told < self.SECONDS:
+            return
+        self._told = now
+        steps = trainer.updater.iteration - self._first
+        pace = (now - self._began) / steps if steps else None
+        self._tell(self._progress(trainer.updater, pace))
+
+    def _progress(self, updater, pace):
+        iterator, stage = updater.iterator, updater.method.stage
+        # The last step of an epoch counts it, and still belongs to it.
+        epoch = updater.epoch - updater.is_new_epoch
+        first, end = (iterator.first_iteration(e) for e in (epoch, epoch + 1))
+        names = list(self._stages)
+        before = names[: names.index(stage)]
+        after = names[names.index(stage) + 1 :]
+        epochs_of = {name: settings['epochs'] for name, settings in self._stages.items()}
+        steps_left = iterator.first_iteration(epochs_of[stage]) - updater.iteration
+        steps_left += sum(iterator.first_iteration(epochs_of[name]) for name in after)
+        return {
+            'stage': stage,
+            'stage_epoch': epoch + 1,
+            'step': updater.iteration - first,
+            'steps': end - first,
+            'epochs_done': sum(epochs_of[name] for name in before) + updater.epoch,
+            'epochs': sum(epochs_of.values()),
+            'seconds_left': None if pace is None else pace * steps_left,
+            'loss': updater.report()['main/loss'],
+        }

@@ -11,6 +11,9 @@ class MomentumSGD(chainer.optimizers.MomentumSGD):
 
     ``v <- momentum v - lr (g + weight_decay p);  p <- p + v``
 
+    At a learning rate of 0 the parameters stand still (D-42): its setter takes ``v`` away, which
+    would go on moving them.
+
     Args:
         momentum (float): Share of ``v`` that stays.
         weight_decay (float): Acts on all parameters (D-17).
@@ -39,6 +42,9 @@ class MomentumSGD(chainer.optimizers.MomentumSGD):
     def lr(self, value):
         self._lr = value
         self.hyperparam.lr[...] = value
+        if value == 0:
+            for param in self.target.params():
+                param.update_rule.state['v'][...] = 0
 
     def update(self, lossfun=None, *args, **kwds):
         update_all = backends.op('update', self.hyperparam.lr)

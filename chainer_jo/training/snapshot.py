@@ -9,11 +9,12 @@ from chainer import training
 
 from chainer_jo import store
 from chainer_jo.errors import ConfigError, DataError, StoppedError
-from chainer_jo.training import state
 from chainer_jo.training.extensions import finite_state
 
 KEEP = 2
-SIGNALS = (signal.SIGINT, signal.SIGTERM)
+SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
+#: Raised when the names of what is saved change: a snapshot of another format is refused.
+FORMAT = 2
 
 
 class Snapshot(training.Extension):
@@ -23,20 +24,22 @@ class Snapshot(training.Extension):
         folder (pathlib.Path): The trial's folder.
         identity (str): Digest of configuration and data, checked when the snapshot is read.
         rows (list of dict): The log so far, saved too.
+        environments (list of dict): Of the processes that trained it so far, saved too.
         resumes (int): How often the trial went on from a snapshot, saved too.
         seconds (float): Least time between two snapshots.
     """
 
     trigger = 1, 'iteration'
-    priority = 50
 
-    def __init__(self, folder, identity, rows, resumes=0, seconds=60.0):
+    def __init__(self, folder, identity, rows, environments=(), resumes=0, seconds=60.0):
         self.folder, self.identity, self.rows = folder, identity, rows
-        self.resumes, self.seconds = resumes, seconds
+        self.environments, self.resumes, self.seconds = environments, resumes, seconds
         self._signum = None
 
     def __enter__(self):
-        self._before = {number: signal.signal(number, self._ask) for number in SIGNALS}
+        # What nohup has this process ignore, it goes on ignoring.
+        heeded = [number for number in SIGNALS if signal.getsignal(number) != signal.SIG_IGN]
+        self._before = {number: signal.signal(number, self._ask) for number in heeded}
         return self
 
     def __exit__(self, *_):
@@ -65,6 +68,7 @@ class Snapshot(training.Extension):
         arrays['identity'] = np.array(self.identity)
         arrays['resumes'] = np.array(self.resumes)
         arrays['log'] = np.array(json.dumps(self.rows))
+        arrays['environments'] = np.array(json.dumps(list(self.environments)))
         numbered = list_newest_first(self.folder)
         number = _number(numbered[0]) + 1 if numbered else 1
         path = self.folder / f'snapshot-{number:06d}.arrays'
@@ -112,11 +116,17 @@ def read_newest(folder, identity, warn):
     return None
 
 
-def restore(updater, arrays):
-    """Loads the arrays of :func:`read_newest` into an updater of the same stage."""
-    state.restore(updater, arrays)
+def remove_all(folder):
+    """Deletes the snapshots of a trial that is done."""
+    for path in list_newest_first(folder):
+        path.unlink(missing_ok=True)
 
 
 def rows(arrays):
     """Returns the log rows saved in a snapshot."""
     return json.loads(str(arrays['log']))
+
+
+def environments(arrays):
+    """Returns where the trial of a snapshot was trained so far, a list of dicts."""
+    return json.loads(str(arrays['environments']))

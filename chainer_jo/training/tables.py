@@ -19,7 +19,8 @@ class EpochTables:
         index: Places in the training set, ``(S, B)``, int32.
         turn: In which epoch of the stage the image is drawn here, ``(S, B)``, int32; the batch that
             closes an epoch already holds the first images of the next.
-        offset: Crop offsets ``(S, B, 2)``, int32 in ``[0, 2 pad]``, vertical first.
+        offset: Crop offsets ``(S, B, 2)``, int32 in ``[0, 2 pad]``, or in ``[0, margin]`` of a
+            source that has one; vertical first.
         flip: Whether to mirror, ``(S, B)``, bool.
         partner: Mix-up partner, ``(S, B)``, int32 in ``[0, B)``; ``None`` where nothing is mixed.
         lam: Mix-up weight, ``(S,)`` or ``(S, B)``, float32; ``None`` where nothing is mixed.
@@ -49,7 +50,7 @@ class EpochTables:
         return row
 
 
-def draw(seed, stage, epoch, n, common):
+def draw(seed, stage, epoch, n, common, margin=(0, 0), mixing=None):
     """Returns the :class:`EpochTables` for epoch ``epoch`` (0 for the first) of a stage.
 
     Args:
@@ -57,11 +58,18 @@ def draw(seed, stage, epoch, n, common):
         stage (str): The stage's name: each stage draws from its own streams.
         n (int): Number of training images.
         common (dict): ``batch_size``, ``pad`` (pixels) and ``flip``.
+        margin (tuple): Of the source of the images. Where there is none they are padded, and crops
+            move over the border.
+        mixing (dict): Parameters of :func:`add_mixing` where batches are mixed.
     """
     index, turn = batches(seed, f'{stage}/order', epoch, n, common['batch_size'])
-    offset = crops(rng(seed, f'{stage}/crop', epoch), index.shape, common['pad'])
+    limit = margin if any(margin) else 2 * common['pad']
+    offset = crops(rng(seed, f'{stage}/crop', epoch), index.shape, limit)
     flip = flips(rng(seed, f'{stage}/flip', epoch), index.shape) & common['flip']
-    return EpochTables(index, turn, offset, flip)
+    tables = EpochTables(index, turn, offset, flip)
+    if mixing:
+        add_mixing(tables, seed, stage, epoch, **mixing)
+    return tables
 
 
 def add_mixing(tables, seed, stage, epoch, a, per):

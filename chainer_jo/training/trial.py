@@ -1,9 +1,5 @@
 """One trial, from its configuration to ``result.json``; killed and called again, it goes on."""
 
-import datetime
-import os
-import platform
-import time
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -12,16 +8,17 @@ import numpy as np
 from chainer import training
 from chainer.serializers import DictionarySerializer
 
-import chainer_jo
-from chainer_jo import backends, datasets, methods, store
+from chainer_jo import datasets, methods, paper, store
 from chainer_jo.datasets.label_files import save_noise
-from chainer_jo.datasets.streams import rng
-from chainer_jo.errors import ConfigError, OutOfMemoryError
-from chainer_jo.links.preact_resnet import PreActResNet
-from chainer_jo.training import extensions, snapshot, updaters
-from chainer_jo.training.data import prepare, transition
+from chainer_jo.errors import ConfigError, DataError, OutOfMemoryError
+from chainer_jo.training import data as trial_data
+from chainer_jo.training import extensions, result, snapshot, state
+from chainer_jo.training.assembly import assemble
+from chainer_jo.training.updaters import LabelCorrectionUpdater
 
-SCHEMA = 1
+
+def _nobody(*_):
+    """Stands for a callback that nobody gave."""
 
 
 @dataclass
@@ -32,55 +29,57 @@ class Observer:
         start: Called with the number of epochs of all stages and the rows of the epochs done.
         epoch: Called with each new log row.
         warn: Called with a line of text.
+        begin: Called once a process, before its first step, with a dict: ``trial``; ``data``, the
+            title of the data set; ``variant``; ``images``, how many are trained on; ``wrong``, the
+            share of wrong labels, or ``None``; ``method``, its title; ``stages``, name to epochs;
+            ``steps_per_epoch``, about; ``device``; ``backend``; ``threads``; ``out``, the folder.
+        download: Called while the data set is downloaded, with the name of the file, the bytes that
+            are there and those that it has.
+        step: Called at most about twice a second; see
+            :class:`~chainer_jo.training.extensions.Progress`.
     """
 
-    start: object
-    epoch: object
-    warn: object
+    start: object = _nobody
+    epoch: object = _nobody
+    warn: object = _nobody
+    begin: object = _nobody
+    step: object = _nobody
+    download: object = _nobody
 
 
-def run(
-    config,
-    out,
-    observer,
-    data=None,
-    labels=None,
-    device='@numpy',
-    snapshot_seconds=60.0,
-    graph=True,
-):
+def run(config, machine, observer, labels=None, dataset=None):
     """Runs a trial, or the rest of it, and returns its result.
 
     Args:
         config (TrialConfig): What to train.
-        out (pathlib.Path): The trial's folder is ``out/runs/<trial id>``.
+        machine (Machine): Where: device, data, folder.
         observer (Observer): Told of every epoch.
-        data (str): Where the data set lies; see :func:`chainer_jo.datasets.load`.
-        labels (numpy.ndarray): Noisy labels for noise ``file``, ``(N,)``.
-        device (str): Chainer's name of the device.
-        snapshot_seconds (float): Least time between two snapshots.
-        graph (bool): Whether to capture the training steps as CUDA graphs where that can be.
+        labels (numpy.ndarray): Noisy labels of the data set's training images for noise ``file``,
+            ``(N,)``.
+        dataset (Dataset): The data set, if it is loaded already; else ``machine.data`` is.
 
     Returns:
-        dict: The content of ``result.json``.
+        dict: The content of ``result.json``; see :mod:`chainer_jo.training.result`.
 
     Raises:
         ChainerJoError: See :mod:`chainer_jo.errors`; a stop or divergence leaves the last snapshot.
     """
-    folder = Path(out) / 'runs' / config.trial
+    folder = Path(machine.out) / 'runs' / config.trial
     done = folder / 'result.json'
-    # Before the folder is made: data that cannot be had leave nothing behind.
-    dataset = None if done.exists() else datasets.load(config.dataset, data)
+    # Before the folder is made: what cannot be trained leaves nothing behind.
+    if not done.exists():
+        dataset = dataset or datasets.load(config.dataset, machine.data, observer.download)
+        data = trial_data.prepare(dataset, config, labels)
+        needs_T = methods.load(config.method).uses_true_T(config.stages)
+        trial_data.check(data, config.method, needs_T)
     with store.lock(folder):
         if done.exists():
-            _remove_snapshots(folder)
-            return store.read_json(done)
+            return _finished(config, machine, observer, dataset, folder)
         try:
-            trial = _Trial(config, folder, observer, dataset, labels, device, graph)
-            return trial.run(snapshot_seconds)
+            return _Trial(config, machine, observer, dataset, data, folder).run()
         # CuPy's error is a MemoryError, too.
         except MemoryError as error:
-            where = 'this machine' if device == '@numpy' else 'the GPU'
+            where = 'the GPU' if 'cupy' in type(error).__module__ else 'this machine'
             raise OutOfMemoryError(
                 f'the memory of {where} is full',
                 seen=str(error),
@@ -89,30 +88,39 @@ def run(
             ) from error
 
 
+def _finished(config, machine, observer, dataset, folder):
+    """Returns the result of a trial that is done, if it was made from these data."""
+    found = store.read_json(folder / 'result.json')
+    try:
+        # Nothing is downloaded for a trial that is done.
+        if dataset is None and datasets.at_hand(config.dataset, machine.data):
+            dataset = datasets.load(config.dataset, machine.data)
+    except DataError as error:
+        made_from = f'{found["data"]["variant"]}, digest {found["data"]["digest"]}'
+        observer.warn(f'{error.problem}: the result is that of {config.dataset} {made_from}')
+    if dataset is not None and dataset.digest != found['data']['digest']:
+        raise ConfigError(
+            f'{folder} holds the result of other data',
+            seen=f'data {found["data"]["digest"]}, now {dataset.digest}',
+            fix='name the same data, or choose another folder with --out',
+        )
+    snapshot.remove_all(folder)
+    return found
+
+
 class _Trial:
-    def __init__(self, config, folder, observer, dataset, labels, device, graph=True):
-        self.config, self.folder, self.observer = config, folder, observer
-        self.started, self.clock = datetime.datetime.now(datetime.UTC), time.monotonic()
-        self.dataset = dataset
-        self.identity = store.digest(config.as_dict(), self.dataset.digest, SCHEMA)
+    def __init__(self, config, machine, observer, dataset, data, folder):
+        self.clock, self.folder, self.observer = result.Clock(), folder, observer
+        self.config, self.machine, self.dataset, self.data = config, machine, dataset, data
+        self.identity = store.digest(
+            config.as_dict(), dataset.digest, result.SCHEMA, snapshot.FORMAT
+        )
         self._write_config()
-        host_data, noisy, index = prepare(self.dataset, config, labels)
         self.noise_digest = save_noise(
-            folder / 'noisy_labels.arrays', noisy, host_data.true_labels, index
+            folder / 'noisy_labels.arrays', data.train.labels, data.true_labels, data.train.index
         )
-        self.wrong = float((noisy != host_data.true_labels).mean())
-        self.device = chainer.get_device(device)
-        self.device.use()
-        self.capture = backends.capturer(device) if graph else None
-        self.method = methods.load(config.method)(
-            self._net('init'),
-            noisy,
-            len(self.dataset.classes),
-            config.stages,
-            transition(self.dataset, config, noisy, host_data.true_labels),
-        )
-        self.method.to_device(self.device)
-        self.data = host_data.to_device(self.device)
+        self.assembly = assemble(config, data, machine)
+        self.method = self.assembly.method
 
     def _write_config(self):
         path = self.folder / 'config.json'
@@ -120,106 +128,99 @@ class _Trial:
         if path.exists() and (seen := _without_place(store.read_json(path))) != content:
             raise ConfigError(
                 f'{self.folder} was begun with other data or settings',
-                seen=f'data {seen.get("data")}, now {self.dataset.digest}',
+                seen=_difference(seen, content),
                 fix='name the same data, or choose another folder with --out',
             )
         store.write_json(path, content | self.config.as_record())
 
-    def _net(self, purpose):
-        return PreActResNet(
-            self.dataset.x_train.shape[1],
-            len(self.dataset.classes),
-            **self.config.net,
-            precision=self.config.precision,
-            rng=rng(self.config.seed, purpose),
-        )
-
-    def run(self, snapshot_seconds):
+    def run(self):
         arrays = snapshot.read_newest(self.folder, self.identity, self.observer.warn)
         rows = snapshot.rows(arrays) if arrays else []
-        self.resumes = int(arrays['resumes']) + 1 if arrays else 0
+        resumes = int(arrays['resumes']) + 1 if arrays else 0
+        environments = self._environments(snapshot.environments(arrays) if arrays else [])
         self.observer.start(self.config.epochs, rows)
-        saver = snapshot.Snapshot(self.folder, self.identity, rows, self.resumes, snapshot_seconds)
+        self.observer.begin(self._facts(environments[-1]))
+        saver = snapshot.Snapshot(
+            self.folder, self.identity, rows, environments, resumes, self.machine.snapshot_seconds
+        )
         stages = list(self.config.stages)
         first = stages.index(str(arrays['stage'])) if arrays else 0
         with saver, chainer.using_config('type_check', False):
             for stage in stages[first:]:
                 self._run_stage(stage, rows, saver, arrays)
                 arrays = None
-        return self._finish(rows)
+        return self._finish(rows, environments, resumes)
+
+    def _environments(self, before):
+        """Adds this process to those that trained before, and says so if it differs from them."""
+        present = result.environment(self.assembly.device, self.assembly.capturer is not None)
+        changed = [name for name in present if before and present[name] != before[-1].get(name)]
+        if changed:
+            was = ', '.join(f'{name} {before[-1].get(name)}' for name in changed)
+            now = ', '.join(f'{name} {present[name]}' for name in changed)
+            self.observer.warn(
+                f'{self.config.trial}: began with {was}; goes on with {now}. Its last digits are '
+                'those of neither alone.'
+            )
+        return [other for other in before if other != present] + [present]
+
+    def _facts(self, environment):
+        config, train = self.config, self.assembly.train
+        return {
+            'trial': config.trial,
+            'data': datasets.TITLES.get(self.dataset.name, self.dataset.name),
+            'variant': self.dataset.variant,
+            'images': len(train),
+            'wrong': self.data.wrong,
+            'method': paper.methods()[config.method],
+            'stages': {name: stage['epochs'] for name, stage in config.stages.items()},
+            'steps_per_epoch': -(-len(train) // config.common['batch_size']),
+            **{name: environment[name] for name in ('device', 'backend', 'threads')},
+            'out': str(self.folder),
+        }
 
     def _run_stage(self, stage, rows, saver, arrays):
-        self.method.begin(stage)
         settings = self.config.stages[stage]
-        if arrays is None and settings.get('start') == 'fresh':
-            self.method.net.copyparams(self._net(f'init/{stage}').to_device(self.device))
-        updater = updaters.create(self.method, self.data, self.config, self.capture)
+        updater = self.assembly.updater(stage)
         if arrays is not None:
-            snapshot.restore(updater, arrays)
+            state.restore(updater, arrays)
+        elif settings.get('start') == 'fresh':
+            self.assembly.start_anew(stage)
         trainer = training.Trainer(
             updater, lambda trainer: trainer.updater.epoch >= settings['epochs'], self.folder
         )
-        for extension in (
-            extensions.CorrectLabels(),
-            extensions.Evaluate(),
-            extensions.Guard(),
-            extensions.Log(self.folder / 'log.jsonl', rows, self.observer.epoch),
-            extensions.Schedule(),
-            saver,
-        ):
-            trainer.extend(extension)
+        for extension in self._extensions(updater, rows, saver):
+            # Chainer runs those of one priority in the order in which they were added.
+            trainer.extend(extension, priority=training.PRIORITY_READER)
         trainer.run(show_loop_exception_msg=False)
         saver.save(updater)
 
-    def _finish(self, rows):
+    def _extensions(self, updater, rows, saver):
+        """Yields what runs after each step, in its order."""
+        yield from self.assembly.evaluators
+        if isinstance(updater, LabelCorrectionUpdater):
+            yield extensions.CorrectLabels()
+        yield extensions.EndEpoch(self.config.seed)
+        if self.assembly.true_labels is not None:
+            yield extensions.MeasureLabels(self.assembly.true_labels)
+        yield extensions.Guard()
+        yield extensions.Log(self.folder / 'log.jsonl', rows, self.observer.epoch)
+        yield extensions.Schedule()
+        yield extensions.Progress(self.observer.step, self.config.stages)
+        yield saver
+
+    def _finish(self, rows, environments, resumes):
         model = _arrays(self.method.net)
         y = chainer.get_device('@numpy').send(self.method.labels.y)
         store.write_arrays(self.folder / 'model.arrays', model)
         store.write_arrays(self.folder / 'labels.arrays', {'y': y})
-        result = self._result(rows, model, y)
-        store.write_json(self.folder / 'result.json', result)
-        _remove_snapshots(self.folder)
-        return result
-
-    def _result(self, rows, model, y):
-        last_stage = list(self.config.stages)[-1]
-        # max() keeps the first of equals: the first epoch on ties (D-20).
-        best = max(
-            (row for row in rows if row['stage'] == last_stage),
-            key=lambda row: row['validation/main/accuracy'],
-        )
-        dataset, data = self.dataset, self.data
-        now = datetime.datetime.now(datetime.UTC)
-        return {
-            'schema': SCHEMA,
-            'trial': self.config.trial,
-            'config': self.config.as_record(),
-            'data': {
-                'name': dataset.name,
-                'variant': dataset.variant,
-                'digest': dataset.digest,
-                'train': len(data.images),
-                'validation': len(data.validation[1]),
-                'test': len(data.test[1]),
-            },
-            'noise': {'digest': self.noise_digest, 'wrong': self.wrong},
-            'best': _accuracies(best),
-            'last': _accuracies(rows[-1]),
-            'label_accuracy': rows[-1]['label_accuracy'],
-            'epochs': len(rows),
-            'environment': environment(self.device) | {'graph': self.capture is not None},
-            'digests': {
-                'model': store.digest(*(model[name] for name in sorted(model))),
-                'labels': store.digest(y),
-            },
-            'times': {
-                'started': self.started.isoformat(timespec='seconds'),
-                'finished': now.isoformat(timespec='seconds'),
-                'seconds': round(time.monotonic() - self.clock, 1),
-                'training_seconds': round(sum(row['seconds'] for row in rows), 1),
-                'resumes': self.resumes,
-            },
-        }
+        made = result.result(
+            self.config, self.dataset, self.data, self.noise_digest, rows, environments,
+            result.digests(model, y), self.clock.times(rows, resumes),
+        )  # fmt: skip
+        store.write_json(self.folder / 'result.json', made)
+        snapshot.remove_all(self.folder)
+        return made
 
 
 def _without_place(content):
@@ -227,34 +228,18 @@ def _without_place(content):
     return {key: value for key, value in content.items() if key != 'labels_file'}
 
 
-def _remove_snapshots(folder):
-    for path in snapshot.list_newest_first(folder):
-        path.unlink()
-
-
-def _accuracies(row):
-    return {
-        'epoch': row['epoch'],
-        'validation_accuracy': row['validation/main/accuracy'],
-        'test_accuracy': row['test/main/accuracy'],
-    }
+def _difference(seen, content):
+    """Says which setting differs first, by its full name and with both values."""
+    for key in sorted(seen.keys() | content.keys()):
+        before, now = seen.get(key), content.get(key)
+        if isinstance(before, dict) and isinstance(now, dict) and before != now:
+            return f'{key}.{_difference(before, now)}'
+        if before != now:
+            return f'{key} {before}, now {now}'
+    return 'the same'
 
 
 def _arrays(link):
     serializer = DictionarySerializer()
     link.serialize(serializer)
     return {name: np.asarray(value) for name, value in serializer.target.items()}
-
-
-def environment(device):
-    """Returns the versions, backend, device and machine of this process, as plain JSON values."""
-    return {
-        'version': chainer_jo.__version__,
-        'python': platform.python_version(),
-        'numpy': np.__version__,
-        'chainer': chainer.__version__,
-        'backend': backends.describe(device.name),
-        'device': device.name,
-        'machine': platform.machine(),
-        'cores': os.cpu_count(),
-    }

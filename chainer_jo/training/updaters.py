@@ -1,76 +1,58 @@
-"""One mini-batch: draw by the epoch's tables, augment, loss of the stage, backward, step."""
+"""One mini-batch: read the step's row, loss of the stage, backward, step of the optimizer.
+
+A stage names its updater in ``hyperparameters.toml``, one of :data:`KINDS` or several: each adds
+its own part to the step, so that a stage can both record outputs and mix.
+"""
 
 import numpy as np
 from chainer import training
 
 from chainer_jo.functions import epoch_sums
-from chainer_jo.functions.augment import augment
+from chainer_jo.functions.losses import mix_up
 from chainer_jo.methods.base import Batch
-from chainer_jo.training import state, tables
-from chainer_jo.training.optimizer import MomentumSGD
+from chainer_jo.training import evaluation, state
 
 
-class StageUpdater(training.Updater):
+class StageUpdater(training.updaters.StandardUpdater):
     """Trains a method through one stage.
 
-    Nothing is drawn here: row ``iteration`` of the epoch's tables says which images a step takes,
-    and how they are cropped and flipped. :meth:`prepare` puts it where :meth:`step` reads it: all
-    that changes from one step to the next lies in arrays, so that a step can be captured.
+    :meth:`update_core` lets the iterator put all that changes from one step to the next into
+    arrays, and :meth:`step` reads it there, so that a step can be captured.
 
     Args:
-        method (Method): Already at its stage.
-        optimizer (chainer.Optimizer): Set up with ``method``.
-        data (TrialData): Training images and their mean, on the method's device.
-        config (TrialConfig): Seed, batch size, crops.
+        iterator (TableIterator): Of the stage.
+        optimizer (chainer.Optimizer): Set up with the method, which is at its stage.
         capture (callable): None, or takes a step and a function that returns the arrays that it
             changes, and returns what is called in the step's place; see
             :func:`chainer_jo.backends.capturer`.
 
     Attributes:
-        row (EpochTables): What the present step takes: one row of each table.
+        method (Method): What is trained.
+        captured (callable): What ``capture`` returned, or None.
+        sums (array): Over the steps of this epoch: loss, images, hits. Read once an epoch.
     """
 
-    def __init__(self, method, optimizer, data, config, capture=None):
-        self.method, self.optimizer, self.data, self.config = method, optimizer, data, config
-        self.iteration = self.epoch = 0
-        self.is_new_epoch = False
-        # Sums over the steps of this epoch: loss, images, hits. Read once an epoch.
-        self.sums = method.device.send(np.zeros(3))
-        self.row = self._tables = None
-        self._run = capture(self.step, self.changing) if capture else self.step
+    def __init__(self, iterator, optimizer, capture=None):
+        # Chainer would count epochs in the optimizer, too.
+        super().__init__(iterator, optimizer, auto_new_epoch=False)
+        self.method, self.optimizer, self.iterator = optimizer.target, optimizer, iterator
+        self.sums = self.method.device.send(np.zeros(3))
+        self.captured = capture(self.step, self.changing) if capture else None
 
     @property
-    def epoch_detail(self):
-        return self.iteration * self.config.common['batch_size'] / len(self.data.images)
-
-    def first_iteration(self, epoch):
-        """Returns the first iteration of ``epoch`` (0 for the first)."""
-        return -(-epoch * len(self.data.images) // self.config.common['batch_size'])
+    def row(self):
+        """The :class:`EpochTables` row of the present step."""
+        return self.iterator.row
 
     def changing(self):
         """Returns the arrays that a step changes: those of a snapshot."""
         return list(state.arrays(self).values())
 
-    def update(self):
-        self.prepare()
-        self._run()
-        self.iteration += 1
-        self.is_new_epoch = self.iteration == self.first_iteration(self.epoch + 1)
-        self.epoch += self.is_new_epoch
-
-    def prepare(self):
-        """The part of a step before the device's: draws an epoch's tables, copies a row."""
+    def update_core(self):
         if self.is_new_epoch:
             self.sums[...] = 0
-        if self._tables is None or self.is_new_epoch:
-            self._tables = self.draw().to_device(self.method.device)
-        s = self.iteration - self.first_iteration(self.epoch)
-        self.row = self._tables.copy_row(s, self.row)
-
-    def draw(self):
-        """Returns the host's :class:`EpochTables` of the current epoch."""
-        config, n = self.config, len(self.data.images)
-        return tables.draw(config.seed, self.method.stage, self.epoch, n, config.common)
+        next(self.iterator)
+        (self.captured or self.step)()
 
     def step(self):
         """The part on the device: never waits for it, and takes nothing from the host."""
@@ -85,66 +67,72 @@ class StageUpdater(training.Updater):
 
     def batch(self):
         """Returns the augmented :class:`Batch` of the row."""
-        row, data, pad = self.row, self.data, self.config.common['pad']
-        x = augment(data.images, data.mean, row.index, row.offset, row.flip, pad)
-        return Batch(x, row.index, self.method.labels.y[row.index], row.partner, row.lam)
+        index = self.row.index
+        return Batch(self.iterator.images(), index, self.method.labels.y[index])
 
     def record(self, batch, log_f):
         """Called after each step with the outputs that the net had before it."""
+
+    def correct_labels(self):
+        """Called after each epoch; labels change here."""
 
     def report(self):
         """Returns the epoch's mean ``main/loss`` and ``main/accuracy`` (fraction)."""
         loss, images, hits = self.sums.tolist()
         return {'main/loss': loss / images, 'main/accuracy': hits / images}
 
-    def get_optimizer(self, name):
-        return self.optimizer
-
-    def get_all_optimizers(self):
-        return {'main': self.optimizer}
-
     def finalize(self):
+        super().finalize()
         # What captured the step has memory of its own, and refers to this updater.
-        self._tables = self._run = None
+        self.captured = None
 
     def serialize(self, serializer):
-        self.iteration = int(serializer('iteration', self.iteration))
-        self.epoch = int(serializer('epoch', self.epoch))
-        self.is_new_epoch = bool(serializer('is_new_epoch', self.is_new_epoch))
+        super().serialize(serializer)
         self.sums = serializer('sums', self.sums)
-        self.optimizer.serialize(serializer['optimizer'])
-        self.method.serialize(serializer['method'])
 
 
 class LabelCorrectionUpdater(StageUpdater):
-    """Step 1 (Algorithm 1): records the net's outputs in training into the label store."""
+    """Step 1 (Algorithm 1): records the net's outputs and, at an epoch's end, corrects the labels.
+
+    Its stage has ``window`` (D-02), ``label_pass`` (D-03), ``begin`` (D-04) and ``labels`` (D-01).
+    """
 
     def record(self, batch, log_f):
+        super().record(batch, log_f)
         if self.method.hyper.label_pass == 'train':
             f = self.method.xp.exp(log_f.array)
             self.method.labels.record(f, batch.index, self.row.turn)
 
+    def correct_labels(self):
+        super().correct_labels()
+        hyper, labels = self.method.hyper, self.method.labels
+        if hyper.label_pass == 'eval':
+            labels.record_all(
+                evaluation.outputs(self.method, self.iterator.dataset), self.epoch - 1
+            )
+        if self.epoch >= hyper.begin:
+            labels.average_outputs(hard=hyper.labels == 'hard')
+
 
 class MixUpUpdater(StageUpdater):
-    """Step 2 (Algorithm 2): gives every batch its mix-up partners and weights."""
+    """Step 2 (Algorithm 2): mixes the images of every batch, Eq. (8).
 
-    def draw(self):
-        drawn, hyper = super().draw(), self.method.hyper
-        tables.add_mixing(
-            drawn, self.config.seed, self.method.stage, self.epoch, hyper.a, hyper.mix_lambda
-        )
-        return drawn
-
-
-def create(method, data, config, capture=None):
-    """Returns the updater that the method's current stage asks for, with a fresh optimizer.
-
-    A stage with a ``window`` records outputs, one with an ``a`` mixes. ``capture``: see
-    :class:`StageUpdater`.
+    Its stage has ``a`` (D-10) and ``mix_lambda`` (D-11).
     """
-    common = config.common
-    optimizer = MomentumSGD(common['momentum'], common['weight_decay']).setup(method)
-    stage = method.stages[method.stage]
-    kinds = {'window': LabelCorrectionUpdater, 'a': MixUpUpdater}
-    kind = next((kind for key, kind in kinds.items() if key in stage), StageUpdater)
-    return kind(method, optimizer, data, config, capture)
+
+    def batch(self):
+        batch, row = super().batch(), self.row
+        batch.partner, batch.lam = row.partner, row.lam
+        batch.x_mixed = mix_up(batch.x, row.partner, row.lam)
+        return batch
+
+
+KINDS = {'label_correction': LabelCorrectionUpdater, 'mix_up': MixUpUpdater}
+
+
+def kind(names):
+    """Returns the updater class that has all the named parts; without names, the plain one."""
+    if not names:
+        return StageUpdater
+    parts = tuple(KINDS[name] for name in names)
+    return parts[0] if len(parts) == 1 else type('And'.join(p.__name__ for p in parts), parts, {})

@@ -138,9 +138,11 @@ def test_results_go_to_stdout_and_all_else_to_stderr(trained):
         r'in results/quick/runs/cross_entropy-symmetric-0\.5-s0-\w{8}\n',
         done.stdout,
     )
-    lines = done.stderr.splitlines()
-    assert len(lines) == 2
-    assert all(re.match(r'cross_entropy-\S+: epoch [12]/2 train  loss ', line) for line in lines)
+    *facts, first, second = done.stderr.splitlines()
+    assert [line.split()[0] for line in facts[:3]] == ['data', 'machine', 'results']
+    assert re.match(r'cross_entropy-\S+: Cross entropy; \d+\.\d % wrong labels; ', facts[3])
+    assert re.match(r'cross_entropy-\S+: epoch 1/2 train  loss ', first)
+    assert re.match(r'cross_entropy-\S+: epoch 2/2 train  loss ', second)
 
 
 def test_nothing_is_coloured_when_nobody_looks(trained):
@@ -170,8 +172,10 @@ def test_run_prints_the_table_and_trains_only_what_is_not_done(trained, call):
 def test_train_json_prints_a_row_an_epoch_and_the_result(call):
     code, out, said = call(f'{TINY} --json')
     assert (code, said) == (0, '')
-    start, *epochs, result = [json.loads(line) for line in out.splitlines()]
+    start, begin, *lines, result = [json.loads(line) for line in out.splitlines()]
     assert start == {'start': []}
+    assert begin['begin']['data'] == 'Fashion-MNIST'
+    epochs = [line for line in lines if 'step' not in line]
     assert [row['epoch'] for row in epochs] == [1, 2]
     assert list(epochs[0]) == [
         'epoch', 'stage', 'stage_epoch', 'learning_rate', 'main/loss', 'main/accuracy',

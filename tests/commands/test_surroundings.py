@@ -280,16 +280,14 @@ def test_a_finished_trial_is_shown_from_its_result_alone(trained, call, tmp_path
 
 def test_labels_from_a_file_are_understood_warned_of_and_named_in_the_command(call, tmp_path):
     dataset = fashion_mnist.load()
-    given = (dataset.t_train + 1) % 10
+    given = (dataset.train.true_labels + 1) % 10
     np.savez(tmp_path / "it's.npz", given=given, other=given)
     place = tmp_path / "it's.npz"
     words = TRAIN.replace('symmetric', 'file') + f' --labels "{place}:given" {OVERRIDES}'
     code, out, said = call(words)
     assert code == 0, said
     first, warning = said.splitlines()[:2]
-    assert first == (
-        f'labels: 6,000 class numbers in {place}:given; 100.0 % differ from the true ones'
-    )
+    assert first == (f'labels: 6,000 class numbers in {place}:given; 100.0 % are wrong')
     assert warning.startswith('warning: the labels agree with the true ones in 0.0 %')
     assert 'classes are in another order' in warning
     shown = json.loads(call(f'show {out.split()[0]} --json')[1])

@@ -13,7 +13,7 @@ def batch(seed, shape=(3, 6, 5), n=9, size=4, pad=2):
         'images': draw.integers(0, 256, (n, *shape), dtype=np.uint8),
         'mean': draw.random(shape, dtype=np.float32),
         'index': draw.integers(0, n, size),
-        'offsets': augment.crops(draw, (size,), pad),
+        'offsets': augment.crops(draw, (size,), 2 * pad),
         'flips': augment.flips(draw, (size,)),
         'pad': pad,
     }
@@ -79,13 +79,19 @@ def test_the_training_split_has_mean_zero_after_centring():
 
 
 def test_crops_reach_every_corner_and_flips_are_even():
-    corners = augment.crops(rng(0, 'crop'), (50, 100), 4)
+    corners = augment.crops(rng(0, 'crop'), (50, 100), 8)
     assert corners.shape == (50, 100, 2)
     counts = np.bincount((corners[..., 0] * 9 + corners[..., 1]).ravel(), minlength=81)
     assert len(counts) == 81
     assert counts.min() > 0
     flips = augment.flips(rng(0, 'flip'), (100, 100))
     assert flips.mean() == pytest.approx(0.5, abs=0.015)  # 3 sigma of 10,000
+
+
+def test_crops_of_a_margin_reach_all_of_it_in_both_directions():
+    corners = augment.crops(rng(0, 'crop'), (500,), (3, 0))
+    assert corners.dtype == np.int32
+    assert {tuple(corner) for corner in corners.tolist()} == {(row, 0) for row in range(4)}
 
 
 def test_partners_are_permutations_inside_each_batch():

@@ -111,13 +111,13 @@ def assert_made(dataset):
     """Compares a data set with the made-up one, image by image."""
     assert dataset.name == 'cifar10'
     assert dataset.variant == f'variant {dataset.digest[:8]}'
-    assert dataset.x_train.shape == (50_000, 3, 32, 32)
-    assert dataset.x_test.shape == (10_000, 3, 32, 32)
-    assert dataset.t_train.dtype == dataset.t_test.dtype == np.int32
-    np.testing.assert_array_equal(dataset.t_train, np.arange(50_000) % 10)
-    first = dataset.x_train[:, 0, 0, 0]
+    assert dataset.train.images.shape == (50_000, 3, 32, 32)
+    assert dataset.test.images.shape == (10_000, 3, 32, 32)
+    assert dataset.train.labels.dtype == dataset.test.labels.dtype == np.int32
+    np.testing.assert_array_equal(dataset.train.labels, np.arange(50_000) % 10)
+    first = dataset.train.images[:, 0, 0, 0]
     np.testing.assert_array_equal(first, np.arange(50_000) // 10_000 + np.arange(50_000) % 10)
-    assert (dataset.x_test[3] == 5 + 3).all()
+    assert (dataset.test.images[3] == 5 + 3).all()
 
 
 @pytest.mark.parametrize('name_it', ['folder', 'parent', 'archive'])
@@ -246,6 +246,45 @@ def test_a_batch_with_other_content_is_refused(tmp_path, changes):
         read_batch(tmp_path, python_batch(0, **changes))
 
 
+@pytest.mark.parametrize('place', ['~nosuchuser/cifar10', 'x' * 300, 'a\0b'])
+def test_a_place_that_no_system_can_look_at_is_refused_in_three_lines(place):
+    with pytest.raises(DataError) as caught:
+        cifar10.load(place)
+    assert len(str(caught.value).splitlines()) == 3
+
+
+@pytest.mark.parametrize('protocol', [2, 3, 4, 5])
+@pytest.mark.parametrize('kind', ['list', 'numbers of NumPy', 'array'])
+def test_batches_that_somebody_pickled_again_are_read(protocol, kind, tmp_path):
+    labels = np.arange(10_000) % 10
+    labels = {'list': labels.tolist(), 'numbers of NumPy': list(labels), 'array': labels}[kind]
+    batch = {'data': np.full((10_000, 3072), 7, np.uint8), 'labels': labels}
+    content = pickle.dumps(batch, protocol)
+    pixels, seen = cifar10._from_pickle(content)
+    np.testing.assert_array_equal(pixels, batch['data'])
+    np.testing.assert_array_equal(seen, np.arange(10_000) % 10)
+
+
+def test_a_pickled_number_that_holds_an_object_is_refused():
+    harm = np.array([print], object)[0:1]
+    crafted = pickle.dumps({'data': harm, 'labels': [0]}, 5)
+    with pytest.raises(pickle.UnpicklingError, match='the pickle asks for'):
+        cifar10._from_pickle(crafted)
+    for make in (
+        lambda: cifar10._scalar(np.dtype(object), bytes(8)),
+        lambda: cifar10._buffer(bytes(8), np.dtype(object), (1,), 'C'),
+    ):
+        with pytest.raises(ValueError, match='OBJECT'):
+            make()
+
+
+def test_an_archive_whose_names_begin_with_a_dot_is_read(made, tmp_path):
+    version, source, _ = made
+    files = {name: (source / name).read_bytes() for name in version.batches}
+    archive = write_archive(tmp_path / 'dots.tar.gz', version, files, prefix=f'./{version.folder}')
+    assert len(cifar10.load(archive).train) == 50_000
+
+
 def test_a_pickle_without_pixels_is_refused(tmp_path):
     with pytest.raises(DataError, match="data_batch_1: 'data'"):
         read_batch(tmp_path, pickle.dumps({'labels': [0], 'padding': b'x' * 31_000_000}))
@@ -268,7 +307,9 @@ def test_a_download_is_checked_and_kept_for_the_next_time(server):
     folder, address = server
     (folder / 'good.tar.gz').write_bytes(b'good')
     digest = 'md5:' + hashlib.md5(b'good').hexdigest()
-    path = cifar10.download(f'{address}/good.tar.gz', digest)
+    told = []
+    path = cifar10.download(f'{address}/good.tar.gz', digest, lambda *seen: told.append(seen))
+    assert told[-1] == (cifar10.BINARY.archive, 4, 4)
     assert path.read_bytes() == b'good'
     (folder / 'good.tar.gz').unlink()
     assert cifar10.download(f'{address}/good.tar.gz', digest) == path
@@ -295,8 +336,8 @@ def test_a_failed_download_leaves_nothing_and_says_what_to_do(server, tmp_path, 
 def test_the_real_images_are_read_and_labelled_as_what_they_are(real_cifar10):
     dataset = cifar10.load(real_cifar10)
     assert dataset.variant in ('official', f'variant {dataset.digest[:8]}')
-    assert np.bincount(dataset.t_train).tolist() == [5000] * 10
-    assert np.bincount(dataset.t_test).tolist() == [1000] * 10
-    assert dataset.t_test[:5].tolist() == [3, 8, 8, 0, 6]
-    means = (dataset.x_train / np.float32(255)).mean(axis=(0, 2, 3))
+    assert np.bincount(dataset.train.labels).tolist() == [5000] * 10
+    assert np.bincount(dataset.test.labels).tolist() == [1000] * 10
+    assert dataset.test.labels[:5].tolist() == [3, 8, 8, 0, 6]
+    means = (dataset.train.images / np.float32(255)).mean(axis=(0, 2, 3))
     np.testing.assert_allclose(means, [0.491, 0.482, 0.447], atol=0.002)

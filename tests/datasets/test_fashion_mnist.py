@@ -16,21 +16,21 @@ SOURCE = Path('/usr/share/datasets/fashion-mnist')
 def test_the_embedded_subset_is_balanced_and_labelled():
     dataset = datasets.load('fashion_mnist')
     assert (dataset.name, dataset.variant) == ('fashion_mnist', 'embedded subset')
-    assert dataset.x_train.shape == (6000, 1, 28, 28)
-    assert dataset.x_test.shape == (2000, 1, 28, 28)
-    assert dataset.x_train.dtype == dataset.x_test.dtype == np.uint8
-    assert dataset.t_train.dtype == dataset.t_test.dtype == np.int32
-    assert np.bincount(dataset.t_train).tolist() == [600] * 10
-    assert np.bincount(dataset.t_test).tolist() == [200] * 10
+    assert dataset.train.images.shape == (6000, 1, 28, 28)
+    assert dataset.test.images.shape == (2000, 1, 28, 28)
+    assert dataset.train.images.dtype == dataset.test.images.dtype == np.uint8
+    assert dataset.train.labels.dtype == dataset.test.labels.dtype == np.int32
+    assert np.bincount(dataset.train.labels).tolist() == [600] * 10
+    assert np.bincount(dataset.test.labels).tolist() == [200] * 10
     assert len(dataset.classes) == 10
 
 
 def test_the_digest_is_that_of_the_arrays_and_the_arrays_are_read_only():
     dataset = datasets.load('fashion_mnist')
-    arrays = (dataset.x_train, dataset.t_train, dataset.x_test, dataset.t_test)
+    arrays = (dataset.train.images, dataset.train.labels, dataset.test.images, dataset.test.labels)
     assert dataset.digest == store.digest(*arrays)
     with pytest.raises(ValueError, match='read-only'):
-        dataset.x_train[0] = 0
+        dataset.train.images[0] = 0
 
 
 @pytest.mark.parametrize('kind', ['missing', 'short', 'other', 'without a part'])

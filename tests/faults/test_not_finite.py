@@ -43,16 +43,16 @@ def test_no_method_ends_as_if_it_had_learnt_at_an_absurd_rate(method, tmp_path):
 
 
 @pytest.mark.parametrize('value', [np.nan, np.inf])
-def test_whatever_is_not_finite_is_named(value, tmp_path):
-    updater = tiny.updater(tiny.config('tanaka'), tmp_path)
+def test_whatever_is_not_finite_is_named(value):
+    updater = tiny.updater(tiny.config('tanaka'))
     updater.update()
     extensions.finite_state(updater)
     method = updater.method
     for name, array in (
         ('the loss', updater.sums),
-        ('method/labels/y', method.labels.y),
-        ('method/net/fc/W', method.net.fc.W.array),
-        ('method/net/bn/avg_var', method.net.bn.avg_var),
+        ('labels/y', method.labels.y),
+        ('net/fc/W', method.net.fc.W.array),
+        ('net/bn/avg_var', method.net.bn.avg_var),
     ):
         before, array.flat[0] = array.flat[0], value
         with pytest.raises(DivergedError, match=f'{name} is not finite') as error:

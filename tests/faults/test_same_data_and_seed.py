@@ -10,7 +10,6 @@ import pytest
 import tiny
 
 from chainer_jo import datasets
-from chainer_jo.datasets.dataset import Dataset
 from chainer_jo.errors import ConfigError, StoppedError
 from chainer_jo.training import trial
 
@@ -22,9 +21,7 @@ def test_data_that_changed_between_two_runs_are_refused(monkeypatch, tmp_path, f
     config, present = tiny.config('cross_entropy'), datasets.load('fashion_mnist')
     with pytest.raises(StoppedError):
         tiny.run(config, tmp_path, trial.Observer(lambda *_: None, stop, lambda *_: None))
-    arrays = [getattr(present, name).copy() for name in ('x_train', 't_train', 'x_test', 't_test')]
-    arrays[0][0, 0, 0, 0] ^= 1
-    changed = Dataset.of_arrays('fashion_mnist', None, arrays, present.classes)
+    changed = tiny.changed_dataset()
     monkeypatch.setattr(datasets, 'load', lambda *_: changed)
     with pytest.raises(ConfigError) as error:
         tiny.run(config, tmp_path)

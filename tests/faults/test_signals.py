@@ -30,7 +30,9 @@ class SignalAt:
 
 
 @pytest.mark.parametrize(
-    ('signum', 'code'), [(signal.SIGTERM, 143), (signal.SIGINT, 130)], ids=['SIGTERM', 'Ctrl-C']
+    ('signum', 'code'),
+    [(signal.SIGTERM, 143), (signal.SIGINT, 130), (signal.SIGHUP, 129)],
+    ids=['SIGTERM', 'Ctrl-C', 'terminal closed'],
 )
 def test_a_signal_takes_a_snapshot_from_which_the_same_command_goes_on(
     signum, code, tmp_path, figure
@@ -51,7 +53,26 @@ def test_a_signal_takes_a_snapshot_from_which_the_same_command_goes_on(
     figure('F-03', f'{signum.name}: exit code {code}, resumed trial identical')
 
 
-@pytest.mark.parametrize('signum', [signal.SIGTERM, signal.SIGINT])
+@dataclass
+class Ignored:
+    """A process that ignores a signal, as nohup makes it, and then gets it."""
+
+    signum: int
+
+    def __call__(self):
+        signal.signal(self.signum, signal.SIG_IGN)
+        SignalAt(self.signum, step=2)()
+
+
+def test_under_nohup_a_trial_goes_on_when_the_terminal_is_closed(tmp_path):
+    config = tiny.config('cross_entropy')
+    words = tiny.words(config, tmp_path / 'out')
+    assert children.run(words, tmp_path / 'log', Ignored(signal.SIGHUP)) == 0
+    tiny.run(config, tmp_path / 'whole')
+    assert tiny.outcome(config, tmp_path / 'out') == tiny.outcome(config, tmp_path / 'whole')
+
+
+@pytest.mark.parametrize('signum', [signal.SIGTERM, signal.SIGINT, signal.SIGHUP])
 def test_a_signal_from_outside_ends_a_long_trial_at_once(signum, tmp_path):
     config = tiny.config('cross_entropy', 'cross_entropy.train.epochs=1000000')
     child = children.Child(tiny.words(config, tmp_path / 'out'), tmp_path / 'log')

@@ -1,10 +1,13 @@
 """A trial for the GPU, arrays there and back, and how far a result is from the exact one."""
 
 from dataclasses import replace
+from pathlib import Path
 
 import chainer
 import numpy as np
 import tiny
+
+from chainer_jo.training.machine import Machine
 
 DEVICE = '@cupy:0'
 
@@ -12,6 +15,11 @@ DEVICE = '@cupy:0'
 def config(method, *more, precision='float32'):
     """Returns the configuration of a trial that takes a second."""
     return replace(tiny.config(method, *more), precision=precision)
+
+
+def machine(out=Path(), **options):
+    """Returns the Machine of a test: the first GPU."""
+    return Machine(Path(out), **{'device': 'cuda:0'} | options)
 
 
 def send(*arrays):

@@ -59,10 +59,9 @@ def test_a_stopped_trial_goes_on_and_ends_the_same_bit_for_bit(signum, code, who
 
 def test_the_first_epoch_on_the_gpu_is_that_of_the_cpu(tmp_path):
     config, rows = gpu.config('ours', precision='strict_float32'), []
-    for name in ('@numpy', gpu.DEVICE):
-        chainer.get_device(name).use()
-        out = tmp_path / name[1:5]
-        trial.run(config, out, tiny.SILENT, device=name)
+    for name in ('cpu', 'cuda:0'):
+        out = tmp_path / name[:3]
+        trial.run(config, gpu.machine(out, device=name), tiny.SILENT)
         log = (tiny.folder(config, out) / 'log.jsonl').read_text()
         rows.append(json.loads(log.splitlines()[0]))
     assert rows[1]['main/loss'] == pytest.approx(rows[0]['main/loss'], rel=1e-2)
@@ -91,11 +90,11 @@ def test_memory_that_is_full_is_an_error_that_names_the_way_out(tmp_path):
     pool.set_limit(size=pool.total_bytes() + 2**20)
     try:
         with pytest.raises(OutOfMemoryError, match='the memory of the GPU is full') as raised:
-            trial.run(config, tmp_path, tiny.SILENT, device=gpu.DEVICE)
+            trial.run(config, gpu.machine(tmp_path), tiny.SILENT)
     finally:
         pool.set_limit(size=0)
     assert 'fewer --jobs' in raised.value.fix
-    assert trial.run(config, tmp_path, tiny.SILENT, device=gpu.DEVICE)['epochs'] == 3
+    assert trial.run(config, gpu.machine(tmp_path), tiny.SILENT)['epochs'] == 3
 
 
 def test_a_precision_that_no_gpu_has_is_refused():

@@ -310,7 +310,7 @@ def test_augmentation_is_that_of_the_cpu(c, size, pad):
     mean = generator.random((c, size, size), np.float32)
     choices = (
         generator.integers(40, size=24, dtype=np.int32),
-        numpys.crops(generator, (24,), pad),
+        numpys.crops(generator, (24,), 2 * pad),
         numpys.flips(generator, (24,)),
     )
     exact = numpys.augment(images, mean, *choices, pad)
@@ -392,6 +392,6 @@ def test_the_sums_and_the_past_outputs_of_a_step(shape):
         sums, *sent = device.send((np.zeros(3), np.array(0.3, 'f'), log_f, y, index, turn))
         epoch_sums.add(sums, chainer.Variable(sent[0]), chainer.Variable(sent[1]), sent[2])
         store.record(sent[1], *sent[3:])
-        found.append([gpu.fetch(array) for array in (sums, store.history)])
+        found.append([gpu.fetch(array) for array in (sums, store.past.history)])
     np.testing.assert_allclose(found[0][0], found[1][0], rtol=1e-6)
     np.testing.assert_array_equal(found[0][1], found[1][1])

@@ -3,15 +3,17 @@
 import gc
 
 import chainer
+import fashion_files
 import gpu
 import numpy as np
 import pytest
 import tiny
 
-from chainer_jo import backends, datasets, paper
+from chainer_jo import paper
 from chainer_jo.backends.cuda_graph import WARM_UP, CudaGraph
 from chainer_jo.errors import ConfigError, DivergedError
-from chainer_jo.training import trial, updaters
+from chainer_jo.training import trial
+from chainer_jo.training.assembly import assemble
 
 VARIANTS = (
     *((name,) for name in paper.methods()),
@@ -21,19 +23,21 @@ VARIANTS = (
     ('ours', 'ours.correct.label_pass=eval', 'ours.fine_tune.loss=kl'),
     ('ours', 'ours.correct.window=1', 'ours.fine_tune.mix_lambda=sample'),
     ('ours', 'ours.correct.labels=hard', 'ours.fine_tune.loss=mix'),
+    ('tanaka', 'tanaka.correct.window=all'),
     ('pencil', 'pencil.correct.softmax=twice', 'pencil.correct.lambda_last=0.0'),
 )
 
 
-def run(config, out, graph):
-    return trial.run(config, out, tiny.SILENT, device=gpu.DEVICE, graph=graph)
+def run(config, out, graph, dataset=None):
+    return trial.run(config, gpu.machine(out, graph=graph), tiny.SILENT, dataset=dataset)
 
 
 def outcome(config, out, graph):
     """All that a trial leaves behind, but for times and for the graph that made it."""
     run(config, out, graph)
     left = tiny.outcome(config, out)
-    assert left['result.json']['environment'].pop('graph') is graph
+    for place in (left['result.json']['environment'], *left['result.json']['environments']):
+        assert place.pop('graph') is graph
     return left
 
 
@@ -42,6 +46,20 @@ def test_a_trial_is_the_same_bit_for_bit_with_and_without_graphs(variant, tmp_pa
     config = gpu.config(*variant)
     captured = outcome(config, tmp_path / 'captured', True)
     assert captured == outcome(config, tmp_path / 'eager', False)
+
+
+def test_images_that_are_read_while_it_trains_make_the_same_trial_with_and_without_graphs(tmp_path):
+    config = gpu.config('ours', 'common.pad=2', 'common.flip=true')
+    arrays, files = fashion_files.first(400), fashion_files.write(tmp_path, 400)
+    captured, eager, resident = (
+        run(config, tmp_path / name, graph, dataset)['digests']
+        for name, graph, dataset in (
+            ('captured', True, files),
+            ('eager', False, files),
+            ('resident', True, arrays),
+        )
+    )
+    assert captured == eager == resident
 
 
 @pytest.mark.parametrize('precision', ['float16', 'strict_float32'])
@@ -57,15 +75,12 @@ def test_a_captured_trial_that_diverges_says_so(tmp_path):
         run(config, tmp_path, True)
 
 
-def updater(method, stage, out, capture, precision='float32'):
+def updater(method, stage, capture, precision='float32', backend='auto'):
     """An updater of a stage on the GPU before its first step."""
-    config = gpu.config(method, precision=precision)
-    place = tiny.folder(config, out)
-    place.mkdir(parents=True)
-    dataset = datasets.load(config.dataset)
-    started = trial._Trial(config, place, tiny.SILENT, dataset, None, gpu.DEVICE)
-    started.method.begin(stage)
-    made = updaters.create(started.method, started.data, config, capture)
+    config, machine = gpu.config(method, precision=precision), gpu.machine(backend=backend)
+    made = assemble(config, tiny.prepare(config), machine)
+    made.capturer = capture
+    made = made.updater(stage)
     made.optimizer.lr = 0.01
     return made
 
@@ -74,7 +89,7 @@ def updater(method, stage, out, capture, precision='float32'):
     ('captured', 'steps'), [pytest.param(True, 1000, marks=pytest.mark.long), (False, 200)]
 )
 @pytest.mark.parametrize('precision', ['float32', 'float16'])
-def test_the_memory_of_many_steps_is_that_of_fifty(captured, steps, precision, tmp_path):
+def test_the_memory_of_many_steps_is_that_of_fifty(captured, steps, precision):
     pools = [chainer.get_device(gpu.DEVICE).xp.get_default_memory_pool()]
 
     def capture(step, state):
@@ -82,7 +97,7 @@ def test_the_memory_of_many_steps_is_that_of_fifty(captured, steps, precision, t
         return graphs[0]
 
     graphs = []
-    made = updater('ours', 'fine_tune', tmp_path, capture if captured else None, precision)
+    made = updater('ours', 'fine_tune', capture if captured else None, precision)
     with chainer.using_config('type_check', False):
         for _ in range(50):
             made.update()
@@ -101,10 +116,10 @@ def held(pools):
     return [pool.total_bytes() for pool in pools]
 
 
-def test_a_captured_step_follows_the_learning_rate(tmp_path):
+def test_a_captured_step_follows_the_learning_rate():
     weights = {}
     for capture in (CudaGraph, None):
-        made = updater('cross_entropy', 'train', tmp_path / str(capture), capture)
+        made = updater('cross_entropy', 'train', capture)
         for lr in (0.1, 0.0, 0.05):
             made.optimizer.lr = lr
             made.update()
@@ -184,9 +199,9 @@ def test_an_error_of_the_step_itself_is_not_taken_for_a_refusal():
         CudaGraph(step, lambda: [])()
 
 
-def test_what_cannot_be_captured_is_an_error_that_names_the_way_out(tmp_path):
-    backends.use('chainer')  # Its products are cuBLAS's.
-    made = updater('cross_entropy', 'train', tmp_path, CudaGraph)
+def test_what_cannot_be_captured_is_an_error_that_names_the_way_out():
+    # Its products are cuBLAS's.
+    made = updater('cross_entropy', 'train', CudaGraph, backend='chainer')
     with pytest.raises(ConfigError, match='cannot be captured') as raised:
         made.update()
     assert raised.value.setting == ('graph', False)

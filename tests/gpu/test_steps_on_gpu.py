@@ -9,6 +9,7 @@ from steps import ten_batches, train
 from chainer_jo import backends
 from chainer_jo.links.preact_resnet import PreActResNet
 from chainer_jo.training import evaluation
+from chainer_jo.training.images import ResidentImages
 from chainer_jo.training.optimizer import MomentumSGD
 
 
@@ -75,6 +76,6 @@ def test_evaluation_is_that_of_the_cpu_also_in_a_last_batch_of_its_own_size(prec
         chainer.get_device(device).use()
         net.to_device(device)
         arrays = chainer.get_device(device).send((images, mean))
-        scores[backend] = gpu.fetch(evaluation.collect(net, *arrays))
+        scores[backend] = gpu.fetch(evaluation.collect(net, ResidentImages(*arrays)))
     bound = {'strict_float32': 1e-5, 'float16': 4e-3}[precision]
     assert gpu.error(scores['cudnn'], scores['chainer']) < bound

@@ -19,7 +19,7 @@ def test_labels_are_one_hot_noisy_labels_at_first():
     assert labels.y.dtype == np.float32
 
 
-@given(st.integers(1, 4), st.integers(1, 9), st.integers(0, 2**32 - 1))
+@given(st.integers(1, 4) | st.just('all'), st.integers(1, 9), st.integers(0, 2**32 - 1))
 def test_corrected_labels_are_the_running_average_of_a_slow_loop(window, epochs, seed):
     """Also while fewer epochs are recorded than the window holds."""
     rng = np.random.default_rng(seed)
@@ -32,7 +32,7 @@ def test_corrected_labels_are_the_running_average_of_a_slow_loop(window, epochs,
                 past[i].append(row.astype('d'))
     store.average_outputs()
     for i in range(N):
-        last = past[i][-window:]
+        last = past[i] if window == 'all' else past[i][-window:]
         np.testing.assert_allclose(store.y[i], sum(last) / len(last), atol=1e-6)
     np.testing.assert_allclose(store.y.sum(axis=1), 1, atol=1e-6)
 
@@ -57,10 +57,10 @@ def test_an_image_that_a_batch_holds_twice_keeps_what_a_loop_would_write_last(wi
     expected = np.zeros((window, N, C))
     for i, image in enumerate(index):
         expected[turn[i] % window, image] = f[i]
-    np.testing.assert_array_equal(store.history, expected)
+    np.testing.assert_array_equal(store.past.history, expected)
 
 
-@pytest.mark.parametrize('window', [0, 1, 3])
+@pytest.mark.parametrize('window', [1, 3, 'all'])
 def test_outputs_of_all_images_at_once_are_recorded_as_those_of_their_batches(window):
     rng = np.random.default_rng(0)
     at_once, by_batch = (LabelStore(np.zeros(N, int), C, window) for _ in range(2))
@@ -69,7 +69,7 @@ def test_outputs_of_all_images_at_once_are_recorded_as_those_of_their_batches(wi
         at_once.record_all(f, turn)
         for index in np.array_split(rng.permutation(N), 2):
             by_batch.record(f[index], index, np.full(len(index), turn))
-    np.testing.assert_array_equal(at_once.history, by_batch.history)
+    np.testing.assert_array_equal(at_once.past.mean(), by_batch.past.mean())
 
 
 def test_hard_labels_keep_only_the_most_likely_class():
@@ -91,23 +91,41 @@ def test_correction_leaves_labels_that_were_taken_before_as_they_were():
 def test_without_a_window_nothing_is_kept():
     store = LabelStore(np.array([0, 1]), C)
     store.record(np.full((2, C), 1 / C, 'f'), np.arange(2), np.zeros(2, int))
-    assert store.history.shape == (0, 2, C)
+    assert store.past is None
     assert [name for name, _ in store.namedparams()] == []
 
 
-def test_all_of_it_is_saved():
+@pytest.mark.parametrize('window', [2, 'all'])
+def test_all_of_it_is_saved(window):
     rng = np.random.default_rng(0)
-    store = LabelStore(np.zeros(N, int), C, window=2)
+    store = LabelStore(np.zeros(N, int), C, window)
     store.record(outputs(rng), np.arange(N), np.zeros(N, int))
     store.average_outputs()
-    copy = LabelStore(np.ones(N, int), C, window=2)
+    copy = LabelStore(np.ones(N, int), C, window)
     saved = DictionarySerializer()
     store.serialize(saved)
     copy.serialize(NpzDeserializer(saved.target))
     np.testing.assert_array_equal(copy.y, store.y)
-    np.testing.assert_array_equal(copy.history, store.history)
+    np.testing.assert_array_equal(copy.past.mean(), store.past.mean())
 
 
 @pytest.mark.parametrize('window', [1, 10])
 def test_the_history_holds_the_window(window):
-    assert LabelStore(np.zeros(N, int), C, window).history.shape == (window, N, C)
+    assert LabelStore(np.zeros(N, int), C, window).past.history.shape == (window, N, C)
+
+
+def test_an_image_that_a_batch_holds_twice_counts_twice_in_the_mean_over_all_epochs():
+    store, f = LabelStore(np.zeros(N, int), C, 'all'), outputs(np.random.default_rng(0), 4)
+    store.record(f, np.array([3, 0, 1, 3]), np.array([4, 4, 4, 5]))
+    assert store.past.count.tolist() == [1, 1, 0, 2, 0]
+    np.testing.assert_allclose(store.past.total[3], f[0] + f[3], rtol=1e-6)
+
+
+def test_the_mean_over_all_epochs_costs_two_arrays_however_many_there_are():
+    store, f = LabelStore(np.zeros(N, int), C, 'all'), np.full((N, C), 1 / C, 'f')
+    for turn in range(100):
+        store.record_all(f, turn)
+    saved = DictionarySerializer()
+    store.serialize(saved)
+    shapes = {name: array.shape for name, array in saved.target.items()}
+    assert shapes == {'y': (N, C), 'past/total': (N, C), 'past/count': (N,)}

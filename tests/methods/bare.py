@@ -4,6 +4,7 @@ import chainer
 import numpy as np
 
 from chainer_jo import config, methods
+from chainer_jo.functions.losses import mix_up
 from chainer_jo.methods.base import Batch
 
 
@@ -26,6 +27,8 @@ def batch(method, z, index, **mixing):
     """Returns the Batch of the images ``index`` whose logits are ``z``."""
     index = np.array(index, 'i')
     x = chainer.Variable(np.array(z, 'f'))
+    if mixing:
+        mixing['x_mixed'] = mix_up(x, **mixing)
     return Batch(x, index, method.labels.y[index], **mixing)
 
 

@@ -9,7 +9,8 @@ from chainer import gradient_check
 from hypothesis import given
 from hypothesis import strategies as st
 
-from chainer_jo.datasets.noise import FLIPS, transition_matrix
+from chainer_jo.datasets.cifar10 import FLIPS
+from chainer_jo.datasets.noise import transition_matrix
 from chainer_jo.errors import ConfigError
 from chainer_jo.functions.loss_correction import EPSILON, backward_loss
 from chainer_jo.functions.losses import cross_entropy
@@ -109,7 +110,7 @@ def test_method_inverts_the_estimated_matrix_and_never_sees_the_true_one():
     [('asymmetric', 0.5, False), ('symmetric', 1.0, False), ('symmetric', 0.9, True)],
 )
 def test_noise_that_cannot_be_undone_is_refused_with_the_fix(kind, rate, exclude_true):
-    T = transition_matrix(kind, rate, 10, exclude_true=exclude_true, flips=FLIPS['cifar10'])
+    T = transition_matrix(kind, rate, 10, exclude_true=exclude_true, flips=FLIPS)
     with pytest.raises(ConfigError) as caught:
         method(T)
     assert len(str(caught.value).splitlines()) == 3
@@ -119,12 +120,12 @@ def test_noise_that_cannot_be_undone_is_refused_with_the_fix(kind, rate, exclude
 
 @pytest.mark.parametrize(('kind', 'rate'), [('asymmetric', 0.4), ('symmetric', 0.9), ('none', 0.0)])
 def test_noise_of_the_tables_is_not_refused(kind, rate):
-    T = transition_matrix(kind, rate, 10, flips=FLIPS['cifar10'])
+    T = transition_matrix(kind, rate, 10, flips=FLIPS)
     np.testing.assert_allclose(method(T).T_inverse @ T, np.eye(10), atol=1e-5)
 
 
 def test_pseudo_inverse_shares_the_loss_of_classes_that_look_the_same():
-    T = transition_matrix('asymmetric', 0.5, 10, flips=FLIPS['cifar10'])
+    T = transition_matrix('asymmetric', 0.5, 10, flips=FLIPS)
     cat, dog = 3, 5
     T_inverse = method(T, singular='pinv').T_inverse
     np.testing.assert_allclose(T_inverse[cat], T_inverse[dog], atol=1e-6)

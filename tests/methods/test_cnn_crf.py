@@ -9,11 +9,12 @@ import numpy as np
 import pytest
 from chainer import gradient_check
 
-from chainer_jo.datasets.noise import FLIPS, transition_matrix
+from chainer_jo.datasets.cifar10 import FLIPS
+from chainer_jo.datasets.noise import transition_matrix
 from chainer_jo.functions import crf
 from chainer_jo.methods.base import Batch
-from chainer_jo.methods.cnn_crf import CnnCrf
-from chainer_jo.methods.cnn_crf_estimated import CnnCrfEstimated
+from chainer_jo.methods.cnn_crf import CNNCRF
+from chainer_jo.methods.cnn_crf_estimated import CNNCRFEstimated
 
 N_CLASS = 10
 STATES = list(itertools.product(range(N_CLASS), repeat=2))
@@ -94,7 +95,7 @@ class Net(chainer.Chain):
         return x[:, 0, 0] + F.broadcast_to(self.shift, x[:, 0, 0].shape)
 
 
-def a_method(n=16, kind=CnnCrf, **settings):
+def a_method(n=16, kind=CNNCRF, **settings):
     labels = np.random.default_rng(5).integers(N_CLASS, size=n)
     stages = {'estimate': {'drop': 0.03}, 'train': TRAIN | settings}
     T = transition_matrix('symmetric', 0.5, N_CLASS)
@@ -199,12 +200,12 @@ def test_prior_keeps_the_noisy_label_with_its_probability_and_ignores_the_matrix
 
 def test_auxiliary_distribution_is_finite_where_a_class_has_no_noisy_label():
     method, _ = a_method()
-    method.know(transition_matrix('asymmetric', 1.0, N_CLASS, flips=FLIPS['cifar10']))
+    method.know(transition_matrix('asymmetric', 1.0, N_CLASS, flips=FLIPS))
     assert np.isfinite(method.log_auxiliary).all()
 
 
 def test_estimated_matrix_replaces_the_true_one():
-    method, _ = a_method(kind=CnnCrfEstimated)
+    method, _ = a_method(kind=CNNCRFEstimated)
     np.testing.assert_allclose(np.exp(method.log_auxiliary), np.eye(N_CLASS), atol=1e-6)
     method.know(transition_matrix('symmetric', 0.5, N_CLASS).astype('f'))
     assert np.exp(method.log_auxiliary[3, 3]) == pytest.approx(0.55)

@@ -88,24 +88,6 @@ def test_fine_tuning_is_kl_divergence_plus_mix_up_or_either_alone(loss):
     np.testing.assert_allclose(gradient, bare.slope(slow, Z), atol=1e-5)
 
 
-@pytest.mark.parametrize('name', ['tanaka', 'ours'])
-@pytest.mark.parametrize('kind', ['soft', 'hard'])
-def test_labels_change_first_at_the_end_of_epoch_begin_and_never_in_the_second_stage(name, kind):
-    made = method(name, f'{name}.correct.labels={kind}')
-    noisy, f = made.labels.y.copy(), np.array([[0.2, 0.5, 0.3]] * 4, 'f')
-    for turn in (0, 1):
-        made.labels.record(f, np.arange(4), np.full(4, turn))
-    made.end_epoch(1, None)
-    np.testing.assert_array_equal(made.labels.y, noisy)
-    made.end_epoch(2, None)
-    np.testing.assert_allclose(made.labels.y, f if kind == 'soft' else [[0, 1, 0]] * 4)
-    made.labels.record(1 - f, np.arange(4), np.full(4, 2))
-    corrected = made.labels.y.copy()
-    made.begin('retrain' if name == 'tanaka' else 'fine_tune')
-    made.end_epoch(3, None)
-    np.testing.assert_array_equal(made.labels.y, corrected)
-
-
 def test_cross_entropy_never_changes_its_labels():
     made = method('cross_entropy')
     before = made.labels.y.copy()

@@ -8,12 +8,13 @@ import tiny
 from chainer_jo import store
 from chainer_jo.errors import StoppedError
 from chainer_jo.sweep import local
+from chainer_jo.training.machine import THREAD_VARIABLES
 
 NEVER = 10**6
 
 
 def sweep(out, jobs=2, on_line=lambda config, line: None):
-    return local.LocalSweep(['--out', str(out), '--device', 'cpu'], jobs, on_line)
+    return local.LocalSweep(tiny.machine(out), jobs, on_line)
 
 
 def test_all_trials_run_and_tell_their_start_epochs_and_result(tmp_path):
@@ -23,8 +24,10 @@ def test_all_trials_run_and_tell_their_start_epochs_and_result(tmp_path):
     ).run(configs)
     assert failures == []
     for config in configs:
-        start, *rows, result = lines[config.trial]
+        start, begin, *others, result = lines[config.trial]
         assert start == {'start': []}
+        assert begin['begin']['trial'] == config.trial
+        rows = [line for line in others if 'step' not in line]
         assert [row['epoch'] for row in rows] == list(range(1, config.epochs + 1))
         assert result['result'] == store.read_json(
             tiny.folder(config, tmp_path) / 'result.json'
@@ -41,7 +44,7 @@ def test_a_failed_trial_is_told_with_its_message_and_the_others_go_on(tmp_path):
     assert (tiny.folder(good, tmp_path) / 'result.json').exists()
 
 
-@pytest.mark.parametrize('signum', [signal.SIGTERM, signal.SIGINT])
+@pytest.mark.parametrize('signum', [signal.SIGTERM, signal.SIGINT, signal.SIGHUP])
 def test_a_signal_stops_every_trial_after_a_snapshot(signum, tmp_path):
     configs = [
         tiny.config('cross_entropy', f'cross_entropy.train.epochs={NEVER}', seed=seed)
@@ -101,7 +104,7 @@ def test_the_longest_trials_start_first(tmp_path):
 
 
 def test_trials_side_by_side_share_the_cores(tmp_path, monkeypatch):
-    for name in local.THREAD_VARIABLES:
+    for name in THREAD_VARIABLES:
         monkeypatch.delenv(name, raising=False)
     monkeypatch.setenv('OMP_WAIT_POLICY', 'PASSIVE')  # Waiting threads leave a busy core alone.
     cores = local.cores()

@@ -6,6 +6,7 @@ import tiny
 
 from chainer_jo import config, datasets
 from chainer_jo.training.data import prepare
+from chainer_jo.training.images import pixel_mean
 
 DATASET = datasets.load('fashion_mnist')
 
@@ -16,55 +17,56 @@ def trial(*overrides, noise='symmetric', rate=0.5, seed=0, method='ours'):
 
 
 def test_methods_share_split_noise_and_mean():
-    first, noisy, index = prepare(DATASET, trial())
+    first = prepare(DATASET, trial())
     for method in ('cross_entropy', 'tanaka'):
-        other, same, place = prepare(DATASET, trial(method=method))
-        np.testing.assert_array_equal(same, noisy)
-        np.testing.assert_array_equal(place, index)
-        np.testing.assert_array_equal(other.images, first.images)
-        np.testing.assert_array_equal(other.mean, first.mean)
+        other = prepare(DATASET, trial(method=method))
+        np.testing.assert_array_equal(other.train.labels, first.train.labels)
+        np.testing.assert_array_equal(other.train.index, first.train.index)
+        np.testing.assert_array_equal(pixel_mean(other.train), pixel_mean(first.train))
 
 
 def test_training_and_validation_images_do_not_overlap_and_carry_their_labels():
-    data, noisy, index = prepare(DATASET, trial())
-    assert len(index) == len(noisy) == len(data.images) == 128
-    np.testing.assert_array_equal(data.images, DATASET.x_train[index])
-    np.testing.assert_array_equal(data.true_labels, DATASET.t_train[index])
-    seen = {image.tobytes() for image in data.images}
-    assert not seen & {image.tobytes() for image in data.validation[0]}
-    np.testing.assert_allclose(data.mean, data.images.mean(axis=0) / 255, atol=1e-6)
+    data = prepare(DATASET, trial())
+    train, validation = data.train, data.validation
+    assert len(train) == len(train.labels) == 128
+    assert len(validation) == len(validation.labels) == 32
+    np.testing.assert_array_equal(data.true_labels, DATASET.train.labels[train.index])
+    np.testing.assert_array_equal(validation.labels, DATASET.train.labels[validation.index])
+    assert not set(train.index) & set(validation.index)
+    images = DATASET.train.images[train.index]
+    np.testing.assert_allclose(pixel_mean(train), images.mean(axis=0) / 255, atol=1e-6)
+    assert data.test.source is DATASET.test
+    np.testing.assert_array_equal(data.test.labels, DATASET.test.labels)
 
 
 def test_half_of_the_labels_are_redrawn_and_none_without_noise():
-    data, noisy, _ = prepare(DATASET, trial('noise.exclude_true=true'))
-    assert (noisy != data.true_labels).sum() == 64
-    data, noisy, _ = prepare(DATASET, trial(noise='none', rate=None))
-    np.testing.assert_array_equal(noisy, data.true_labels)
+    data = prepare(DATASET, trial('noise.exclude_true=true'))
+    assert (data.train.labels != data.true_labels).sum() == 64
+    assert data.wrong == 0.5
+    data = prepare(DATASET, trial(noise='none', rate=None))
+    np.testing.assert_array_equal(data.train.labels, data.true_labels)
+    assert data.wrong == 0
 
 
 @pytest.mark.parametrize(('labels', 'wrong'), [('clean', False), ('noisy', True)])
 def test_validation_labels_are_clean_unless_asked_for(labels, wrong):
-    (_, clean), (images, given) = (
-        prepare(DATASET, trial(f'common.validation_labels={kind}'))[0].validation
+    clean, given = (
+        prepare(DATASET, trial(f'common.validation_labels={kind}')).validation
         for kind in ('clean', labels)
     )
-    assert (given != clean).any() == wrong
-    assert len(images) == len(given) == 32
+    np.testing.assert_array_equal(given.index, clean.index)
+    assert (given.labels != clean.labels).any() == wrong
 
 
 def test_given_labels_are_taken_for_the_images_of_the_split():
-    given = np.arange(len(DATASET.t_train), dtype='i') % 10
-    data, noisy, index = prepare(DATASET, trial(noise='none', rate=None), given)
-    np.testing.assert_array_equal(noisy, given[index])
-    np.testing.assert_array_equal(data.validation[1], DATASET.t_train[validation_places(data)])
-
-
-def validation_places(data):
-    places = {image.tobytes(): i for i, image in enumerate(DATASET.x_train)}
-    return [places[image.tobytes()] for image in data.validation[0]]
+    given = np.arange(len(DATASET.train), dtype='i') % 10
+    data = prepare(DATASET, trial(noise='none', rate=None), given)
+    np.testing.assert_array_equal(data.train.labels, given[data.train.index])
+    true = DATASET.train.true_labels[data.validation.index]
+    np.testing.assert_array_equal(data.validation.labels, true)
 
 
 def test_seeds_differ_in_split_and_noise():
-    (_, first, places), (_, second, others) = (prepare(DATASET, trial(seed=s)) for s in (0, 1))
-    assert (first != second).any()
-    assert (places != others).any()
+    first, second = (prepare(DATASET, trial(seed=s)).train for s in (0, 1))
+    assert (first.labels != second.labels).any()
+    assert (first.index != second.index).any()

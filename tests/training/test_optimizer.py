@@ -1,7 +1,11 @@
+import json
+
 import chainer
 import numpy as np
 import tiny
 
+from chainer_jo import store
+from chainer_jo.training import snapshot, trial
 from chainer_jo.training.optimizer import MomentumSGD
 
 SHAPES = [(), (1,), (257,), (32, 3, 3, 3), (10, 128)]
@@ -50,10 +54,51 @@ def test_the_learning_rate_is_a_number_here_and_an_array_that_stays_where_steps_
     assert before == np.float32(0.05)
 
 
-def test_momenta_are_there_before_the_first_step_and_in_every_snapshot(tmp_path):
-    updater = tiny.updater(tiny.config('cross_entropy'), tmp_path)
+def test_at_a_rate_of_zero_no_weight_moves_and_at_another_it_moves_again():
+    made = link(SHAPES)
+    optimizer = MomentumSGD(0.9, 1e-2).setup(made)
+    arrays = [param.array for param in made.params()]
+    for lr in (0.1, 0.0, 0.05, 0.0):
+        optimizer.lr = lr
+        before = [array.copy() for array in arrays]
+        for seed in range(3):
+            step(made, seed)
+            optimizer.update()
+        moved = [(a != b).any() for a, b in zip(arrays, before, strict=True)]
+        assert sum(moved) == (len(SHAPES) if lr else 0)
+
+
+def test_pencils_floor_division_leaves_the_net_where_it_is(tmp_path):
+    """D-42: as in PENCIL's public code, nothing but running statistics moves at rate 0."""
+    weights = {}
+
+    def note(row):
+        names = [path.name for path in snapshot.list_newest_first(folder)]
+        arrays = store.read_arrays(folder / names[0]) if names else {}
+        weights[row['epoch']] = {k: v for k, v in arrays.items() if k.endswith(('/W', '/gamma'))}
+
+    config = tiny.config(
+        'pencil', 'pencil.fine_tune.division=floor', 'pencil.fine_tune.divide_after=[1]'
+    )
+    folder = tiny.folder(config, tmp_path)
+    tiny.run(config, tmp_path, trial.Observer(epoch=note), seconds=0)
+    rows = [json.loads(line) for line in (folder / 'log.jsonl').read_text().splitlines()]
+    assert [row['learning_rate'] for row in rows[-3:]] == [0.1, 0, 0]
+    model = store.read_arrays(folder / 'model.arrays')
+    # The snapshot before the last epoch's end is one of rate 0.
+    last = {k.removeprefix('model:main/net/'): v for k, v in weights[9].items() if '/net/' in k}
+    last = {k: v for k, v in last.items() if k in model}
+    assert len(last) > 5
+    for name, array in last.items():
+        np.testing.assert_array_equal(model[name], array, err_msg=name)
+    earlier = {k.removeprefix('model:main/net/'): v for k, v in weights[7].items()}
+    assert any((model[name] != earlier[name]).any() for name in last)
+
+
+def test_momenta_are_there_before_the_first_step_and_in_every_snapshot():
+    updater = tiny.updater(tiny.config('cross_entropy'))
     saved = chainer.serializers.DictionarySerializer()
     updater.serialize(saved)
     parameters = {name for name, _ in updater.method.namedparams()}
     momenta = {name for name in saved.target if name.endswith('/v')}
-    assert momenta == {f'optimizer{name}/v' for name in parameters}
+    assert momenta == {f'optimizer:main{name}/v' for name in parameters}

@@ -27,8 +27,10 @@ class Simulation:
 
     def __init__(self, config):
         self.config = config
-        self.data, noisy, _ = data.prepare(datasets.load('fashion_mnist'), config)
-        self.noisy = [np.eye(10)[label] for label in noisy]
+        part = data.prepare(datasets.load('fashion_mnist'), config).train
+        self.images = part.source.images[part.index]
+        self.mean = self.images.astype('d').mean(axis=0) / 255
+        self.noisy = [np.eye(10)[label] for label in part.labels]
         self.y = list(self.noisy)
         self.net = self.new_net('init')
 
@@ -37,7 +39,7 @@ class Simulation:
 
     def image(self, i, offset, flip):
         """One image: scaled, mean subtracted, padded by zeros, cropped, mirrored."""
-        image = self.data.images[i].astype('f') / 255 - self.data.mean
+        image = self.images[i].astype('f') / 255 - self.mean
         pad = self.config.common['pad']
         padded = np.pad(image, ((0, 0), (pad, pad), (pad, pad)))
         top, left = offset
@@ -160,6 +162,17 @@ def test_best_is_the_first_epoch_of_the_last_stage_with_the_highest_validation(t
         'test_accuracy': best['test/main/accuracy'],
     }
     assert result['last']['epoch'] == result['epochs'] == 6
+
+
+def test_the_label_accuracy_of_the_result_is_that_of_the_labels_it_ends_with(tmp_path):
+    config = tiny.config('tanaka')
+    result = tiny.run(config, tmp_path)
+    folder = tiny.folder(config, tmp_path)
+    noise = store.read_arrays(folder / 'noisy_labels.arrays')
+    y = store.read_arrays(folder / 'labels.arrays')['y']
+    assert result['label_accuracy'] == (y.argmax(axis=1) == noise['true']).mean()
+    assert result['noise']['wrong'] == (noise['noisy'] != noise['true']).mean()
+    assert result['label_accuracy'] != 1 - result['noise']['wrong']
 
 
 def test_digests_in_the_result_are_those_of_the_files(tmp_path):

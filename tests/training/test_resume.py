@@ -1,10 +1,7 @@
 """Every method, stopped anywhere, ends as if it had never been stopped."""
 
-import itertools
-import os
 import signal
 
-import chainer
 import pytest
 import tiny
 
@@ -19,32 +16,16 @@ def stages(method):
     return len(tiny.config(method).stages)
 
 
-def run_until_done(config, out, observer=tiny.SILENT):
+def run_until_done(config, out, observer=tiny.SILENT, dataset=None):
     """Runs the trial until it is not stopped any more and returns how often it was."""
     stops = 0
     while True:
         try:
-            tiny.run(config, out, observer, seconds=0)
+            tiny.run(config, out, observer, seconds=0, dataset=dataset)
         except StoppedError:
             stops += 1
         else:
             return stops
-
-
-@pytest.fixture
-def sigterm_at(monkeypatch):
-    """SIGTERM arrives in the middle of the given steps of every stage, as one from outside does."""
-    update, count = chainer.GradientMethod.update, itertools.count(1)
-
-    def install(steps):
-        def interrupted(optimizer, *arguments):
-            if next(count) % tiny.STEPS in {step % tiny.STEPS for step in steps}:
-                os.kill(os.getpid(), signal.SIGTERM)
-            update(optimizer, *arguments)
-
-        monkeypatch.setattr(chainer.GradientMethod, 'update', interrupted)
-
-    return install
 
 
 # At the end of an epoch, within one, and at the end of a stage; in the long form after every step.

@@ -1,3 +1,5 @@
+import tracemalloc
+
 import chainer
 import numpy as np
 import pytest
@@ -41,6 +43,19 @@ def test_all_is_restored_in_place_and_in_its_layout():
     assert (type(target.N), target.N) == (int, 1)
 
 
+def test_a_snapshot_needs_little_memory_beside_the_arrays_that_it_saves(tmp_path):
+    updater = tiny.updater(tiny.config('ours'))
+    updater.method.labels.past.history = np.ones((10, 400_000, 10), 'f')
+    size = sum(array.nbytes for array in state.arrays(updater).values())
+    saver = snapshot.Snapshot(tmp_path, 'identity', [])
+    tracemalloc.start()
+    path = saver.save(updater)
+    _, peak = tracemalloc.get_traced_memory()
+    tracemalloc.stop()
+    assert path.stat().st_size > size > 160_000_000
+    assert peak < 0.2 * size
+
+
 def test_a_missing_value_is_an_error():
     values = saved(Counter(1))
     del values['mean']
@@ -53,12 +68,12 @@ def test_arrays_are_those_of_the_kinds_asked_for():
     assert set(state.arrays(Counter(1), 'i')) == set()
 
 
-def test_a_snapshot_is_copied_into_the_arrays_that_a_captured_graph_would_use(tmp_path):
+def test_a_snapshot_is_copied_into_the_arrays_that_a_captured_graph_would_use():
     config = tiny.config('cnn_crf', 'cnn_crf.train.negative_phase=pcd')
-    first, second = (tiny.updater(config, tmp_path / name) for name in 'ab')
+    first, second = (tiny.updater(config) for _ in range(2))
     first.update()
     before = state.arrays(second)
-    snapshot.restore(second, extensions.finite_state(first))
+    state.restore(second, extensions.finite_state(first))
     for name, array in state.arrays(second).items():
         assert array is before[name], name
         np.testing.assert_array_equal(array, state.arrays(first)[name], err_msg=name)

@@ -1,0 +1,93 @@
+"""A trial put together: method, data on the device, and what trains them stage by stage."""
+
+from functools import partial
+
+import chainer
+import numpy as np
+
+from chainer_jo import backends, methods, paper
+from chainer_jo.datasets.streams import rng
+from chainer_jo.links.preact_resnet import PreActResNet
+from chainer_jo.training import device as devices
+from chainer_jo.training import images, tables, updaters
+from chainer_jo.training.extensions import Evaluate
+from chainer_jo.training.optimizer import MomentumSGD
+
+
+def assemble(config, data, machine):
+    """Returns the :class:`Assembly` of a trial, and makes its device the current one.
+
+    Args:
+        config (TrialConfig): What is trained.
+        data (TrialData): What it is trained on.
+        machine (Machine): Device, backend, and whether steps are captured.
+
+    Raises:
+        ConfigError: The device or the backend cannot be had.
+    """
+    device = chainer.get_device(devices.choose(machine.device, machine.backend))
+    device.use()
+    return Assembly(config, data, device, backends.capturer(device.name) if machine.graph else None)
+
+
+class Assembly:
+    """What trains a trial; made by :func:`assemble`.
+
+    Attributes:
+        device (chainer.Device): Where it is trained.
+        capturer (callable): What captures its steps, see :func:`chainer_jo.backends.capturer`; None
+            where they are not captured.
+        method (Method): With the initial weights and the noisy labels, on the device.
+        train (ResidentImages or StreamedImages): Images to train on.
+        true_labels (array): Of them, ``(n,)``, int32, on the device, or ``None``.
+        evaluators (list of Evaluate): ``validation``, and ``test`` where there is a test set.
+    """
+
+    def __init__(self, config, data, device, capturer):
+        self.config, self.device, self.capturer = config, device, capturer
+        self._channels, self._n_class = data.train.source.shape[0], data.n_class
+        self._margin = data.train.source.margin
+        stages = config.stages
+        self.method = methods.load(config.method)(
+            self.net('init'), data.train.labels, data.n_class, stages, data.T
+        ).to_device(device)
+        mean = images.pixel_mean(data.train) if data.mean is None else data.mean
+        mean = np.array(np.broadcast_to(mean, data.train.source.shape), 'f')
+        self.train = images.of(data.train, mean, device)
+        self.true_labels = None if data.true_labels is None else device.send(data.true_labels)
+        parts = {'validation': data.validation, 'test': data.test}
+        self.evaluators = [
+            Evaluate(name, images.of(part, mean, device), device.send(part.labels), self.method)
+            for name, part in parts.items()
+            if part is not None
+        ]
+
+    def net(self, purpose):
+        """Returns a net with the initial weights that are drawn for ``purpose``, on the host."""
+        config = self.config
+        return PreActResNet(
+            self._channels,
+            self._n_class,
+            **config.net,
+            precision=config.precision,
+            rng=rng(config.seed, purpose),
+        )
+
+    def updater(self, stage):
+        """Makes ``stage``, a name, the method's, and returns its updater before the first step."""
+        common, names = self.config.common, paper.updaters(self.config.method, stage)
+        self.method.begin(stage)
+        optimizer = MomentumSGD(common['momentum'], common['weight_decay']).setup(self.method)
+        draw = partial(self._draw, stage, 'mix_up' in names)
+        iterator = self.train.iterate(draw, common['batch_size'], common['pad'], self.device)
+        return updaters.kind(names)(iterator, optimizer, self.capturer)
+
+    def start_anew(self, stage):
+        """Gives the method's net the initial weights of a stage that starts with a fresh one."""
+        self.method.net.copyparams(self.net(f'init/{stage}').to_device(self.device))
+
+    def _draw(self, stage, mixes, epoch):
+        config, settings = self.config, self.config.stages[stage]
+        mixing = {'a': settings['a'], 'per': settings['mix_lambda']} if mixes else None
+        n = len(self.train)
+        return tables.draw(config.seed, stage, epoch, n, config.common, self._margin, mixing)

@@ -1,0 +1,92 @@
+"""The images of a part as the net sees them: on the device, or read from files while it trains."""
+
+import numpy as np
+from chainer import backend
+
+from chainer_jo.datasets import augment
+from chainer_jo.datasets.source import centre
+from chainer_jo.training.evaluation import batch_size
+from chainer_jo.training.iterators import ResidentIterator, StreamedIterator
+from chainer_jo.training.read_ahead import read_ahead
+
+
+def of(part, mean, device):
+    """Returns a part's :class:`ResidentImages` or, if they do not fit, :class:`StreamedImages`.
+
+    Args:
+        part (Part): The images.
+        mean (numpy.ndarray): ``(channels, H, W)``, float32.
+        device (chainer.Device): Where they are wanted.
+    """
+    resident = part.source.resident()
+    if resident is None:
+        return StreamedImages(part, mean, device)
+    return ResidentImages(device.send(resident[part.index]), device.send(mean))
+
+
+def pixel_mean(part):
+    """Returns the mean of a part's images as they are, ``(channels, H, W)``, float32 (D-25)."""
+    resident = part.source.resident()
+    if resident is not None:
+        return augment.pixel_mean(resident, part.index)
+    # Sums of whole numbers are exact, whatever their order: the bits are those of the other form.
+    size = batch_size(np, part.source.shape)
+    total = sum(images.sum(axis=0, dtype=np.float64) for images in _read(part, size))
+    return (total / len(part) / 255).astype(np.float32)
+
+
+class ResidentImages:
+    """Images that lie on the device, ``(n, channels, H, W)``, uint8, with their mean."""
+
+    def __init__(self, images, mean):
+        self.images, self.mean = images, mean
+
+    def __len__(self):
+        return len(self.images)
+
+    def batches(self, size, places=None):
+        """Yields images as they are, scaled and centred: ``(B, channels, H, W)``, float32.
+
+        Args:
+            size (int): The largest ``B``.
+            places (array): Which images, ``(n,)`` integers on the device; all by default.
+        """
+        images = self.images if places is None else self.images[places]
+        for start in range(0, len(images), size):
+            yield augment.evaluation_batch(images, self.mean, slice(start, start + size))
+
+    def iterate(self, *arguments):
+        """Returns a :class:`~chainer_jo.training.iterators.TableIterator` of these images."""
+        return ResidentIterator(self, *arguments)
+
+
+class StreamedImages:
+    """Images that are read from their source when they are needed, by a thread per core."""
+
+    def __init__(self, part, mean, device):
+        self.part, self.mean, self.device = part, device.send(mean), device
+
+    def __len__(self):
+        return len(self.part)
+
+    def read(self, places, offset):
+        """Returns images of the part on the host, ``(B, channels, H, W)``, uint8, cropped."""
+        return self.part.source.read(self.part.index[places], offset)
+
+    def batches(self, size, places=None):
+        """As :meth:`ResidentImages.batches`."""
+        places = None if places is None else backend.CpuDevice().send(places)
+        for images in _read(self.part, size, places):
+            images = self.device.send(images)
+            yield augment.evaluation_batch(images, self.mean, slice(None))
+
+    def iterate(self, *arguments):
+        """As :meth:`ResidentImages.iterate`."""
+        return StreamedIterator(self, *arguments)
+
+
+def _read(part, size, places=None):
+    index = part.index if places is None else part.index[places]
+    groups = (index[start : start + size] for start in range(0, len(index), size))
+    source = part.source
+    return read_ahead(lambda group: source.read(group, centre(source, len(group))), groups)

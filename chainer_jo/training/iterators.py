@@ -1,0 +1,164 @@
+"""The steps of a stage, read off its epoch tables: resident images or streamed ones."""
+
+import itertools
+
+import chainer
+from chainer import backend
+
+from chainer_jo.functions.augment import augment
+from chainer_jo.training.read_ahead import read_ahead
+
+
+class TableIterator(chainer.dataset.Iterator):
+    """Takes one row of the epoch tables after the other.
+
+    A step has two parts. ``next`` is the host's: it puts the row, and what belongs to it, into
+    arrays that stay where they are. :meth:`images` is the device's: it reads those arrays only, so
+    that a CUDA graph may hold it.
+
+    Nothing is drawn here, and nothing of the tables is saved: they are a function of the epoch.
+
+    Args:
+        dataset (ResidentImages or StreamedImages): The training images.
+        draw (callable): Epoch (0 for the first) to the host's :class:`EpochTables`.
+        batch_size (int): ``B``.
+        pad (int): Width of the border from which images without a margin are cropped.
+        device (chainer.Device): Where the rows are wanted.
+
+    Attributes:
+        dataset (ResidentImages or StreamedImages): As given.
+        row (EpochTables): What the present step takes: one row of each table, on the device.
+        iteration (int): Steps of this stage so far.
+        epoch (int): Whole epochs so far; the last step of an epoch counts it.
+        is_new_epoch (bool): Whether the present step is the last of its epoch.
+    """
+
+    repeat = True
+
+    def __init__(self, dataset, draw, batch_size, pad, device):
+        self.dataset, self._draw, self._batch_size, self._pad = dataset, draw, batch_size, pad
+        self.device, self.iteration, self.epoch, self.is_new_epoch = device, 0, 0, False
+        self.row = self._tables = None
+
+    def __next__(self):
+        if self._tables is None or self.is_new_epoch:
+            self._tables = self._draw(self.epoch).to_device(self.device)
+        step = self.iteration - self.first_iteration(self.epoch)
+        self.row = self._tables.copy_row(step, self.row)
+        self.iteration += 1
+        self.is_new_epoch = self.iteration == self.first_iteration(self.epoch + 1)
+        self.epoch += self.is_new_epoch
+        return self.row
+
+    def images(self):
+        """Returns the augmented images of the row, ``(B, channels, H, W)``, float32."""
+        raise NotImplementedError
+
+    def first_iteration(self, epoch):
+        """Returns the first iteration of ``epoch`` (0 for the first): batches are always full."""
+        return -(-epoch * len(self.dataset) // self._batch_size)
+
+    @property
+    def epoch_detail(self):
+        """Epochs so far, a float: images taken over images there are."""
+        return self.iteration * self._batch_size / len(self.dataset)
+
+    @property
+    def previous_epoch_detail(self):
+        """:attr:`epoch_detail` one step ago, at least 0."""
+        return max(0, self.iteration - 1) * self._batch_size / len(self.dataset)
+
+    def finalize(self):
+        self._tables = None
+
+    def serialize(self, serializer):
+        self.iteration = int(serializer('iteration', self.iteration))
+        self.epoch = int(serializer('epoch', self.epoch))
+        self.is_new_epoch = bool(serializer('is_new_epoch', self.is_new_epoch))
+        if isinstance(serializer, chainer.Deserializer):
+            # What was drawn and read so far belongs to other steps.
+            self.finalize()
+
+
+class ResidentIterator(TableIterator):
+    """Gathers each batch from images that lie on the device."""
+
+    def images(self):
+        row, dataset = self.row, self.dataset
+        return augment(dataset.images, dataset.mean, row.index, row.offset, row.flip, self._pad)
+
+
+class StreamedIterator(TableIterator):
+    """Sends each batch to the device; threads have read it ahead, in the order of the tables."""
+
+    def __init__(self, *arguments):
+        super().__init__(*arguments)
+        xp, source = self.device.xp, self.dataset.part.source
+        self._ahead = None
+        self._batch = xp.empty((self._batch_size, *source.shape), 'B')
+        self._places = xp.arange(self._batch_size, dtype='i')
+        self._crops_itself = any(source.margin)
+        if self._crops_itself:
+            self._pad, self._offset = 0, xp.zeros((self._batch_size, 2), 'i')
+
+    def __next__(self):
+        if self._ahead is None:
+            self._ahead = read_ahead(self._read, self._rows())
+        # Before the row: where there is nothing ahead yet, reading begins at this step.
+        backend.copyto(self._batch, next(self._ahead))
+        return super().__next__()
+
+    def _rows(self):
+        """Yields the host's rows from the present iteration on, without end."""
+        step = self.iteration - self.first_iteration(self.epoch)
+        for epoch in itertools.count(self.epoch):
+            tables = self._draw(epoch)
+            for s in range(step, len(tables.index)):
+                yield tables.copy_row(s)
+            step = 0
+
+    def _read(self, row):
+        # An image that the source does not crop is cropped on the device, with its border.
+        return self.dataset.read(row.index, row.offset if self._crops_itself else 0 * row.offset)
+
+    def images(self):
+        row = self.row
+        offset = self._offset if self._crops_itself else row.offset
+        mean = self.dataset.mean
+        return augment(self._batch, mean, self._places, offset, row.flip, self._pad)
+
+    def finalize(self):
+        super().finalize()
+        if self._ahead is not None:
+            self._ahead.close()
+            self._ahead = None
+
+
+class EvaluationIterator(chainer.dataset.Iterator):
+    """All images of a part once, in order and as they are, with their labels.
+
+    Args:
+        images (ResidentImages or StreamedImages): The images.
+        labels (array): ``(n,)``, int32, on the same device.
+        batch_size (int): Images at a time.
+    """
+
+    repeat = False
+
+    def __init__(self, images, labels, batch_size):
+        self._images, self._labels, self._batch_size = images, labels, batch_size
+        self.reset()
+
+    def reset(self):
+        """Goes back to the first batch."""
+        self._batches = self._images.batches(self._batch_size)
+        self._place = 0
+
+    def __next__(self):
+        x = next(self._batches)
+        labels = self._labels[self._place : self._place + len(x)]
+        self._place += len(x)
+        return x, labels
+
+    def finalize(self):
+        self._batches.close()

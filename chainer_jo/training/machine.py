@@ -1,0 +1,78 @@
+"""Where a trial runs: device, backend, folders; nothing here changes what it ends with."""
+
+import os
+import platform
+from dataclasses import dataclass
+from pathlib import Path
+
+#: Those that decide how fast a matrix is multiplied, the widest last.
+INSTRUCTIONS = ('avx2', 'avx512f', 'avx512_bf16', 'amx_bf16')
+#: How many threads the libraries of a process start, where they are set.
+THREAD_VARIABLES = ('OMP_NUM_THREADS', 'OPENBLAS_NUM_THREADS', 'MKL_NUM_THREADS')
+
+
+@dataclass(frozen=True)
+class Machine:
+    """What a command says of the machine, and a process passes on to its children.
+
+    Attributes:
+        out (pathlib.Path): A trial's folder is ``out/runs/<trial id>``.
+        data (str): Where the data set lies; see :func:`chainer_jo.datasets.load`.
+        device (str): ``auto``, ``cpu`` or ``cuda:N``.
+        backend (str): As for :func:`chainer_jo.backends.use`.
+        graph (bool): Whether to capture training steps as CUDA graphs where cuDNN computes.
+        snapshot_seconds (float): Least time between two snapshots of a trial.
+    """
+
+    out: Path
+    data: str | None = None
+    device: str = 'auto'
+    backend: str = 'auto'
+    graph: bool = True
+    snapshot_seconds: float = 60.0
+
+    def as_words(self):
+        """Returns the options that tell a child process the same: a list of words."""
+        # With '=': a folder may be called -x.
+        words = [f'--out={self.out}', f'--device={self.device}', f'--backend={self.backend}']
+        words += [f'--snapshot-seconds={self.snapshot_seconds:g}']
+        words += [] if self.graph else ['--no-graph']
+        return words + ([f'--data={self.data}'] if self.data else [])
+
+
+def cores():
+    """Returns the number of processor cores this process may use."""
+    if hasattr(os, 'sched_getaffinity'):
+        return len(os.sched_getaffinity(0))
+    return os.cpu_count() or 1
+
+
+def processor():
+    """Returns the processor's model and the fast instructions that it has; unknown: ``None``."""
+    fields = name_value_lines('/proc/cpuinfo')
+    flags = fields.get('flags', '').split()
+    return {
+        'processor': fields.get('model name') or platform.processor() or platform.machine(),
+        'instructions': [name for name in INSTRUCTIONS if name in flags],
+    }
+
+
+def widest_instructions():
+    """Returns the widest of :data:`INSTRUCTIONS` that the processor has, or ``None``."""
+    return (processor()['instructions'] or [None])[-1]
+
+
+def threads():
+    """Returns how many threads the libraries of this process may start."""
+    asked = os.environ.get('OMP_NUM_THREADS', '').partition(',')[0]
+    return int(asked) if asked.isdecimal() and int(asked) else cores()
+
+
+def name_value_lines(path):
+    """Returns the first value of each name in a file of ``name: value`` lines, if there is one."""
+    try:
+        lines = Path(path).read_text().splitlines()
+    except OSError:
+        return {}
+    pairs = [line.split(':', 1) for line in lines if ':' in line]
+    return {name.strip(): value.strip() for name, value in reversed(pairs)}

@@ -1,0 +1,31 @@
+"""Work that threads do ahead of the one who needs it, handed over in order."""
+
+import itertools
+from collections import deque
+from concurrent.futures import ThreadPoolExecutor
+
+from chainer_jo.training.machine import cores
+
+
+def read_ahead(function, arguments, threads=None):
+    """Yields ``function(argument)`` for each argument, in order, worked out by threads.
+
+    Which thread does what changes nothing, so long as the function is one of its argument alone.
+    At most one result more than there are threads is worked on or waits. Closing the generator ends
+    the threads.
+
+    Args:
+        function (callable): Safe to call from several threads.
+        arguments (iterable): May be endless.
+        threads (int): One per core by default.
+    """
+    threads, arguments = threads or cores(), iter(arguments)
+    pool = ThreadPoolExecutor(threads, thread_name_prefix='read')
+    try:
+        ahead = deque(pool.submit(function, a) for a in itertools.islice(arguments, threads + 1))
+        while ahead:
+            result = ahead.popleft().result()
+            ahead.extend(pool.submit(function, a) for a in itertools.islice(arguments, 1))
+            yield result
+    finally:
+        pool.shutdown(cancel_futures=True)
