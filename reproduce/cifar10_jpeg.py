@@ -50,12 +50,13 @@ def main():
     official = cifar10.load(arguments.archive)
     folder = arguments.out / 'cifar-10-batches-bin'
     store.make_folder(folder)
-    size = len(official.x_train) // 5
+    train, test = official.train, official.test
+    size = len(train) // 5
     for number in range(5):
         part = slice(number * size, (number + 1) * size)
-        content = batch_bytes(official.x_train[part], official.t_train[part])
+        content = batch_bytes(train.images[part], train.labels[part])
         store.write_bytes(folder / f'data_batch_{number + 1}.bin', content)
-    store.write_bytes(folder / 'test_batch.bin', batch_bytes(official.x_test, official.t_test))
+    store.write_bytes(folder / 'test_batch.bin', batch_bytes(test.images, test.labels))
     made = cifar10.load(arguments.out)
     known = 'that' if made.digest in VARIANTS else 'not that'
     print(f'{folder}: {made.variant}, digest {made.digest}, {known} of committed results')

@@ -177,7 +177,8 @@ def test_every_number_has_one_range_and_every_word_one_list_of_choices(key):
         assert found == {'choices': 1, 'ranges': 0}
     else:
         # A word may stand beside the numbers.
-        assert found['ranges'] == 1 and found['choices'] <= 1
+        assert found['ranges'] == 1
+        assert found['choices'] <= 1
 
 
 @pytest.mark.parametrize('kind', ['choices', 'ranges'])
