@@ -30,10 +30,8 @@ FLOAT16, FLOAT32 = np.dtype(np.float16), np.dtype(np.float32)
 # 1e-5 of them, where float16 has two digits; the largest, times 1024, is far below its 65504.
 SCALE = {FLOAT32: 1, FLOAT16: 1024}
 _TYPE_NAMES = {FLOAT32: 'float', FLOAT16: '__half'}
-# A reduction has at most this many blocks for a group of columns: four for each of 132 processors.
+# A reduction's first kernel makes at most this many parts: four blocks for each of 132 processors.
 _PARTS = 528
-# Of images whose channels are reduced; no net comes near it.
-_MOST_CHANNELS = 1 << 16
 _ROWS_OF_A_THREAD = 4
 
 
@@ -125,6 +123,13 @@ class _Rows:
     def grid(self, x):
         return (x, self._groups)
 
+    def parts(self):
+        """Returns the rows of a part of a reduction, and the number of parts."""
+        # How rows are split depends on the shape alone, and so does the rounding of a sum.
+        least = self.block[1] * _ROWS_OF_A_THREAD
+        chunk = max(least, math.ceil(self.rows / _PARTS))
+        return chunk, math.ceil(self.rows / chunk)
+
     def launch(self, name, entry, x, *arguments):
         """Runs a kernel with ``x`` blocks for each group of columns."""
         _launch(name, entry, self.grid(x), self.block, *arguments, **self.macros)
@@ -135,27 +140,16 @@ class _Rows:
         self.launch(name, entry, blocks, *arguments, self.rows, self.columns)
 
     def reduce(self, name, entry, numbers, *arguments):
-        """Runs a reduction over all rows, of ``numbers`` a column."""
-        # How rows are split depends on the shape alone, and so does the rounding of a sum.
-        least = self.block[1] * _ROWS_OF_A_THREAD
-        chunk = max(least, math.ceil(self.rows / _PARTS))
-        parts = math.ceil(self.rows / chunk)
+        """Runs a reduction's first kernel; returns its parts, of ``numbers`` a column each."""
+        chunk, parts = self.parts()
         partial = _empty((parts, self.columns, numbers(self.macros['VEC'])))
-        arguments = (*arguments, partial, _arrived(partial.device.id))
-        self.launch(name, entry, parts, *arguments, self.rows, self.columns, chunk)
+        self.launch(name, entry, parts, *arguments, partial, self.rows, self.columns, chunk)
+        return partial
 
-
-@functools.cache
-def _arrived(number):
-    """Returns the zeros in which blocks of a reduction on a GPU count themselves.
-
-    For all reductions the same: one stream runs them one after the other. Not of the pool in use,
-    see :class:`chainer_jo.backends.cudnn_plans._Device`.
-    """
-    import cupy
-
-    with cupy.cuda.Device(number), cupy.cuda.using_allocator(cupy.get_default_memory_pool().malloc):
-        return cupy.zeros(_MOST_CHANNELS // THREADS, np.uint32)
+    def finish(self, name, entry, partial, *arguments):
+        """Runs a reduction's second kernel, a block for each column."""
+        arguments = (partial, len(partial), self.columns, *arguments)
+        _launch(name, entry, (self.columns,), (THREADS,), *arguments, **self.macros)
 
 
 def convert(x, dtype, factor=1.0):
@@ -309,7 +303,8 @@ def bias_gradient(gy):
     """Returns the gradient of a convolution's bias, the sum over images and pixels, ``(O,)``."""
     gy, gb = _channel_last(gy), _empty(gy.shape[1])
     rows = _Rows(gy)
-    rows.reduce('bias', 'gradient', lambda vector: vector, gy, gb, 1 / SCALE[gy.dtype])
+    partial = rows.reduce('bias', 'sums', lambda vector: vector, gy)
+    rows.finish('bias', 'finish_sums', partial, gb, 1 / SCALE[gy.dtype])
     return gb
 
 
@@ -333,7 +328,8 @@ def normalize(x, gamma, beta, eps, running=None, relu=False, residual=None):
     rows, (mean, variance) = _Rows(x, RELU=0), _empty((2, x.shape[1]))
     # To a kernel, null pointers.
     moving = running or (np.uint64(0), np.uint64(0), 0.0)
-    rows.reduce(_BN, 'statistics', lambda vector: 1 + 2 * vector, x, mean, variance, *moving)
+    partial = rows.reduce(_BN, 'statistics', lambda vector: 1 + 2 * vector, x)
+    rows.finish(_BN, 'finish_statistics', partial, mean, variance, *moving)
     y, kept = normalize_fixed(x, gamma, beta, mean, variance, eps, True, relu, residual)
     return y, mean, variance, kept
 
@@ -369,9 +365,9 @@ def normalize_gradients(
     # Only the signs need beta.
     beta = kept if fused else gamma
     given = (x, gy, *_contiguous(gamma, beta, mean, variance), float(eps))
+    partial = rows.reduce(_BN, 'gradient_sums', lambda vector: 2 * vector, *given)
     scale = SCALE[x.dtype]
-    found = (ggamma, gbeta, 1 / scale)
-    rows.reduce(_BN, 'gradient_sums', lambda vector: 2 * vector, *given, *found)
+    rows.finish(_BN, 'finish_gradient_sums', partial, ggamma, gbeta, 1 / scale)
     share = 0.0 if fixed else scale / rows.rows
     rows.launch_over(_BN, 'gradient_x', *given, ggamma, gbeta, share, gx)
     return gx, ggamma, gbeta, gy if with_residual else None

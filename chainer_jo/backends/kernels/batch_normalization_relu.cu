@@ -45,29 +45,36 @@ __device__ Moments moments(const Pack* __restrict__ x, int columns, int column, 
     return sums;
 }
 
-// Mean and variance of each channel; block (p, q) looks at rows [p * chunk, (p + 1) * chunk). The
-// running statistics, if not null, move towards the batch's.
-extern "C" __global__ void statistics(const Pack* __restrict__ x, float* mean, float* variance,
-                                      float* running_mean, float* running_variance, float decay,
-                                      Moments* partial, unsigned* arrived, int rows, int columns,
-                                      int chunk)
+// Block (p, q) writes the moments of rows [p * chunk, (p + 1) * chunk) to partial[p].
+extern "C" __global__ void statistics(const Pack* __restrict__ x, Moments* __restrict__ partial,
+                                      int rows, int columns, int chunk)
 {
     __shared__ Moments shared[THREADS];
     int column = column_of_thread(), index = index_in_block();
     int begin = blockIdx.x * chunk, end = min(begin + chunk, rows);
     shared[index] = moments(x, columns, column, begin + threadIdx.y, end, blockDim.y);
-    if (!combine_blocks(shared, partial, arrived, columns)) return;
-    if (threadIdx.y || column >= columns) return;
-    Moments total = shared[index];
-    for (int k = 0; k < VEC; k++) {
-        int channel = column * VEC + k;
-        mean[channel] = total.mean[k];
-        variance[channel] = total.m2[k] / total.n;
-        if (!running_mean) continue;
-        float unbiased = total.m2[k] / fmaxf(total.n - 1, 1);
-        running_mean[channel] = decay * running_mean[channel] + (1 - decay) * total.mean[k];
-        running_variance[channel] = decay * running_variance[channel] + (1 - decay) * unbiased;
-    }
+    combine_rows(shared, blockDim.x, blockDim.y);
+    if (threadIdx.y == 0 && column < columns)
+        partial[blockIdx.x * columns + column] = shared[index];
+}
+
+// One block a pack of channels. The running statistics, if not null, move towards the batch's.
+extern "C" __global__ void finish_statistics(const Moments* __restrict__ partial, int parts,
+                                             int columns, float* mean, float* variance,
+                                             float* running_mean, float* running_variance,
+                                             float decay)
+{
+    __shared__ Moments shared[THREADS];
+    combine_parts(partial, parts, columns, shared);
+    if (threadIdx.x >= VEC) return;
+    Moments total = shared[0];
+    int k = threadIdx.x, channel = blockIdx.x * VEC + k;
+    mean[channel] = total.mean[k];
+    variance[channel] = total.m2[k] / total.n;
+    if (!running_mean) return;
+    float unbiased = total.m2[k] / fmaxf(total.n - 1, 1);
+    running_mean[channel] = decay * running_mean[channel] + (1 - decay) * total.mean[k];
+    running_variance[channel] = decay * running_variance[channel] + (1 - decay) * unbiased;
 }
 
 // What one thread knows of its channels; zeros where there are none.
@@ -158,13 +165,12 @@ __device__ Sums combined(Sums a, Sums b)
     return a;
 }
 
-// The gradients of gamma and beta; block (p, q) sums rows [p * chunk, (p + 1) * chunk). `factor` takes
-// the scale of the gradients out.
+// Block (p, q) writes the sums of rows [p * chunk, (p + 1) * chunk) to partial[p].
 extern "C" __global__ void gradient_sums(const Pack* __restrict__ x, const Pack* __restrict__ gy,
                                          const float* gamma, const float* beta, const float* mean,
-                                         const float* variance, float eps, float* ggamma,
-                                         float* gbeta, float factor, Sums* partial,
-                                         unsigned* arrived, int rows, int columns, int chunk)
+                                         const float* variance, float eps,
+                                         Sums* __restrict__ partial, int rows, int columns,
+                                         int chunk)
 {
     __shared__ Sums shared[THREADS];
     int column = column_of_thread(), index = index_in_block();
@@ -182,12 +188,22 @@ extern "C" __global__ void gradient_sums(const Pack* __restrict__ x, const Pack*
         }
     }
     shared[index] = sums;
-    if (!combine_blocks(shared, partial, arrived, columns)) return;
-    if (threadIdx.y || column >= columns) return;
-    for (int k = 0; k < VEC; k++) {
-        ggamma[column * VEC + k] = factor * shared[index].g_x_hat[k];
-        gbeta[column * VEC + k] = factor * shared[index].g[k];
-    }
+    combine_rows(shared, blockDim.x, blockDim.y);
+    if (threadIdx.y == 0 && column < columns)
+        partial[blockIdx.x * columns + column] = shared[index];
+}
+
+// One block a pack of channels. `factor` takes the scale of the gradients out.
+extern "C" __global__ void finish_gradient_sums(const Sums* __restrict__ partial, int parts,
+                                                int columns, float* ggamma, float* gbeta,
+                                                float factor)
+{
+    __shared__ Sums shared[THREADS];
+    combine_parts(partial, parts, columns, shared);
+    if (threadIdx.x >= VEC) return;
+    int k = threadIdx.x, channel = blockIdx.x * VEC + k;
+    ggamma[channel] = factor * shared[0].g_x_hat[k];
+    gbeta[channel] = factor * shared[0].g[k];
 }
 
 // `share`: the scale of the gradients over the number of rows; zero where statistics are constants.

@@ -22,9 +22,9 @@ __device__ Sum combined(Sum a, Sum b)
     return a;
 }
 
-// Block (p, q) sums rows [p * chunk, (p + 1) * chunk). `factor` takes the scale of the gradients out.
-extern "C" __global__ void gradient(const Pack* __restrict__ gy, float* gb, float factor,
-                                    Sum* partial, unsigned* arrived, int rows, int columns, int chunk)
+// Block (p, q) writes the sums of rows [p * chunk, (p + 1) * chunk) to partial[p].
+extern "C" __global__ void sums(const Pack* __restrict__ gy, Sum* __restrict__ partial, int rows,
+                                int columns, int chunk)
 {
     __shared__ Sum shared[THREADS];
     int column = column_of_thread(), index = index_in_block();
@@ -35,7 +35,17 @@ extern "C" __global__ void gradient(const Pack* __restrict__ gy, float* gb, floa
         for (int k = 0; k < VEC; k++) sum.at[k] += (float)now.at[k];
     }
     shared[index] = sum;
-    if (!combine_blocks(shared, partial, arrived, columns)) return;
-    if (threadIdx.y || column >= columns) return;
-    for (int k = 0; k < VEC; k++) gb[column * VEC + k] = factor * shared[index].at[k];
+    combine_rows(shared, blockDim.x, blockDim.y);
+    if (threadIdx.y == 0 && column < columns)
+        partial[blockIdx.x * columns + column] = shared[index];
+}
+
+// One block a pack of channels. `factor` takes the scale of the gradients out.
+extern "C" __global__ void finish_sums(const Sum* __restrict__ partial, int parts, int columns,
+                                       float* gb, float factor)
+{
+    __shared__ Sum shared[THREADS];
+    combine_parts(partial, parts, columns, shared);
+    if (threadIdx.x < VEC)
+        gb[blockIdx.x * VEC + threadIdx.x] = factor * shared[0].at[threadIdx.x];
 }

@@ -36,33 +36,14 @@ __device__ void combine_rows(V* values, int width, int height)
     __syncthreads();
 }
 
-// Combines what all blocks of a group of columns found: `shared` holds a value of each thread. Returns
-// true in one block, the last to come here, whose first row of `shared` then has the columns' results.
-// It adds the parts in their order, whichever block it is. A second launch for that would take longer
-// than all it does.
-//
-// Args: partial (gridDim.x, columns); arrived, a zero for each group, which is a zero again afterwards.
+// Leaves in `shared[0]` what all parts of one column, that of the block's number,
+// combine to. A block is one thread high.
 template <class V>
-__device__ bool combine_blocks(V* shared, V* partial, unsigned* arrived, int columns)
+__device__ void combine_parts(const V* partial, int parts, int columns, V* shared)
 {
-    int column = column_of_thread(), index = index_in_block(), parts = gridDim.x;
-    combine_rows(shared, blockDim.x, blockDim.y);
-    if (threadIdx.y == 0 && column < columns) partial[blockIdx.x * columns + column] = shared[index];
-    // What a block wrote is seen by others before its arrival is, and no earlier value is read after.
-    __threadfence();
-    __shared__ bool is_last;
-    __syncthreads();
-    if (index == 0) is_last = atomicAdd(arrived + blockIdx.y, 1u) == parts - 1;
-    __syncthreads();
-    if (!is_last) return false;
-    __threadfence();
-    if (index == 0) arrived[blockIdx.y] = 0;
     V total = {};
-    if (column < columns)
-#pragma unroll 4
-        for (int p = threadIdx.y; p < parts; p += blockDim.y)
-            total = combined(total, partial[p * columns + column]);
-    shared[index] = total;
-    combine_rows(shared, blockDim.x, blockDim.y);
-    return true;
+    for (int p = threadIdx.x; p < parts; p += blockDim.x)
+        total = combined(total, partial[p * columns + blockIdx.x]);
+    shared[threadIdx.x] = total;
+    combine_rows(shared, 1, blockDim.x);
 }

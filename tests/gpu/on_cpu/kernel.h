@@ -75,9 +75,6 @@ static std::function<void()> body;
 // Lets every other thread that is at no barrier come as far.
 static void __syncwarp(unsigned = 0) { switch_stack(&fibers[current], scheduler); }
 
-// Threads run in turn, and what one writes is there at once.
-static void __threadfence() {}
-
 static void __syncthreads() {
     at_barrier[current] = true;
     __syncwarp();
