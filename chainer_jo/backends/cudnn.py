@@ -238,17 +238,16 @@ def convolution_gradient_W(x, W_shape, gy, stride, pad):
 
 
 # Of gradient_W.cu: channels of a block, threads, and how many blocks of 132 processors to have.
-_TILE, _TILE_THREADS, _BLOCKS = 32, 192, 256
+_TILE, _TILE_THREADS, _BLOCKS = 32, 288, 256
 # Two blocks of as much shared memory fit on a processor of an H100.
 _SHARED_BYTES = 112 << 10
 
 
 def _shared_bytes(x, rows):
-    """Returns the shared memory of a block of ``gradient_W.cu``: two steps', or a row's sums."""
+    """Returns the shared memory of a block of ``gradient_W.cu``: two steps' worth."""
     pitch, depth = x.shape[3] + 2, 16 if x.dtype == FLOAT16 else 8
     pixels = math.ceil(rows * pitch / depth) * depth
-    steps = 2 * (2 * pixels + 2 * pitch + 2) * (_TILE + 8) * x.itemsize
-    return max(steps, 3 * 3 * _TILE**2 * FLOAT32.itemsize)
+    return 2 * (2 * pixels + 2 * pitch + 2) * (_TILE + 8) * x.itemsize
 
 
 def _rows_of_a_step(x, W_shape, stride, pad):

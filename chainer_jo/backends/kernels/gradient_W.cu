@@ -2,9 +2,8 @@
 // tensor cores: a matrix product over all pixels for each of the nine places in the window. cuDNN's
 // deterministic kernels take several times as long where channels are few and pixels many.
 //
-// All arrays are channel-last. A block computes TILE x TILE channels over some images' rows: six
-// warps, two for each row of the window, which share its pixels. What a warp loads of gy serves for
-// the row's three places. `sum_parts` adds what the blocks found, always in one order.
+// All arrays are channel-last. A block of nine warps, one for each place, computes TILE x TILE
+// channels over some images' rows; `sum_parts` adds what the blocks found, always in one order.
 // HALF chooses the type; WIDTH is that of an image, ROWS how many of its rows a step takes.
 #define TILE 32
 #if HALF
@@ -25,7 +24,6 @@ typedef float T;
 // no bank: either way a warp reads without conflicts.
 #define STRIDE (TILE + 8)
 #define PACK (16 / (int)sizeof(T))
-#define THREADS 192
 
 #if defined(__CUDA_ARCH__) && __CUDA_ARCH__ >= 800
 #define TENSOR_CORES 1
@@ -69,11 +67,11 @@ __device__ void wait_for_fetches()
 __device__ void fetch_rows(T* shared_gy, T* shared_x, const T* gy, const T* x, int n, int row,
                            int H, int I, int O)
 {
-    const int packs = TILE / PACK;
+    const int packs = TILE / PACK, threads = 288;
     gy += (long long)n * H * WIDTH * O;
     x += (long long)n * H * WIDTH * I;
 #pragma unroll
-    for (int i = threadIdx.x; i < PIXELS * packs; i += THREADS) {
+    for (int i = threadIdx.x; i < PIXELS * packs; i += threads) {
         int channel = i % packs * PACK, pixel = i / packs;
         int line = pixel / PITCH, column = pixel % PITCH;
         bool inside = column < WIDTH && line < ROWS;
@@ -81,7 +79,7 @@ __device__ void fetch_rows(T* shared_gy, T* shared_x, const T* gy, const T* x, i
         fetch(shared_gy + pixel * STRIDE + channel, gy + place, inside);
     }
 #pragma unroll
-    for (int i = threadIdx.x; i < BORDERED * packs; i += THREADS) {
+    for (int i = threadIdx.x; i < BORDERED * packs; i += threads) {
         int channel = i % packs * PACK, pixel = i / packs;
         int line = pixel / PITCH, y = row + line - 1, column = pixel % PITCH - 1;
         bool inside = column >= 0 && column < WIDTH && y >= 0 && y < H && line < ROWS + 2;
@@ -108,76 +106,53 @@ __device__ unsigned rounded(float value)
 }
 #endif
 
-// A thread's numbers of a TILE x TILE product: four of each 16 x 8 part, as the instruction has them.
-struct Product {
-    float at[2][4][4];
-};
-
-// Adds the products of DEPTH pixels, gy (DEPTH, TILE) transposed times x (DEPTH, TILE), for x as it
-// lies and moved by one and two pixels.
-__device__ void multiply(Product* sums, const T* gy, const T* x)
+// Adds to a warp's sums[m][n][...] the products of DEPTH pixels: gy (DEPTH, TILE) transposed times
+// x (DEPTH, TILE). A thread's four numbers of a 16 x 8 part are those of the instruction.
+__device__ void multiply(float (*sums)[4][4], const T* gy, const T* x)
 {
     int lane = threadIdx.x % 32;
 #if TENSOR_CORES && HALF
     unsigned a[2][4], b[2][4];
     int matrix = lane / 8, line = lane % 8;
-#pragma unroll
     for (int m = 0; m < 2; m++)
         load_transposed(a[m], gy + (line + matrix / 2 * 8) * STRIDE + m * 16 + matrix % 2 * 8);
-#pragma unroll
-    for (int place = 0; place < 3; place++) {
-#pragma unroll
-        for (int n = 0; n < 2; n++)
-            load_transposed(b[n], x + (line + matrix % 2 * 8 + place) * STRIDE + n * 16 + matrix / 2 * 8);
-#pragma unroll
-        for (int m = 0; m < 2; m++)
-#pragma unroll
-            for (int n = 0; n < 4; n++) {
-                float* c = sums[place].at[m][n];
-                asm volatile("mma.sync.aligned.m16n8k16.row.col.f32.f16.f16.f32 "
-                             "{%0, %1, %2, %3}, {%4, %5, %6, %7}, {%8, %9}, {%0, %1, %2, %3};"
-                             : "+f"(c[0]), "+f"(c[1]), "+f"(c[2]), "+f"(c[3])
-                             : "r"(a[m][0]), "r"(a[m][1]), "r"(a[m][2]), "r"(a[m][3]),
-                               "r"(b[n / 2][n % 2 * 2]), "r"(b[n / 2][n % 2 * 2 + 1]));
-            }
-    }
+    for (int n = 0; n < 2; n++)
+        load_transposed(b[n], x + (line + matrix % 2 * 8) * STRIDE + n * 16 + matrix / 2 * 8);
+    for (int m = 0; m < 2; m++)
+        for (int n = 0; n < 4; n++) {
+            float* c = sums[m][n];
+            asm volatile("mma.sync.aligned.m16n8k16.row.col.f32.f16.f16.f32 "
+                         "{%0, %1, %2, %3}, {%4, %5, %6, %7}, {%8, %9}, {%0, %1, %2, %3};"
+                         : "+f"(c[0]), "+f"(c[1]), "+f"(c[2]), "+f"(c[3])
+                         : "r"(a[m][0]), "r"(a[m][1]), "r"(a[m][2]), "r"(a[m][3]),
+                           "r"(b[n / 2][n % 2 * 2]), "r"(b[n / 2][n % 2 * 2 + 1]));
+        }
 #elif TENSOR_CORES
     unsigned a[2][4], b[4][2];
     int group = lane / 4, in_group = lane % 4;
-#pragma unroll
     for (int m = 0; m < 2; m++)
-#pragma unroll
         for (int k = 0; k < 4; k++)
             a[m][k] = rounded(gy[(in_group + k / 2 * 4) * STRIDE + m * 16 + group + k % 2 * 8]);
-#pragma unroll
-    for (int place = 0; place < 3; place++) {
-#pragma unroll
-        for (int n = 0; n < 4; n++)
-#pragma unroll
-            for (int k = 0; k < 2; k++)
-                b[n][k] = rounded(x[(in_group + k * 4 + place) * STRIDE + n * 8 + group]);
-#pragma unroll
-        for (int m = 0; m < 2; m++)
-#pragma unroll
-            for (int n = 0; n < 4; n++) {
-                float* c = sums[place].at[m][n];
-                asm volatile("mma.sync.aligned.m16n8k8.row.col.f32.tf32.tf32.f32 "
-                             "{%0, %1, %2, %3}, {%4, %5, %6, %7}, {%8, %9}, {%0, %1, %2, %3};"
-                             : "+f"(c[0]), "+f"(c[1]), "+f"(c[2]), "+f"(c[3])
-                             : "r"(a[m][0]), "r"(a[m][1]), "r"(a[m][2]), "r"(a[m][3]),
-                               "r"(b[n][0]), "r"(b[n][1]));
-            }
-    }
+    for (int n = 0; n < 4; n++)
+        for (int k = 0; k < 2; k++)
+            b[n][k] = rounded(x[(in_group + k * 4) * STRIDE + n * 8 + group]);
+    for (int m = 0; m < 2; m++)
+        for (int n = 0; n < 4; n++) {
+            float* c = sums[m][n];
+            asm volatile("mma.sync.aligned.m16n8k8.row.col.f32.tf32.tf32.f32 "
+                         "{%0, %1, %2, %3}, {%4, %5, %6, %7}, {%8, %9}, {%0, %1, %2, %3};"
+                         : "+f"(c[0]), "+f"(c[1]), "+f"(c[2]), "+f"(c[3])
+                         : "r"(a[m][0]), "r"(a[m][1]), "r"(a[m][2]), "r"(a[m][3]), "r"(b[n][0]),
+                           "r"(b[n][1]));
+        }
 #else
     int group = lane / 4, in_group = lane % 4;
-    for (int place = 0; place < 3; place++)
-        for (int m = 0; m < 2; m++)
-            for (int n = 0; n < 4; n++)
-                for (int k = 0; k < 4; k++)
-                    for (int pixel = 0; pixel < DEPTH; pixel++)
-                        sums[place].at[m][n][k] +=
-                            (float)gy[pixel * STRIDE + m * 16 + group + k / 2 * 8] *
-                            (float)x[(pixel + place) * STRIDE + n * 8 + in_group * 2 + k % 2];
+    for (int m = 0; m < 2; m++)
+        for (int n = 0; n < 4; n++)
+            for (int k = 0; k < 4; k++)
+                for (int pixel = 0; pixel < DEPTH; pixel++)
+                    sums[m][n][k] += (float)gy[pixel * STRIDE + m * 16 + group + k / 2 * 8] *
+                                     (float)x[pixel * STRIDE + n * 8 + in_group * 2 + k % 2];
 #endif
 }
 
@@ -192,9 +167,9 @@ extern "C" __global__ void gradient_W(const T* __restrict__ x, const T* __restri
     const int size = (PIXELS + BORDERED) * STRIDE;
     x += blockIdx.z * TILE;
     gy += blockIdx.y * TILE;
-    int warp = threadIdx.x / 32, lane = threadIdx.x % 32, line = warp % 3, half = warp / 3;
+    int warp = threadIdx.x / 32, shift = warp / 3 * PITCH + warp % 3;
     int groups = H / ROWS, begin = blockIdx.x * steps, end = min(begin + steps, N * groups);
-    Product sums[3] = {};
+    float sums[2][4][4] = {};
     if (begin < end)
         fetch_rows(buffers, buffers + PIXELS * STRIDE, gy, x, begin / groups,
                    begin % groups * ROWS, H, I, O);
@@ -208,31 +183,22 @@ extern "C" __global__ void gradient_W(const T* __restrict__ x, const T* __restri
         } else
             wait_for_fetches<0>();
         __syncthreads();
-        const T* moved = now + (PIXELS + line * PITCH) * STRIDE;
-#pragma unroll 2
-        for (int pixel = half * DEPTH; pixel < PIXELS; pixel += 2 * DEPTH)
+        const T* moved = now + (PIXELS + shift) * STRIDE;
+#pragma unroll 4
+        for (int pixel = 0; pixel < PIXELS; pixel += DEPTH)
             multiply(sums, now + pixel * STRIDE, moved + pixel * STRIDE);
         __syncthreads();
     }
-    Product* others = (Product*)shared + (line * 32 + lane) * 3;
-    for (int place = 0; place < 3 && half; place++) others[place] = sums[place];
-    __syncthreads();
-    if (half) return;
+    int lane = threadIdx.x % 32;
     float* part = parts + (long long)blockIdx.x * O * 9 * I;
-#pragma unroll
-    for (int place = 0; place < 3; place++)
-#pragma unroll
-        for (int m = 0; m < 2; m++)
-#pragma unroll
-            for (int n = 0; n < 4; n++)
-#pragma unroll
-                for (int k = 0; k < 4; k += 2) {
-                    int o = blockIdx.y * TILE + m * 16 + lane / 4 + k / 2 * 8;
-                    int i = blockIdx.z * TILE + n * 8 + lane % 4 * 2;
-                    const float *own = sums[place].at[m][n], *other = others[place].at[m][n];
-                    float2 pair = {own[k] + other[k], own[k + 1] + other[k + 1]};
-                    *(float2*)(part + (o * 9 + line * 3 + place) * I + i) = pair;
-                }
+    for (int m = 0; m < 2; m++)
+        for (int n = 0; n < 4; n++)
+            for (int k = 0; k < 4; k += 2) {
+                int o = blockIdx.y * TILE + m * 16 + lane / 4 + k / 2 * 8;
+                int i = blockIdx.z * TILE + n * 8 + lane % 4 * 2;
+                float2 pair = {sums[m][n][k], sums[m][n][k + 1]};
+                *(float2*)(part + (o * 9 + warp) * I + i) = pair;
+            }
 }
 
 // gW[i] is `factor` times the sum of parts[...][i]: a block sums 32 packs of four numbers.
