@@ -67,24 +67,18 @@ __device__ void wait_for_fetches()
 __device__ void fetch_rows(T* shared_gy, T* shared_x, const T* gy, const T* x, int n, int row,
                            int H, int I, int O)
 {
-    const int packs = TILE / PACK, threads = 288;
-    gy += (long long)n * H * WIDTH * O;
-    x += (long long)n * H * WIDTH * I;
-#pragma unroll
-    for (int i = threadIdx.x; i < PIXELS * packs; i += threads) {
+    const int packs = TILE / PACK;
+    for (int i = threadIdx.x; i < (PIXELS + BORDERED) * packs; i += blockDim.x) {
         int channel = i % packs * PACK, pixel = i / packs;
-        int line = pixel / PITCH, column = pixel % PITCH;
-        bool inside = column < WIDTH && line < ROWS;
-        int place = inside ? ((row + line) * WIDTH + column) * O + channel : 0;
-        fetch(shared_gy + pixel * STRIDE + channel, gy + place, inside);
-    }
-#pragma unroll
-    for (int i = threadIdx.x; i < BORDERED * packs; i += threads) {
-        int channel = i % packs * PACK, pixel = i / packs;
-        int line = pixel / PITCH, y = row + line - 1, column = pixel % PITCH - 1;
-        bool inside = column >= 0 && column < WIDTH && y >= 0 && y < H && line < ROWS + 2;
-        int place = inside ? (y * WIDTH + column) * I + channel : 0;
-        fetch(shared_x + pixel * STRIDE + channel, x + place, inside);
+        bool of_gy = pixel < PIXELS;
+        if (!of_gy) pixel -= PIXELS;
+        int border = of_gy ? 0 : 1, C = of_gy ? O : I;
+        int y = row + pixel / PITCH - border, column = pixel % PITCH - border;
+        bool inside = y >= 0 && y < H && column >= 0 && column < WIDTH &&
+                      pixel / PITCH < ROWS + 2 * border;
+        long long place = inside ? (((long long)n * H + y) * WIDTH + column) * C + channel : 0;
+        fetch((of_gy ? shared_gy : shared_x) + pixel * STRIDE + channel, (of_gy ? gy : x) + place,
+              inside);
     }
     end_of_fetches();
 }
@@ -184,7 +178,7 @@ extern "C" __global__ void gradient_W(const T* __restrict__ x, const T* __restri
             wait_for_fetches<0>();
         __syncthreads();
         const T* moved = now + (PIXELS + shift) * STRIDE;
-#pragma unroll 4
+#pragma unroll 2
         for (int pixel = 0; pixel < PIXELS; pixel += DEPTH)
             multiply(sums, now + pixel * STRIDE, moved + pixel * STRIDE);
         __syncthreads();
@@ -193,11 +187,10 @@ extern "C" __global__ void gradient_W(const T* __restrict__ x, const T* __restri
     float* part = parts + (long long)blockIdx.x * O * 9 * I;
     for (int m = 0; m < 2; m++)
         for (int n = 0; n < 4; n++)
-            for (int k = 0; k < 4; k += 2) {
+            for (int k = 0; k < 4; k++) {
                 int o = blockIdx.y * TILE + m * 16 + lane / 4 + k / 2 * 8;
-                int i = blockIdx.z * TILE + n * 8 + lane % 4 * 2;
-                float2 pair = {sums[m][n][k], sums[m][n][k + 1]};
-                *(float2*)(part + (o * 9 + warp) * I + i) = pair;
+                int i = blockIdx.z * TILE + n * 8 + lane % 4 * 2 + k % 2;
+                part[((long long)o * 9 + warp) * I + i] = sums[m][n][k];
             }
 }
 
