@@ -188,8 +188,12 @@ if [ $failed = 1 ]; then
     fail 'the GPU cannot be used' "see above" 'mend what doctor names'
 fi
 if wanted tests; then
+    # Most of them wait for compilers. pytest-benchmark warns of xdist, and here warnings are errors.
+    side_by_side=()
+    "$python" -c 'import xdist' 2>/dev/null && side_by_side=(-n 8 -p no:benchmark)
     # Interrupted, pytest says what failed until then.
-    STOP=INT part tests "$python" -m pytest -rfEs --durations 6 -p no:cacheprovider tests/gpu
+    STOP=INT part tests "$python" -m pytest -rfEs --durations 6 -p no:cacheprovider \
+        ${side_by_side[@]+"${side_by_side[@]}"} tests/gpu
     cp "$out/logs/tests" "$out/tests.txt" || true
 fi
 if wanted benchmark; then

@@ -70,3 +70,30 @@ def test_the_seconds_of_a_step_are_those_that_were_measured():
     )
 
     assert said in ' '.join((ROOT / 'README.md').read_text().split())
+
+
+def test_the_milliseconds_on_a_gpu_are_those_that_were_measured():
+    rows = json.loads((ROOT / f'{REFERENCE}/benchmarks/gpu.json').read_text())['rows']
+    step = {(row['system'], row['precision']): row['seconds_per_step'] * 1e3 for row in rows}
+    epoch = {
+        (row['system'], row['precision']): row['measured_epoch_seconds']
+        for row in rows
+        if 'measured_epoch_seconds' in row
+    }
+    fastest = 'pytorch channels_last compile graph'
+    text = (ROOT / 'README.md').read_text()
+
+    def said(*numbers):
+        return ' | '.join(numbers) in text
+
+    def both(times, system, unit):
+        return [f'{times[system, precision]:.2f} {unit}' for precision in ('float32', 'float16')]
+
+    assert said(*both(step, 'chainer_jo', 'ms'))
+    assert said(*both(step, 'pytorch channels_last', 'ms'))
+    assert said(*both(step, fastest, 'ms'))
+    assert said(*both(epoch, 'chainer_jo ours step 1', 's'))
+    assert said(*both(epoch, 'chainer_jo ours step 2', 's'))
+    assert said(f'{step["chainer", "float32"]:.2f} ms')
+    behind = step['chainer_jo', 'float16'] / step[fastest, 'float16'] - 1
+    assert f"PyTorch's fastest mode is still {100 * behind:.0f} % ahead" in text
