@@ -17,7 +17,7 @@ import sys
 import chainer
 import numpy as np
 
-from chainer_jo.backends import cudnn_plans, kernels
+from chainer_jo.backends import cudnn_plans, kernels, many_arrays
 from chainer_jo.backends.cudnn_plans import Convolution, describe
 from chainer_jo.backends.kernels import THREADS
 from chainer_jo.backends.momentum_sgd import update
@@ -176,27 +176,13 @@ def weights(W, dtype):
     return convert(W, dtype)
 
 
-_MOST_WEIGHTS = 100
-_Weights = np.dtype(
-    [
-        *((name, np.uint64, _MOST_WEIGHTS) for name in ('source', 'target')),
-        *((name, np.int32, _MOST_WEIGHTS) for name in ('size', 'first_block')),
-    ]
-)
-
-
 def all_weights(Ws, dtype):
     """Returns what :func:`weights` does of each array of a list, by one kernel for many of them."""
     found = [W if W.dtype == dtype else _empty_images(W.shape, dtype) for W in Ws]
     pairs = [(W, to) for W, to in zip(map(_channel_last, Ws), found, strict=True) if to is not W]
-    for start in range(0, len(pairs), _MOST_WEIGHTS):
-        group, table, blocks = pairs[start : start + _MOST_WEIGHTS], np.zeros((), _Weights), 0
-        for i, (W, to) in enumerate(group):
-            table['source'][i], table['target'][i] = W.data.ptr, to.data.ptr
-            table['size'][i], table['first_block'][i] = W.size, blocks
-            blocks += math.ceil(W.size / THREADS)
-        macros = {'MOST': _MOST_WEIGHTS, 'TARGET': _TYPE_NAMES[np.dtype(dtype)]}
-        _launch('weights', 'convert', (blocks,), (THREADS,), table, len(group), **macros)
+    for table, count, blocks in many_arrays.tables('st', pairs):
+        arguments, macros = (table, count), {'MOST': many_arrays.MOST}
+        _launch('weights', 'to_half', (blocks,), (THREADS,), *arguments, **macros)
     return found
 
 

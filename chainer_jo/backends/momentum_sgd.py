@@ -1,21 +1,8 @@
-"""A step of momentum SGD for many arrays of a GPU at once.
-
-A net has a hundred parameters, most of them of a few hundred numbers: a kernel for each would take
-longer to launch than to run.
-"""
+"""A step of momentum SGD for all parameters at once."""
 
 import numpy as np
 
-from chainer_jo.backends import kernels
-
-# So many that the kernel's arguments stay below the 4 KB that every GPU takes.
-TENSORS = 120
-_Tensors = np.dtype(
-    [
-        *((name, np.uint64, TENSORS) for name in ('p', 'g', 'v')),
-        *((name, np.int32, TENSORS) for name in ('size', 'first_block')),
-    ]
-)
+from chainer_jo.backends import kernels, many_arrays
 
 
 def update(arrays, lr, momentum, weight_decay):
@@ -29,12 +16,10 @@ def update(arrays, lr, momentum, weight_decay):
         weight_decay (float): Factor of ``p`` in the gradient.
     """
     arrays = [(p, *(_like(array, p) for array in (g, v))) for p, g, v in arrays]
-    kernel = kernels.function('update', 'update', TENSORS=TENSORS)
-    for start in range(0, len(arrays), TENSORS):
-        group = arrays[start : start + TENSORS]
-        tensors, blocks = _pack(group)
-        numbers = np.float32(momentum), np.float32(weight_decay)
-        kernel((blocks,), (kernels.THREADS,), (tensors, np.int32(len(group)), lr, *numbers))
+    kernel = kernels.function('update', 'update', MOST=many_arrays.MOST)
+    numbers = np.float32(momentum), np.float32(weight_decay)
+    for table, count, blocks in many_arrays.tables('pgv', arrays):
+        kernel((blocks,), (kernels.THREADS,), (table, count, lr, *numbers))
 
 
 def _like(array, other):
@@ -48,16 +33,3 @@ def _like(array, other):
     copy = cupy.empty_like(other)
     copy[...] = array
     return copy
-
-
-def _pack(arrays):
-    """Returns the kernel's ``Tensors`` of at most as many ``(p, g, v)``, and its blocks."""
-    # By value in the kernel's arguments: an array of addresses on the GPU would have to be copied
-    # there in every step, which a captured step cannot.
-    tensors, blocks = np.zeros((), _Tensors), 0
-    for t, triple in enumerate(arrays):
-        for name, array in zip('pgv', triple, strict=True):
-            tensors[name][t] = array.data.ptr
-        tensors['size'][t], tensors['first_block'][t] = triple[0].size, blocks
-        blocks += -(-triple[0].size // kernels.THREADS)
-    return tensors, blocks

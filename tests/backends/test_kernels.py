@@ -5,7 +5,7 @@ from importlib import resources
 
 import pytest
 
-from chainer_jo.backends import kernels, momentum_sgd
+from chainer_jo.backends import kernels, many_arrays
 
 NAMES = sorted(p.stem for p in resources.files(kernels).iterdir() if p.name.endswith('.cu'))
 TYPES = ('float', '__half')
@@ -30,9 +30,9 @@ MACROS = {
         for half in (0, 1)
         for width, rows in ((32, 4), (16, 8), (8, 8), (7, 7))
     ],
-    'weights': [{'MOST': 100, 'TARGET': '__half'}],
+    'weights': [{'MOST': many_arrays.MOST}],
     'losses': [{'THREADS': kernels.THREADS}],
-    'update': [{'TENSORS': momentum_sgd.TENSORS}],
+    'update': [{'MOST': many_arrays.MOST}],
 }
 
 

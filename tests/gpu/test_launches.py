@@ -134,7 +134,7 @@ def what_surrounds_the_net(logits, x, y, partner, lam, index):
     mixed = losses.mix_up(x, partner, lam)
     store.record(log_f.array, index, index % 3)
     epoch_sums.add(sums, loss, log_f, y)
-    return log_f.array, loss.array, logits.grad, mixed, store.history, sums
+    return log_f.array, loss.array, logits.grad, mixed, store.past.history, sums
 
 
 def test_what_surrounds_the_net_is_that_of_chainer_and_one_kernel_each(launched):
