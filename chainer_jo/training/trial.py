@@ -145,6 +145,8 @@ class _Trial:
         )
         stages = list(self.config.stages)
         first = stages.index(str(arrays['stage'])) if arrays else 0
+        # Chainer would check the shapes and types of every call of every step, and none of them
+        # changes.
         with saver, chainer.using_config('type_check', False):
             for stage in stages[first:]:
                 self._run_stage(stage, rows, saver, arrays)
