@@ -125,6 +125,7 @@ def test_asymmetric_noise_of_the_papers_map_changes_each_class_to_its_neighbour(
     T = chainer_jo.transition_matrix('asymmetric', 0.4, 10, flips=FLIPS)
     assert np.allclose(np.array(counts) / 10, T)
     assert counts[9][1] == 4  # A truck taken for an automobile.
+    assert (noisy != chainer_jo.asymmetric_noise(labels, 0.4, FLIPS, rng=2)).any()
 
 
 @pytest.mark.parametrize('per', ['batch', 'sample'])
@@ -272,7 +273,7 @@ def test_arrays_of_ones_own_are_trained_without_true_labels_or_a_test_set():
     trained = train_own(own())
     assert len(trained.index) == len(trained.labels) == 144  # 90 % of them.
     assert trained.result['data']['validation'] == 16
-    assert trained.result['data']['name'] == 'arrays'
+    assert trained.result['data']['name'] == trained.result['config']['dataset'] == 'arrays'
     assert trained.result['last']['test_accuracy'] is None
     assert trained.result['label_accuracy'] is None
     labels = datasets.load('fashion_mnist').train.labels
@@ -285,6 +286,8 @@ def test_noise_is_drawn_into_true_labels_of_ones_own_and_given_labels_take_its_p
     dataset = own(true_labels=labels, test=test, flips={0: 1, 1: 0})
     drawn = train_own(dataset, 'forward', noise='asymmetric', rate=0.5)
     assert drawn.result['data']['test'] == 30
+    # Known to be right, so that T is the matrix that noise is drawn by, and not a count.
+    assert dataset.train.labels is dataset.train.true_labels
     wrong = (drawn.noisy_labels != labels[drawn.index]).mean()
     assert 0 < wrong == drawn.result['noise']['wrong']
     given_labels = (labels + 1) % 10

@@ -137,7 +137,6 @@ def _first_loss(kind, stage, net, batch, stages, T):
     name = net.name
     try:
         method = kind(net, host.argmax(axis=1), host.shape[1], stages, T).to_device(net.device)
-        method.labels.y[...] = batch.y
         method.begin(stage)
         return method(batch)
     finally:

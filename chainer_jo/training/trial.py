@@ -140,6 +140,7 @@ class _Trial:
         environments = self._environments(snapshot.environments(arrays) if arrays else [])
         self.observer.start(self.config.epochs, rows)
         self.observer.begin(self._facts(environments[-1]))
+        # Not Chainer's own extension: nothing in its file says whose settings and data it is of.
         saver = snapshot.Snapshot(
             self.folder, self.identity, rows, environments, resumes, self.machine.snapshot_seconds
         )
