@@ -42,8 +42,8 @@ class TableIterator(chainer.dataset.Iterator):
 
     def __next__(self):
         if self._tables is None or self.is_new_epoch:
-            # A whole epoch at once, where Chainer's iterators draw an order and have to save it: one
-            # copy to the device per epoch, and no state.
+            # A whole epoch at once, where Chainer's iterators draw an order and have to save it:
+            # one copy to the device per epoch, and no state.
             self._tables = self._draw(self.epoch).to_device(self.device)
         step = self.iteration - self.first_iteration(self.epoch)
         # Into the arrays of the row before: a captured step reads them where they lie.
