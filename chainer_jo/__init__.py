@@ -1,9 +1,78 @@
-"""Learning with noisy labels: mix-up with KL entropy (arXiv 1908.05488), in Chainer."""
+"""Learning with noisy labels: mix-up with KL entropy (arXiv 1908.05488), in Chainer.
+
+For a Python program, in the order in which one needs them:
+
+    symmetric_noise, asymmetric_noise   draw wrong labels from right ones
+    transition_matrix                   T[i, j] = P(noisy = j | true = i) of such noise
+    mix_up                              mixes the images and labels of a batch, Eq. (8)
+    one_hot, joint_loss                 labels as rows; L_c + alpha L_p + beta L_e, Eq. (3)
+    method_loss                         what any of the fourteen methods minimises, on one batch
+    LabelStore                          corrects labels by the mean of past outputs (Algorithm 1)
+    preact_resnet                       the net of the paper
+    image_set, train, Trained           train one trial, on a named data set or on your own arrays
+    table, results, columns             finished trials as rows, or as columns
+
+All but the last two lines are pure functions and plain objects that need no trainer. ``python -m
+chainer_jo --help`` lists the commands. Every error a caller can cause is a
+:class:`chainer_jo.errors.ChainerJoError` and says the problem, what was seen, and the fix.
+
+>>> import chainer_jo
+>>> labels = [0, 1, 2, 3] * 25
+>>> noisy = chainer_jo.symmetric_noise(labels, 0.5, n_class=4, rng=0)
+>>> int((noisy != labels).sum())  # Of 50 that are drawn anew, about a quarter stay right.
+39
+"""
+
+import importlib
+from typing import TYPE_CHECKING
 
 from chainer_jo import compat
 
+if TYPE_CHECKING:
+    from chainer_jo.api.label_store import LabelStore
+    from chainer_jo.api.losses import joint_loss, method_loss, one_hot
+    from chainer_jo.api.mixing import Mixed, mix_up
+    from chainer_jo.api.nets import preact_resnet
+    from chainer_jo.api.noise import asymmetric_noise, symmetric_noise, transition_matrix
+    from chainer_jo.api.tables import columns, results, table
+    from chainer_jo.api.trials import Trained, image_set, train
+
 __version__ = '0.1.0'
+__all__ = [
+    'symmetric_noise', 'asymmetric_noise', 'transition_matrix',
+    'mix_up', 'Mixed',
+    'one_hot', 'joint_loss', 'method_loss',
+    'LabelStore',
+    'preact_resnet',
+    'image_set', 'train', 'Trained',
+    'table', 'results', 'columns',
+]  # fmt: skip
 
 # Chainer 7.8.1 cannot be imported on today's NumPy without this, so no module of the package may
 # be importable before it has run. It imports neither Chainer nor NumPy.
 compat.install()
+
+_PLACES = {
+    'noise': ('symmetric_noise', 'asymmetric_noise', 'transition_matrix'),
+    'mixing': ('mix_up', 'Mixed'),
+    'losses': ('one_hot', 'joint_loss', 'method_loss'),
+    'label_store': ('LabelStore',),
+    'nets': ('preact_resnet',),
+    'trials': ('image_set', 'train', 'Trained'),
+    'tables': ('table', 'results', 'columns'),
+}
+_PLACE = {name: place for place, names in _PLACES.items() for name in names}
+
+
+def __getattr__(name):
+    # Not before somebody asks (PEP 562): Chainer takes a second to import, and every command
+    # imports this module, also those that train nothing.
+    if name not in _PLACE:
+        raise AttributeError(f'module {__name__!r} has no attribute {name!r}')
+    value = getattr(importlib.import_module(f'{__name__}.api.{_PLACE[name]}'), name)
+    globals()[name] = value
+    return value
+
+
+def __dir__():
+    return sorted({*globals(), *__all__})

@@ -26,7 +26,7 @@ exit codes:
   1  outside tolerance             6  cannot write
   2  usage or configuration        7  out of memory
   3  data missing or damaged       70  unforeseen error; it says where the traceback is
-  4  in use by another process     130, 143  stopped after a snapshot
+  4  in use by another process     129, 130, 143  stopped after a snapshot
                                    141  nobody reads the output any more
 """
 EXAMPLES = """\

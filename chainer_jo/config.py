@@ -63,10 +63,12 @@ class TrialConfig:
         noise = self.noise['kind']
         if self.noise['rate'] is not None:
             noise += f'-{self.noise["rate"]:g}'
+        # Words alone would not do: two trials that differ by an override must not share a folder.
         return f'{self.method}-{noise}-s{self.seed}-{self.digest[:8]}'
 
     def as_dict(self):
         """Returns what changes the result as plain JSON values; :func:`from_dict` reads it."""
+        # Every field counts by default, so that a new setting cannot be forgotten in the digest.
         values = asdict(self) | {'modified': list(self.modified)}
         del values['labels_file']
         return values
@@ -198,7 +200,9 @@ def check_rate(rate):
 def _table_row(rows, noise, rate):
     """The row of a table for a noise; a rate that is not printed takes the nearest (D-31)."""
     kind = 'asymmetric' if noise == 'asymmetric' else 'symmetric'
+    # Tables of other methods may have one row for all noise.
     rows = [row for row in rows if row['noise'] == kind] or rows
+    # Of labels from a file nobody knows the rate: the middle of Table 1 (D-31).
     wanted = 0.5 if rate is None else rate
     # Rounded, so that of two as near it is always the first.
     return min(rows, key=lambda row: round(abs(row['rate'] - wanted), 6))
@@ -225,7 +229,9 @@ def _override(settings, override):
         # Copied on the way down: the dicts are shared with the cache of the TOML files.
         section[step] = dict(section[step])
         section = section[step]
+    # The value that is there says which type a new one must have.
     section[name] = value = _checked(key, text.strip(), section[name], settings)
+    # 0.10 and 0.1 are one setting, and so one trial.
     return key, value if isinstance(value, str) else json.dumps(value)
 
 
@@ -243,7 +249,9 @@ def _parse(text):
     try:
         parsed = tomllib.loads(f'value = {text}')
     except (ValueError, RecursionError):
+        # A word without quotes, as one types it in a shell.
         return text
+    # A line break in the text could smuggle in a second key.
     return parsed['value'] if len(parsed) == 1 else text
 
 
@@ -296,6 +304,7 @@ def _check_range(key, text, numbers, limits):
 
 
 def _check_net(net):
+    # No range of one key says this: each is right alone.
     if len(net['filters']) != len(net['blocks']) + 1:
         raise ConfigError(
             'net.filters and net.blocks do not fit together',

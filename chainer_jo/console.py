@@ -27,6 +27,7 @@ JSON_SECONDS = 1
 
 def prepare():
     """Makes the streams take any text; raises WriteError where there is no stdout to write to."""
+    # Either can be closed by whoever starts this, as cron and some daemons do.
     for name in ('stdout', 'stderr'):
         stream = getattr(sys, name)
         if stream is None:
@@ -174,6 +175,7 @@ class TrialProgress:
     def finish(self, trial, result):
         """A trial is done; ``result`` is its ``result.json``."""
         self.done += 1
+        # Its bar goes; the line that follows stays on the screen.
         self.running.pop(trial, None)
         self.say(f'{trial}: done ({self.done} of {self.total})  {accuracies(result)}')
 

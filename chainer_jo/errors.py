@@ -73,6 +73,7 @@ class StoppedError(ChainerJoError):
 
     def __init__(self, signum, *, seen, fix):
         super().__init__(f'stopped by {signal.Signals(signum).name}', seen=seen, fix=fix)
+        # As a shell reports a process that a signal has ended.
         self.exit_code = 128 + signum
 
 

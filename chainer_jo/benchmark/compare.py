@@ -51,9 +51,11 @@ def run(device, rounds, peer, out, say, create=workload.papers):
     described = machine.describe(device)
     with tempfile.TemporaryDirectory() as folder, contextlib.ExitStack() as processes:
         work = create(folder, **sizes(device))
+        # All are started before any is measured: they share the memory and the caches throughout.
         running, notes = _start(systems(device, peer), work, processes, say)
         _measure(running, rounds, device, work, say)
         if device != 'cpu':
+            # Last, as counting disturbs what is timed.
             notes += _count_kernels(running, say)
     report = {
         'schema': SCHEMA,
@@ -147,6 +149,7 @@ def check_same(system, reference):
     Raises:
         ChainerJoError: It does not: their times could not be compared.
     """
+    # Relative: the sums differ in their order, and so in their last digits.
     tolerance = TOLERANCES[kind(system.task['device'])][system.precision]
     parameters = [one.process.greeting['parameters'] for one in (system, reference)]
     pairs = zip(system.losses, reference.losses, strict=True)
@@ -167,6 +170,7 @@ def _measure(running, rounds, device, work, say):
     for i in range(rounds):
         say(f'round {i + 1} of {rounds}')
         for system in running:
+            # On a GPU one step is over too soon to be a turn.
             if device == 'cpu':
                 system.run('step 1')
             else:
@@ -182,6 +186,7 @@ def _measure(running, rounds, device, work, say):
         for system in running:
             system.run('evaluate')
     for system in running:
+        # Of one system is enough: it is the same NumPy code for all of them.
         if system.title == 'chainer_jo float32' and device == 'cpu':
             for _ in range(AUGMENTATIONS):
                 system.run('augment')
@@ -200,6 +205,7 @@ def _count_kernels(running, say):
 
 
 def _row(system, work):
+    # Medians, as another program may disturb some turns and never speeds one up.
     middle = {command: median(seconds) for command, seconds in system.seconds.items()}
     step = middle['step']
     row = {

@@ -64,6 +64,7 @@ class WorkerProcess:
     def __exit__(self, *_):
         if self._process is not None:
             with contextlib.suppress(BrokenPipeError):
+                # The end of its commands ends a worker, which can then give its memory back.
                 self._process.stdin.close()
             self._process.wait()
             self._process.stdout.close()
@@ -85,6 +86,7 @@ class WorkerProcess:
         """Waits for the answer to the oldest command and returns it."""
         line = self._process.stdout.readline()
         if not line:
+            # No line means that it has gone: its exit code and last words say why.
             code = self._process.wait()
             self._said.seek(0)
             said = self._said.read().strip()

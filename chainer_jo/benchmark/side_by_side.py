@@ -82,6 +82,7 @@ class _Group:
     def _ask(self, command):
         for member in self.members:
             member.send(command)
+        # All were told before one is waited for, so that they do compute at the same time.
         return [member.read() for member in self.members]
 
     def step(self, count):

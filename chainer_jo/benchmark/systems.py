@@ -110,6 +110,7 @@ def on_cpu(peer):
 
 
 def on_gpu(device, peer):
+    # The reference is the first, against which losses are checked.
     found = [plain('chainer', device, 'chainer'), _pytorch(peer, device, layout='nchw')]
     for precision in ('float32', 'float16'):
         found += [

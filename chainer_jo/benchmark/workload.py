@@ -81,6 +81,7 @@ def create(folder, net, optimizer, batch, images, evaluation_images=evaluation.B
             if not is_counter(name)
         },
     }
+    # Bare numbers, which PyTorch's environment reads without anything of ours.
     values = np.concatenate([array.astype(np.float32).ravel() for array in arrays.values()])
     path = Path(folder) / 'workload.float32'
     store.write_bytes(path, values.tobytes())
@@ -90,6 +91,7 @@ def create(folder, net, optimizer, batch, images, evaluation_images=evaluation.B
 
 def draw_images(n):
     """Returns training images ``(n, C, H, W)``, uint8, their mean, and classes ``(n,)``, int32."""
+    # Random pixels will do: no system is faster for what an image shows.
     generator = rng(SEED, 'benchmark/images')
     shape = (CHANNELS, SIZE, SIZE)
     images = generator.integers(256, size=(n, *shape), dtype=np.uint8)

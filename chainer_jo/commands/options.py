@@ -138,6 +138,7 @@ def path(text):
         # As from --out "$FOLDER" where nothing is in FOLDER: the present folder is not meant.
         raise argparse.ArgumentTypeError('the name is empty')
     try:
+        # Not resolved: what is printed later is what was typed.
         return Path(text).expanduser()
     except RuntimeError:
         user = excerpt(text.partition('/')[0])

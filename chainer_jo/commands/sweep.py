@@ -57,11 +57,13 @@ def _plan(given):
 
 
 def _run(given):
+    # Imported here, as everywhere in commands: Chainer takes a second, which --help has not.
     from chainer_jo import datasets
     from chainer_jo.commands import report
     from chainer_jo.sweep import local, plan
 
     machine = options.machine(given)
+    # Before the device is looked for: a mistake in the words is told at once.
     trials = _planned(given)
     todo = [trial.config for trial in trials if trial.state != 'done']
     device = options.choose_device(given)
@@ -79,4 +81,5 @@ def _run(given):
     show(report.write(given.table, given.preset, machine.out).markdown)
     for failure in failures:
         say(str(failure))
+    # After the report: what did finish is shown even so.
     return failures[0].exit_code if failures else 0

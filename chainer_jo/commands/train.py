@@ -73,6 +73,7 @@ def _read_labels(given):
 
     Says how the file was understood.
     """
+    # Both ways: labels that another noise would ignore are a mistake too.
     if (given.noise == 'file') != bool(given.labels):
         raise ConfigError(
             '--noise file and --labels FILE belong together',
@@ -83,6 +84,7 @@ def _read_labels(given):
         return None, None
     from chainer_jo.datasets import label_files
 
+    # Loaded for its size and classes, and handed on, so that a trial reads it once.
     dataset = datasets.load(given.dataset, given.data)
     read = label_files.read_labels(given.labels, len(dataset.train), dataset.classes)
     true = dataset.train.true_labels
@@ -99,6 +101,7 @@ def _watching(described, as_json):
     from chainer_jo.training.trial import Observer
 
     if as_json:
+        # A sweep reads these lines: whatever else is said goes to stderr.
         lines = JsonLines()
         yield Observer(lines.start, lines.epoch, say, lines.begin, lines.step)
         return

@@ -68,6 +68,7 @@ def _module(name):
         raise ConfigError(
             'no such data set', seen=f'{name!r}', fix='write ' + ' or '.join(map(repr, near))
         )
+    # Not before it is asked for: the names of all sets are in help texts.
     return importlib.import_module(f'{__name__}.{name}')
 
 

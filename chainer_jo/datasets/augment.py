@@ -36,6 +36,7 @@ def evaluation_batch(images, mean, index):
         array: ``(B, C, H, W)``, ``float32``.
     """
     x = images[index].astype(np.float32)
+    # A product, and in place: kernels do the same, and so the last digits agree.
     x *= 1 / 255
     x -= mean
     return x
@@ -65,8 +66,11 @@ def augment(images, mean, index, offsets, flips, pad):
     B, C, H, W = x.shape
     padded = xp.zeros((B, C, H + 2 * pad, W + 2 * pad), np.float32)
     padded[:, :, pad : pad + H, pad : pad + W] = x
+    # A view of all possible crops: no pixel is copied before one of them is chosen.
     windows = xp.lib.stride_tricks.sliding_window_view(padded, (H, W), axis=(2, 3))
     x = windows[xp.arange(B), :, offsets[:, 0], offsets[:, 1]]
+    # Mirrored after the mean was subtracted, which is one for each pixel: a mirrored image has the
+    # mean of the other side subtracted from it, as in Tanaka's public code.
     return xp.where(flips[:, None, None, None], x[..., ::-1], x)
 
 
@@ -101,6 +105,7 @@ def mixing(rng, steps, batch, a, per='batch'):
     """
     size = {'batch': steps, 'sample': (steps, batch)}[per]
     lam = rng.beta(a, a, size).astype(np.float32)
+    # A permutation, so that each image is mixed into the batch exactly once (D-12).
     rows = np.tile(np.arange(batch, dtype=np.int32), (steps, 1))
     return lam, rng.permuted(rows, axis=1)
 

@@ -66,6 +66,7 @@ def load(data=None, on_bytes=None, *, url=URL):
     """
     place = data if data is not None else os.environ.get(VARIABLE) or None
     if place is None:
+        # Its digest was checked on the way.
         place, difference = download(url, on_bytes=on_bytes), None
     else:
         with _complaints(place):
@@ -77,6 +78,7 @@ def load(data=None, on_bytes=None, *, url=URL):
             seen=difference,
             fix=f'if it is the one you mean, name it: --data {place}',
         )
+    # Only now: a difference is told before anything in the file is decoded.
     batches = _read(place)
     arrays = [np.concatenate(part) for part in zip(*batches[:5], strict=True)] + list(batches[5])
     variant = None if difference else 'official'
@@ -118,6 +120,7 @@ def download(url=URL, digest=None, on_bytes=None):
                 downloader=pooch.HTTPDownloader(progressbar=_Count(on_bytes)),
             )
         )
+    # ValueError is what pooch raises for another digest.
     except (OSError, ValueError) as error:
         raise DataError(
             f'cannot download CIFAR-10 from {url}',
@@ -307,6 +310,7 @@ def _archive_contents(path):
     # As a stream, because every step back in a gzip file starts it again.
     with tarfile.open(path, 'r|*', bufsize=2**20) as archive:
         for member in archive:
+            # By name, and never extracted: a member called ../x is only skipped.
             if (path := member.name.removeprefix('./')) not in wanted:
                 continue
             version, name = wanted[path]

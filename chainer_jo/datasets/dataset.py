@@ -49,9 +49,11 @@ class Dataset:
         x_train, t_train, x_test, t_test = arrays
         return cls(
             name,
+            # So that no table can take data that are not the published ones for those.
             variant or f'variant {digest[:8]}',
             digest,
             tuple(classes),
+            # One array for both: these labels are right, and noise may be drawn into them.
             ArrayImages(x_train, t_train, t_train),
             ArrayImages(x_test, t_test, t_test),
             flips=flips,

@@ -31,9 +31,11 @@ class ImageFiles:
         channels, H, W = self.shape
         images = np.empty((len(index), *self.shape), np.uint8)
         for i, (place, (top, left)) in enumerate(zip(index, offset, strict=True)):
+            # One by one, as threads decode whole batches beside each other.
             image = decode(self.paths[place], channels, self.size)
             images[i] = image[:, top : top + H, left : left + W]
         return images
 
     def resident(self):
+        # The set may not fit in memory; that a small one would is not worth a second way.
         return None

@@ -80,6 +80,7 @@ def _as_classes(values, n, classes):
     if isinstance(values, (list, tuple)) and any(isinstance(value, str) for value in values):
         return _from_text([str(value) for value in values], n, classes)
     array = _as_numbers(values)
+    # A single column, or a single row, is what numpy.savetxt and pandas write for a list.
     if array.ndim == 2 and 1 in array.shape and array.shape != (n, len(classes)):
         array = array.ravel()
     if array.shape == (n, len(classes)):
@@ -132,6 +133,7 @@ def _from_rows(rows):
             f'rows of {rows.shape[1]} numbers that do not sum to 1',
             'divide every row by its sum, or name one column after a colon, such as FILE:0',
         )
+    # No ties there, hence nothing to say about them.
     if ((rows == 0) | (rows == 1)).all():
         return rows.argmax(1).astype(np.int32), 'one-hot rows'
     ties = int(((rows == rows.max(1, keepdims=True)).sum(1) > 1).sum())
@@ -178,6 +180,7 @@ def doubt(labels, true, n_class):
     """
     pairs = np.zeros((n_class, n_class))
     np.add.at(pairs, (labels, true), 1 / len(true))
+    # Chance from both margins: labels of few classes agree often without meaning anything.
     agree, chance = np.trace(pairs), pairs.sum(1) @ pairs.sum(0)
     # Three standard deviations of the share that labels drawn blindly would have right.
     if agree > chance + 3 * np.sqrt(chance * (1 - chance) / len(true)):

@@ -68,6 +68,7 @@ def symmetric(labels, rate, n_class, rng, *, sampling='exact', exclude_true=Fals
     chosen = _choose(len(labels), rate, rng, sampling)
     noisy = labels.astype(np.int32)
     if exclude_true:
+        # A step of 1 to K - 1 around the circle of classes: every other class is as likely.
         noisy[chosen] = (noisy[chosen] + rng.integers(1, n_class, len(chosen))) % n_class
     else:
         noisy[chosen] = rng.integers(n_class, size=len(chosen))
@@ -95,9 +96,13 @@ def asymmetric(labels, rate, flips, rng, *, sampling='exact'):
     Source: Sec. 4.1 of the paper; drawn as in Tanaka's public code.
     """
     _check('asymmetric', rate, sampling, flips)
+    # A copy: true labels are read-only, and both are needed.
     noisy = labels.astype(np.int32)
+    # In the order of the classes, as all draw from one generator; members by their true labels, so
+    # that a cat which became a dog does not become a cat again.
     for true, other in sorted(flips.items()):
         members = np.flatnonzero(labels == true)
+        # The share holds within each class, so that a small class is as noisy as a large one.
         noisy[members[_choose(len(members), rate, rng, sampling)]] = other
     return noisy
 
@@ -124,6 +129,7 @@ def transition_matrix(kind, rate, n_class, *, exclude_true=False, flips=None):
     T = np.eye(n_class)
     if kind == 'symmetric':
         others = (1 - T) / (n_class - 1) if exclude_true else np.full_like(T, 1 / n_class)
+        # Of the labels that are drawn anew, 1 / K stay right: the diagonal is more than 1 - rate.
         T = (1 - rate) * T + rate * others
     elif kind == 'asymmetric':
         for true, other in flips.items():

@@ -56,12 +56,15 @@ class ArrayImages:
         self.shape = images.shape[1:]
         for array in (images, labels, true_labels):
             if array is not None:
+                # Shared by trials, threads and tests: noise is drawn into a copy, never over the
+                # data.
                 array.flags.writeable = False
 
     def __len__(self):
         return len(self.images)
 
     def read(self, index, offset):
+        # Without a margin there is nothing to crop; images are padded on the device.
         return self.images[index]
 
     def resident(self):
@@ -70,4 +73,5 @@ class ArrayImages:
 
 def centre(source, count):
     """Returns the offsets of ``count`` crops from the middle of the images: ``(count, 2)``."""
+    # Evaluation draws nothing: it sees the middle of a larger image, and a small one whole.
     return np.tile(np.array(source.margin, np.int32) // 2, (count, 1))

@@ -34,17 +34,20 @@ def split(labels, n_validation, rng, n_train=None):
             seen=f'{n_train} to train and {n_validation} to validate, of {len(labels)}',
             fix=f'let the two add up to {len(labels)} or less, with at least 1 to train',
         )
+    # Whole classes are shuffled before any is cut, so no draw depends on the sizes asked for.
     orders = [rng.permutation(np.flatnonzero(labels == c)) for c in range(labels.max() + 1)]
     sizes = np.array([len(order) for order in orders])
     held = _shares(sizes, n_validation)
     kept = _shares(sizes - held, n_train)
     validation = [order[:v] for order, v in zip(orders, held, strict=True)]
     train = [order[v : v + k] for order, v, k in zip(orders, held, kept, strict=True)]
+    # Sorted, as the order of training comes from the epoch tables alone.
     return np.sort(np.concatenate(train)), np.sort(np.concatenate(validation))
 
 
 def _shares(sizes, total):
     """Divides ``total`` in proportion to ``sizes``; the largest remainders get one more."""
     shares, remainders = np.divmod(total * sizes, sizes.sum())
+    # Stable: of equal remainders the lower class gets one more, on every machine.
     shares[np.argsort(-remainders, kind='stable')[: total - shares.sum()]] += 1
     return shares

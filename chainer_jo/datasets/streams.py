@@ -22,6 +22,8 @@ def rng(seed, purpose, epoch=0):
     Returns:
         numpy.random.Generator: The same stream on every machine.
     """
+    # Three numbers, mixed by NumPy: their sum would give one stream to seed 1 epoch 0 and seed 0
+    # epoch 1. crc32, as Python's own hash() differs between processes.
     return np.random.default_rng([seed, zlib.crc32(purpose.encode()), epoch])
 
 
@@ -56,6 +58,7 @@ def batches(seed, purpose, epoch, n, batch_size):
         )
     first, last = (-(-k * n // batch_size) for k in (epoch, epoch + 1))
     position = np.arange(first * batch_size, last * batch_size) - epoch * n
+    # Two epochs: the last batch of this one holds the first images of the next (D-35).
     orders = np.concatenate([rng(seed, purpose, epoch + k).permutation(n) for k in (0, 1)])
     shape = (last - first, batch_size)
     index = orders[position].astype(np.int32).reshape(shape)

@@ -18,6 +18,7 @@ def estimate_transition(f, drop):
     """
     xp = backend.get_array_module(f)
     outlier = f >= xp.percentile(f, 100 * (1 - drop), axis=0)
+    # One image for each class, perhaps one for two: nothing here knows the true classes.
     anchor = xp.where(outlier, 0, f).argmax(axis=0)
     T = f[anchor]
     # Outputs in float32 sum to 1 up to rounding only.

@@ -14,6 +14,7 @@ from chainer_jo.functions.product import product
 
 def clean_scores(a, pair):
     """Returns the logits ``(B, C)`` of ``p(y_hat | x)``; their logsumexp is ``log Z(x)``."""
+    # The noisy class summed out: p(y_hat | x) for a label that nobody has seen.
     return a + F.logsumexp(pair, axis=1)
 
 

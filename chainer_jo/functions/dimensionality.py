@@ -29,4 +29,5 @@ def local_intrinsic_dimensionality(points, k):
     xp.fill_diagonal(distance, 0)
     # The nearest of all is the point itself.
     r = xp.sort(distance, axis=1)[:, 1 : k + 1]
+    # The k-th neighbour is in the mean with log 1 = 0, as in the equation.
     return -1 / xp.log(r / r[:, -1:] + EPS).mean(axis=1)

@@ -29,6 +29,7 @@ def kl_divergence(y, log_f):
     if backends.op('joint_loss', y, log_f):
         return fused_loss(y, log_f)
     xp = backend.get_array_module(y)
+    # log 1 = 0 in the place of log 0: the limit of y log y.
     y_log_y = y * xp.log(xp.where(y > 0, y, 1))
     return F.sum(y_log_y - y * log_f) / len(y)
 
@@ -46,6 +47,7 @@ def prior_loss(log_f):
 
 def entropy(log_f):
     """``L_e = -1/n sum_i sum_j f_j(x_i) log f_j(x_i)``, Eq. (7)."""
+    # From the logarithm: where f rounds to 0 this is 0 times a number, and f log f would be NaN.
     return -F.sum(F.exp(log_f) * log_f) / len(log_f)
 
 

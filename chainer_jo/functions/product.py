@@ -17,4 +17,5 @@ def product(y, M, transposed=False):
     """
     if type(chainer.as_array(M)) is np.ndarray:
         return F.matmul(y, M, transb=transposed)
+    # B x C x C numbers, which for ten classes is less than the images of the batch.
     return F.sum(F.expand_dims(y, 1 if transposed else 2) * M, axis=2 if transposed else 1)

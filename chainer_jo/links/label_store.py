@@ -16,6 +16,8 @@ class Window(chainer.Link):
 
     def __init__(self, length, n, n_class):
         super().__init__()
+        # Persistent, no parameter: it goes to the device and into snapshots, and no optimizer sees
+        # it.
         self.add_persistent('history', np.zeros((length, n, n_class), 'f'))
 
     def record(self, f, index, turn):
@@ -24,6 +26,8 @@ class Window(chainer.Link):
         if record := backends.op('record', self.history, f):
             record(self.history, f, index, turn)
         else:
+            # A view in which one number names a place for an epoch and an image, so that a batch
+            # which holds images of two epochs is still one write.
             scatter.put(self.history.reshape(-1, n_class), turn % length * n + index, f)
 
     def record_all(self, f, turn):
@@ -53,6 +57,7 @@ class AllPast(chainer.Link):
     def record(self, f, index, turn):
         """As :meth:`LabelStore.record`; ``turn`` does not matter."""
         scatter.add(self.total, index, f)
+        # Counted for each image: a batch reaches into the next epoch, so counts differ by one.
         scatter.add(self.count, index, self.xp.ones(len(index), 'i'))
 
     def record_all(self, f, turn):
@@ -62,6 +67,7 @@ class AllPast(chainer.Link):
 
     def mean(self):
         """Returns the mean of the outputs of every image, ``(N, C)``, rows that sum to 1."""
+        # int32 would make the quotient float64.
         return self.total / self.count[:, None].astype('f')
 
 
@@ -83,6 +89,7 @@ class LabelStore(chainer.Chain):
 
     def __init__(self, labels, n_class, window=0):
         super().__init__()
+        # Rows from the start, so that noisy and corrected labels are one kind of thing.
         self.add_persistent('y', np.eye(n_class, dtype='f')[labels])
         n = len(labels)
         with self.init_scope():
@@ -107,6 +114,7 @@ class LabelStore(chainer.Chain):
         Args:
             hard (bool): Whether to keep only the most likely class, as Algorithm 1 has it.
         """
+        # In place: a captured step reads labels from this address.
         self.y[...] = self.past.mean()
         if hard:
             self.y[...] = self.xp.eye(self.y.shape[1], dtype='f')[self.y.argmax(axis=1)]

@@ -37,9 +37,12 @@ class Convolution2D(chainer.Link):
         super().__init__()
         self.stride, self.pad = stride, ksize // 2 if pad is None else pad
         with self.init_scope():
+            # Drawn at once, from the trial's own generator: Chainer's layers may wait for the first
+            # batch, and its initializers draw from NumPy's global one.
             self.W = chainer.Parameter(
                 initializers.HeNormal(rng=rng), (out_channels, in_channels, ksize, ksize)
             )
+            # A name set to None is no parameter, and is in no snapshot.
             self.b = None if nobias else chainer.Parameter(0, out_channels)
 
     def device_resident_accept(self, visitor):
@@ -69,6 +72,7 @@ class BatchNormalization(L.BatchNormalization):
 
     def forward(self, x, residual=None):
         """Returns ``x`` (N, size, H, W) normalised; a ``residual`` is added before ReLU."""
+        # Chainer's `decay` 0.9 is what PyTorch calls momentum 0.1; `eps` is 1e-5 there.
         statistics = (self.avg_mean, self.avg_var, self.eps, self.decay)
         return batch_normalization(x, self.gamma, self.beta, *statistics, self.relu, residual)
 

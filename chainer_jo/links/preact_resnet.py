@@ -75,6 +75,7 @@ class PreActResNet(chainer.Chain):
             # A ChainList names them in their order; a Sequential does not.
             self.blocks = chainer.ChainList(*_blocks(filters, blocks, rng))
             self.bn = BatchNormalization(filters[-1], relu=True)
+            # No ReLU follows, hence not HeNormal.
             self.fc = Linear(filters[-1], n_class, initialW=initializers.LeCunNormal(rng=rng))
 
     def forward(self, x):
@@ -97,6 +98,7 @@ class PreActResNet(chainer.Chain):
         h = self.conv(x)
         for block in self.blocks:
             h = block(h)
+        # The last block ends without BN and ReLU: pre-activation leaves them to whoever comes next.
         return global_average_pooling(self.bn(h))
 
 

@@ -19,6 +19,7 @@ def load(name):
         for value in vars(module).values()
         if isinstance(value, type) and value.__module__ == module.__name__
     ]
+    # By place, not by name: a file may hold a base class or a helper before its method.
     return own[-1]
 
 
@@ -30,6 +31,7 @@ def card(name):
     """
     if name not in paper.methods():
         raise paper.unknown('method', name, paper.methods())
+    # Read, not imported: a card should not need Chainer.
     source = (Path(__file__).parent / f'{name}.py').read_text()
     lines = [ast.get_docstring(ast.parse(source)), '']
     settings = paper.hyperparameters('paper')[name]

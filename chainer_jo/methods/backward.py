@@ -26,6 +26,7 @@ class Backward(Method):
     def setup(self, noisy_labels, T):
         if self.stages['train'].get('singular') == 'refuse':
             refuse_singular(T)
+        # Kept as the inverse: a captured step should not have to solve anything.
         self.add_persistent('T_inverse', np.empty_like(T, 'f'))
         self.know(T)
 

@@ -75,10 +75,12 @@ class Method(chainer.Chain):
         super().__init__()
         self.n_class, self.stages = n_class, stages
         windows = [stage['window'] for stage in stages.values() if 'window' in stage]
+        # One store serves all stages, so that labels and outputs go on from one to the next.
         window = 'all' if 'all' in windows else max(windows, default=0)
         with self.init_scope():
             self.net = net
             self.labels = LabelStore(noisy_labels, n_class, window)
+        # Last, as what a method adds may start from its labels.
         self.setup(noisy_labels, T)
 
     @classmethod
@@ -95,10 +97,12 @@ class Method(chainer.Chain):
     def begin(self, stage):
         """Makes ``stage`` the current one; called before its first step and after a resume."""
         self.stage = stage
+        # Attributes, so that a loss reads as the equation does: hyper.alpha, hyper.beta.
         self.hyper = SimpleNamespace(**self.stages[stage])
 
     def forward(self, batch):
         """Returns the current stage's ``(loss, log_f)``."""
+        # The name of a stage in hyperparameters.toml is that of its loss in the method's file.
         return getattr(self, self.stage)(batch)
 
     def log_f(self, x):
@@ -107,6 +111,7 @@ class Method(chainer.Chain):
 
     def predict(self, x):
         """Returns the scores ``(B, C)`` whose largest is the predicted class, for evaluation."""
+        # Logits: the softmax does not change which one is largest.
         return self.net(x)
 
     def after_backward(self, batch):

@@ -38,6 +38,8 @@ class CNNCRF(Method):
     def setup(self, noisy_labels, T):
         settings, n_class = self.stages['train'], self.n_class
         with self.init_scope():
+            # In init_scope: the optimizer, weight decay included, treats them as weights of the
+            # net.
             self.b = chainer.Parameter(np.zeros(n_class, 'f'))
             self.W = chainer.Parameter(np.zeros((n_class, n_class), 'f'))
         self.add_persistent('alpha', np.array(settings['alpha_first'], 'f'))
@@ -66,6 +68,7 @@ class CNNCRF(Method):
         return self.W + self.b
 
     def predict(self, x):
+        # Not the net's logits alone: the clean class also takes what W and b say of it.
         return crf.clean_scores(self.net(x), self.pair)
 
     def log_f(self, x):

@@ -34,4 +34,5 @@ class EstimatedTransition(Method):
             super().end_epoch(epoch, probe)
         elif probe.validation_accuracy > self.best_accuracy:
             self.best_accuracy[...] = probe.validation_accuracy
+            # In place in the method's own matrix: the next stage finds it there, a snapshot too.
             self.know(estimate_transition(probe.outputs(), self.hyper.drop))

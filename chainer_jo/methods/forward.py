@@ -22,6 +22,7 @@ class Forward(Method):
         return True
 
     def setup(self, noisy_labels, T):
+        # float32: a float64 matrix would make the whole loss float64.
         self.add_persistent('T', np.empty_like(T, 'f'))
         self.know(T)
 

@@ -27,6 +27,8 @@ def L_q(log_f_y, q):
 class GCE(Method):
     def setup(self, noisy_labels, T):
         n = len(noisy_labels)
+        # Persistent, so that a resumed trial leaves out the same images. Until pruning begins:
+        # none.
         self.add_persistent('w', np.ones(n, 'f'))
         self.add_persistent('best_f_y', np.ones(n, 'f'))
         self.add_persistent('best_accuracy', np.zeros((), 'd'))
@@ -37,6 +39,7 @@ class GCE(Method):
         loss = L_q(F.sum(batch.y * log_f, axis=1), q)
         if self.hyper.truncated:
             loss = self.w[batch.index] * (loss - (1 - k**q) / q)
+        # Over the batch, not over the images that are left: few of them make a small step.
         return F.mean(loss), log_f
 
     def end_epoch(self, epoch, probe):
@@ -44,6 +47,7 @@ class GCE(Method):
             return
         if probe.validation_accuracy > self.best_accuracy:
             self.best_accuracy[...] = probe.validation_accuracy
+            # Labels are one-hot here: the sum picks the output of the label.
             self.best_f_y[...] = (self.labels.y * probe.outputs()).sum(axis=1)
         since = epoch - self.hyper.prune_from
         if since >= 0 and since % self.hyper.prune_every == 0:

@@ -26,11 +26,15 @@ from chainer_jo.methods.base import Method
 class NoiseAdaptation(Method):
     def setup(self, noisy_labels, T):
         with self.init_scope():
+            # Here from the first stage on, unused: a parameter that came later would be in no
+            # snapshot before.
             self.logits = chainer.Parameter(np.zeros((self.n_class, self.n_class), 'f'))
 
     def begin(self, stage):
         super().begin(stage)
         if stage == 'adapt':
+            # Also called when a trial goes on; its snapshot is read afterwards and has the last
+            # word.
             self.logits.array[...] = self.hyper.initial * self.xp.eye(self.n_class, dtype='f')
 
     def Q(self):
@@ -44,5 +48,6 @@ class NoiseAdaptation(Method):
     def adapt(self, batch):
         log_f, Q = self.log_f(batch.x), self.Q()
         trace = F.sum(Q * self.xp.eye(self.n_class, dtype='f'))
+        # Rows of Q are softmax and f sums to 1, so no entry is 0.
         log_noisy = F.log(product(F.exp(log_f), Q))
         return cross_entropy(batch.y, log_noisy) + self.hyper.penalty * trace, log_f

@@ -40,6 +40,8 @@ class Pencil(Method):
     def begin(self, stage):
         super().begin(stage)
         if stage == 'correct':
+            # Also called when a trial goes on; its snapshot is read afterwards and has the last
+            # word.
             self.lam[...] = self.hyper.lambda_first
 
     def warm_up(self, batch):
@@ -48,6 +50,8 @@ class Pencil(Method):
 
     def correct(self, batch):
         log_f, c = self.log_f(batch.x), self.n_class
+        # A Variable, so that backward leaves the labels' gradient in it. No Parameter of the
+        # optimizer: label logits have a rate of their own, and neither momentum nor decay.
         self.yt = chainer.Variable(self.labels.logits[batch.index])
         log_yd = log_softmax(self.yt)
         L_c, L_e = reversed_kl(log_f, log_yd), entropy(log_f)
@@ -61,15 +65,18 @@ class Pencil(Method):
 
     def after_backward(self, batch):
         if self.stage == 'correct':
+            # An image that is in the batch twice takes both steps, the same way on every device.
             scatter.add(self.labels.logits, batch.index, -self.lam * self.yt.grad)
 
     def end_epoch(self, epoch, probe):
         if self.stage == 'correct':
+            # What is logged and saved as labels; the losses read the logits.
             self.labels.y[...] = F.softmax(self.labels.logits).array
             first, last = self.hyper.lambda_first, self.hyper.lambda_last
             self.lam[...] = first + epoch / self.hyper.epochs * (last - first)
 
     def fine_tune(self, batch):
         log_f = self.log_f(batch.x)
+        # An array, not a Variable: labels rest in this stage.
         log_yd = log_softmax(self.labels.logits[batch.index])
         return reversed_kl(log_f, log_yd) / log_f.shape[1], log_f

@@ -35,6 +35,7 @@ def updaters(method, stage):
     stay as they are.
     """
     named = _read('hyperparameters.toml')[method][stage].get('updater', [])
+    # One name is the rule, and reads better without brackets.
     return (named,) if isinstance(named, str) else tuple(named)
 
 
@@ -127,6 +128,7 @@ def _read(name):
 
 
 def _merge(base, overrides):
+    # A copy on each level: what is merged is kept in the cache of `_read`.
     merged = dict(base)
     for key, value in overrides.items():
         inner = isinstance(value, dict) and isinstance(base.get(key), dict)
@@ -135,4 +137,5 @@ def _merge(base, overrides):
 
 
 def _fraction(percent):
+    # Rounded: 8.9 / 100 is not the 0.089 that is typed elsewhere.
     return round(float(percent) / 100, 6) if percent else None

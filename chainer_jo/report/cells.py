@@ -53,6 +53,8 @@ def cells(grid, published, results, standard):
         config = result['config']
         noise, rate = config['noise']['kind'], config['noise']['rate']
         modified = _departures(result, standard(config), digest)
+        # A cell of its own for what departs from the grid: averaged with the others it would be no
+        # cell at all.
         found.setdefault((config['method'], noise, rate, modified), []).append(result)
 
     def place(key):
@@ -89,6 +91,8 @@ def _usual_data(results):
     """The digest of the data that most trials used, among the data sets the project vouches for."""
     data = (result['data'] for result in results)
     counts = Counter(item['digest'] for item in data if item['variant'] in STANDARD_DATA)
+    # Of as many trials the larger digest: any rule will do, so long as the order of files has no
+    # say.
     return max(counts, key=lambda digest: (counts[digest], digest), default=None)
 
 
@@ -97,6 +101,7 @@ def _departures(result, expected, digest):
     overrides = [str(override) for override in config['modified']]
     seen, wanted = _flat(config), _flat(expected)
     differing = [key for key in seen | wanted if seen.get(key) != wanted.get(key)]
+    # Settings of an older version of a preset, which nobody typed: named as if somebody had.
     overrides += [f'{key}={json.dumps(seen.get(key))}' for key in sorted(differing)]
     if data['digest'] != digest:
         known = data['digest'][:8] in data['variant']
@@ -110,6 +115,7 @@ def _flat(config, prefix=''):
     for key, value in config.items():
         if isinstance(value, dict):
             flat |= _flat(value, f'{prefix}{key}.')
+        # The seed tells the trials of a cell apart, and nothing else about them may differ.
         elif prefix or key not in ('seed', 'modified'):
             flat[prefix + key] = value
     return flat

@@ -96,6 +96,7 @@ def read_log(folder):
             problem = str(error)
         if problem:
             raise DataError(f'line {number} of {path} is damaged', seen=plain(problem), fix=fix)
+        # The later one: it is the one that the trial went on from.
         rows[row['epoch']] = row
     return [rows[epoch] for epoch in sorted(rows)]
 
@@ -126,6 +127,7 @@ def _row_problem(row):
 def _read(path):
     """Returns ``(result, None)``, or ``(None, problem)``."""
     try:
+        # Asked before anything is read: the file may come from anybody.
         if path.stat().st_size > MOST_BYTES:
             return None, f'larger than {MOST_BYTES:,} bytes'
         result = store.read_json(path)
@@ -139,6 +141,7 @@ def _read(path):
 
 def _hidden_problem(result):
     """What no reader would see: text that is not printable, or nesting without end."""
+    # Level by level, not by recursion, which nesting without end would break.
     level = [result]
     for _ in range(DEEPEST):
         texts = [value for value in level if isinstance(value, str)]
@@ -174,6 +177,7 @@ def _problem(result, folder):
         return problem
     if not _are_environments(result.get('environments', [])):
         return 'environments is not a list of environments'
+    # A copied folder would count its trial twice.
     if result['trial'] != folder:
         return f'it is the result of {result["trial"]}'
     if result['epochs'] != sum(s['epochs'] for s in result['config']['stages'].values()):
@@ -206,6 +210,7 @@ def _number(low, high=float('inf'), optional=False):
     def holds(value):
         if value is None:
             return optional
+        # Neither true, which is an int to Python, nor NaN, which is in no range.
         return type(value) in (int, float) and low <= value <= high
 
     limits = f'a number from {low} to {high}' if high < float('inf') else f'a number from {low}'

@@ -53,8 +53,10 @@ def _difference(grid, row):
     judged = {key: row[key] for key in ('table', 'method', 'noise', 'rate', 'modified', 'trials')}
     for which in ('best', 'last'):
         mean, std, paper = row[f'{which}_mean'], row[f'{which}_std'], row[f'paper_{which}']
+        # Other images or another net: even a difference of zero would say nothing.
         shown = None not in (mean, paper) and grid['compare'] != 'none'
         difference = 100 * (mean - paper) if shown else None
+        # From one trial no spread can be told, so no verdict either.
         allowed = None
         if shown and is_compared(grid, row) and std is not None:
             allowed = _allowed(100 * std, row['trials'], grid['trials'], grid['tolerance'])
@@ -66,6 +68,7 @@ def _difference(grid, row):
 
 def _allowed(std, trials, paper_trials, tolerance):
     spread = t_quantile(0.5 + CONFIDENCE / 2, trials - 1) * std
+    # The paper's mean is uncertain as well, by the spread of its own few trials.
     return spread * math.sqrt(1 / trials + 1 / paper_trials) + tolerance
 
 
@@ -93,6 +96,7 @@ def t_quantile(probability, freedom):
     """
     low, high = 0.0, math.pi / 2
     # In the angle atan(t / sqrt(freedom)) the whole half-line is a bounded interval to halve.
+    # Each halves the interval: more than the digits of a float.
     for _ in range(60):
         angle = (low + high) / 2
         low, high = (angle, high) if _t_share(angle, freedom) < probability else (low, angle)

@@ -13,6 +13,7 @@ def plain(text, longest=LONGEST):
 
     Lone surrogates become escapes too, so the line can be written as UTF-8.
     """
+    # An escape code in a file name could rewrite the lines above it.
     text = ''.join(c if c.isprintable() else ascii(c)[1:-1] for c in str(text))
     return text if len(text) <= longest else text[: longest - 1] + '…'
 
@@ -26,4 +27,5 @@ def escaped(text):
 
 def code(text, longest=LONGEST):
     """Returns ``text`` as a Markdown code span that also fits into a table."""
+    # Inside a code span no backslash protects a backtick.
     return '`' + plain(text, longest).replace('`', "'").replace('|', '\\|') + '`'

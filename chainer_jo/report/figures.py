@@ -66,6 +66,7 @@ def lines(cells, noise, rate, logs):
     run = [line for line in run if line.logs]
     own = [line for line in run if not line.cell.modified]
     methods = [line.cell.method for line in run]
+    # Two variants of a method would have one colour.
     return own or [line for line in run if methods.count(line.cell.method) == 1]
 
 
@@ -192,12 +193,14 @@ def _by_method(points):
 
 
 def _draw(panel, grid, points, x):
+    # Imported where it is drawn: matplotlib takes longer to import than a table to print.
     from matplotlib.ticker import MaxNLocator
 
     for method, group in _by_method(points):
         colour, dash = _look(grid, method)
         epochs = [point[x] for point in group]
         panel.plot(epochs, [point['mean'] for point in group], color=colour, linestyle=dash)
+        # A band around one trial would claim a spread that nobody measured.
         if group[0]['trials'] > 1:
             low, high = ([point[end] for point in group] for end in ('min', 'max'))
             panel.fill_between(epochs, low, high, color=colour, alpha=0.15, linewidth=0)
@@ -228,6 +231,7 @@ def _png(grid, lines, draw, size, subject):
     # Starting from the defaults keeps a user's matplotlibrc out of the picture.
     with matplotlib.style.context(['default', STYLE]):
         figure = Figure(figsize=size, dpi=150, layout='constrained')
+        # No pyplot: it looks for a screen, and keeps figures alive.
         canvas = FigureCanvasAgg(figure)
         draw(figure)
         figure.suptitle(_title(grid, lines, subject), fontsize=10, x=0.01, ha='left')

@@ -12,6 +12,8 @@ def place(result):
 
     Results of older versions name neither the processor's model nor its instruction set.
     """
+    # A trial that was killed may have gone on elsewhere; results of older versions name the last
+    # place.
     environments = result.get('environments') or [result['environment']]
     return ', then '.join(dict.fromkeys(map(_one_place, environments)))
 
@@ -40,6 +42,7 @@ def note(results):
     places = Counter(place(result) for result in results)
     if not places:
         return None
+    # Elsewhere a mixture of machines hides in the spread, so it is named.
     if len(places) == 1:
         return f'Run on: {escaped(next(iter(places)))}.'
     counted = '; '.join(f'{escaped(words)} ({places[words]})' for words in sorted(places))

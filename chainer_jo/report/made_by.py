@@ -54,9 +54,11 @@ def _command(grid, methods, rates, trials, options, out):
         ('rates', _different(rates), _different(grid['rates'])),
         ('trials', [trials], [grid['trials']]),
     ):
+        # Only what differs from the preset: the shortest command that makes the table.
         if set(seen) != set(usual):
             words += [f'--{option}', ','.join(map(str, seen))]
     words += options
+    # The one that is part of the package.
     if grid['dataset'] != 'fashion_mnist':
         words += ['--data', 'DIR']
     return shlex.join(words + (['--out', str(out)] if out else []))

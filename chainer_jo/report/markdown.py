@@ -92,6 +92,7 @@ def marks_of(rows):
 
 
 def _letters(number):
+    # After z comes aa, as in a spreadsheet.
     more = _letters(number // 26 - 1) if number >= 26 else ''
     return more + string.ascii_lowercase[number % 26]
 
@@ -109,6 +110,7 @@ def _method_lines(grid, name, columns, group, which, reference):
     for line in which:
         texts = (_cell_text(grid, by_column.get(column), line, reference) for column in columns)
         lines.append(f'| {name} | {line} | {" | ".join(texts)} |')
+        # The name of a method stands on the first of its lines only.
         name = ''
     return lines
 
@@ -147,6 +149,7 @@ def _paper_text(grid, row, which):
 
 def is_compared(grid, row):
     """Returns whether a row's difference to the paper means something."""
+    # A changed setting makes another experiment, however small the change.
     return grid['compare'] == 'verdict' and not row['modified']
 
 
@@ -159,6 +162,7 @@ def percent(fraction, decimals=2):
 
 def points(difference):
     """Returns a difference of fractions in signed percentage points."""
+    # A minus sign, which is as wide as the plus and does not break a line.
     return f'{100 * difference:+.2f}'.replace('-', '−')
 
 
@@ -173,6 +177,7 @@ def _footnotes(grid, rows, cells, marks, which, reference, out):
     notes.append(least_p.sentence(row['trials'] for row in rows))
     notes += dict.fromkeys(map(data_note, results)) or ['No trial of this table has been run.']
     notes.append(machines.note(results))
+    # Notes on printed numbers, where any are shown.
     notes += [] if grid['compare'] == 'none' else grid.get('paper_notes', [])
     if any(list(pair) in grid.get('without', []) for pair in _pairs(grid)):
         notes.append(grid['without_because'])

@@ -57,6 +57,7 @@ def write(table, preset, out):
         WriteError: ``out`` cannot be written.
     """
     report = read(table, preset, out)
+    # After everything was read and put into words: a mistake above leaves no half of a report.
     store.make_folder(out)
     store.write_text(Path(out) / f'{table}.md', report.markdown)
     store.write_text(Path(out) / f'{table}.csv', tables.to_csv(report.rows))

@@ -40,6 +40,7 @@ def text(root, folders, grids, published, standard, command):
         command (callable): Maps a trial's configuration to the command that runs it.
     """
     overview, parts = [], []
+    # Sorted, here as everywhere: the page is compared byte for byte in a test.
     for out in sorted(path for path in map(Path, folders) if path.is_dir()):
         results, unusable = read_all(out)
         shown = set()
@@ -50,6 +51,7 @@ def text(root, folders, grids, published, standard, command):
                 overview.append(_overview_line(out, grid, found, trials))
                 parts += _table(root, out, grid, published, found, trials, standard, command)
                 shown |= {result['trial'] for result in trials}
+        # A trial that no table has room for is not passed over in silence.
         others = [result for result in results if result['trial'] not in shown]
         parts += _others(out, others, command) + _machines(out, results)
         parts += _unusable(root, out, unusable)
@@ -186,6 +188,7 @@ def _unusable(root, out, unusable):
     """The files that were not used, with paths that are the same on every machine."""
     if not unusable:
         return []
+    # Where the repository lies is nobody's business, and would change the page.
     prefix = f'{root}/'
     lines = [
         f'- {code(item["path"].removeprefix(prefix), longest=1000)}: {escaped(item["problem"])}'

@@ -51,7 +51,10 @@ class Assembly:
         self.method = methods.load(config.method)(
             self.net('init'), data.train.labels, data.n_class, stages, data.T
         ).to_device(device)
+        # Of the training split alone: nothing of the images that are measured on reaches the net
+        # (D-25).
         mean = images.pixel_mean(data.train) if data.mean is None else data.mean
+        # A mean per channel becomes an image, the one form that kernels take.
         mean = np.array(np.broadcast_to(mean, data.train.source.shape), 'f')
         self.train = images.of(data.train, mean, device)
         self.true_labels = None if data.true_labels is None else device.send(data.true_labels)
@@ -77,13 +80,17 @@ class Assembly:
         """Makes ``stage``, a name, the method's, and returns its updater before the first step."""
         common, names = self.config.common, paper.updaters(self.config.method, stage)
         self.method.begin(stage)
+        # A new one for each stage, so that its momentum starts at 0 (D-16).
         optimizer = MomentumSGD(common['momentum'], common['weight_decay']).setup(self.method)
         draw = partial(self._draw, stage, 'mix_up' in names)
+        # `epoch` counts from 0 in each stage: its tables do not depend on how long others were.
         iterator = self.train.iterate(draw, common['batch_size'], common['pad'], self.device)
         return updaters.kind(names)(iterator, optimizer, self.capturer)
 
     def start_anew(self, stage):
         """Gives the method's net the initial weights of a stage that starts with a fresh one."""
+        # Copies the running statistics of batch normalisation too. A new Link instead would have
+        # other addresses, and the optimizer would not know it.
         self.method.net.copyparams(self.net(f'init/{stage}').to_device(self.device))
 
     def _draw(self, stage, mixes, epoch):

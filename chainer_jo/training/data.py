@@ -74,6 +74,8 @@ def prepare(dataset, config, given_labels=None):
     """
     source, common = dataset.train, config.common
     held = common['validation_images'] if dataset.validation is None else 0
+    # By the true class, so that every method and noise rate of a seed is validated on the same
+    # images.
     train, held_out = split(
         _clean(source), held, rng(config.seed, 'split'), n_train=common['train_images']
     )
@@ -84,6 +86,8 @@ def prepare(dataset, config, given_labels=None):
         labels = _noisy(dataset, config, given_labels, held_out, 'noise/validation')
         validation = Part(source, held_out, labels)
     else:
+        # Clean, as in the public codes, though no user has such labels; they only choose which
+        # epoch is `best` (D-19).
         validation = Part(source, held_out, _clean(source)[held_out])
     true = None if source.true_labels is None else source.true_labels[train]
     return TrialData(
@@ -115,6 +119,7 @@ def _noisy(dataset, config, given, index, purpose):
         len(dataset.classes),
         rng(config.seed, purpose),
         kind=settings['kind'],
+        # Clean labels have no rate.
         rate=settings['rate'] or 0.0,
         sampling=settings['sampling'],
         exclude_true=settings['exclude_true'],
@@ -125,11 +130,14 @@ def _noisy(dataset, config, given, index, purpose):
 def _transition(dataset, config, noisy, true):
     """The noise's own matrix, or, where nobody drew the noise, what is counted."""
     n_class, settings = len(dataset.classes), config.noise
+    # One array for both: the labels were right before noise was drawn into them.
     as_drawn = dataset.train.labels is dataset.train.true_labels
     if settings['kind'] == 'file' or not as_drawn:
         counts = np.zeros((n_class, n_class))
         np.add.at(counts, (true, noisy), 1)
         with np.errstate(invalid='ignore'):
+            # A class without images divides by 0; the row is NaN, and `check` refuses the methods
+            # that read it.
             return counts / counts.sum(axis=1, keepdims=True)
     return noise.transition_matrix(
         settings['kind'],

@@ -29,6 +29,7 @@ def collect(function, images, places=None):
         places (array): Which of them, ``(n,)`` integers; all by default.
     """
     xp = chainer.backend.get_array_module(images.mean)
+    # Both: one makes batch normalisation use its running statistics, the other keeps no graph.
     with chainer.using_config('train', False), chainer.no_backprop_mode():
         batches = images.batches(batch_size(xp, images.mean.shape), places)
         return xp.concatenate([function(x).array for x in batches])

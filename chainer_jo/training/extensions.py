@@ -30,6 +30,7 @@ def learning_rate(stage, epoch):
     falls = sum(epoch >= e for e in stage.get('divide_after', ()))
     if falls and stage.get('division') == 'floor':
         return stage['learning_rate'] // 10**falls
+    # Divided at once: 0.1 times 0.1 is not 0.01, and the last digits would depend on the path.
     return stage['learning_rate'] / 10**falls
 
 
@@ -43,6 +44,7 @@ class Evaluate(training.extensions.Evaluator):
         method (Method): What predicts them.
     """
 
+    # Chainer calls a trigger with the trainer alone; a plain function would become a method here.
     trigger = staticmethod(epoch_end)
 
     def __init__(self, name, images, labels, method):
@@ -62,6 +64,8 @@ class Evaluate(training.extensions.Evaluator):
 class CorrectLabels(training.Extension):
     """Lets the updater correct the labels after every epoch (Algorithm 1)."""
 
+    # No part of the step: labels change only between epochs, so that no image is trained on its old
+    # and its new label in the same one.
     trigger = staticmethod(epoch_end)
 
     def __call__(self, trainer):
@@ -81,6 +85,8 @@ class EndEpoch(training.Extension):
         self._seed = seed
 
     def __call__(self, trainer):
+        # Chainer clears the observation before each step; Evaluate, which runs earlier, has filled
+        # it.
         updater, accuracy = trainer.updater, trainer.observation['validation/main/accuracy']
         updater.method.end_epoch(updater.epoch, Probe(updater, self._seed, accuracy))
 
@@ -116,6 +122,7 @@ class MeasureLabels(training.Extension):
         self._true_labels = true_labels
 
     def __call__(self, trainer):
+        # Of two equal entries the lower class counts.
         hits = trainer.updater.method.labels.y.argmax(axis=1) == self._true_labels
         chainer.report({'label_accuracy': float(hits.mean())})
 
@@ -126,6 +133,7 @@ class Guard(training.Extension):
     trigger = staticmethod(epoch_end)
 
     def __call__(self, trainer):
+        # Before the log and the snapshot, so that neither keeps a state that has diverged.
         require_finite(trainer.updater)
 
 
@@ -136,6 +144,8 @@ def finite_state(updater):
         DivergedError: See :func:`require_finite`.
     """
     require_finite(updater)
+    # The way into Chainer's own snapshots too; what a link does not serialize does not exist after
+    # a resume.
     serializer = DictionarySerializer()
     updater.serialize(serializer)
     return {name: np.asarray(value) for name, value in serializer.target.items()}
@@ -171,6 +181,8 @@ class Schedule(training.Extension):
     trigger = staticmethod(epoch_end)
 
     def initialize(self, trainer):
+        # Chainer calls this before the first step, of a resumed run too. Its own shifts of the rate
+        # count calls instead, which would be one more thing to save.
         self(trainer)
 
     def __call__(self, trainer):
@@ -200,6 +212,8 @@ class Log(training.Extension):
         self._since = time.monotonic()
 
     def __call__(self, trainer):
+        # Not Chainer's LogReport, which keeps the rows to itself and writes a file that a kill can
+        # tear.
         updater, now = trainer.updater, time.monotonic()
         row = {
             'epoch': len(self.rows) + 1,

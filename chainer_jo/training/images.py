@@ -21,6 +21,8 @@ def of(part, mean, device):
     resident = part.source.resident()
     if resident is None:
         return StreamedImages(part, mean, device)
+    # Bytes, with the mean beside them: as float32, centred once and for all, they would take four
+    # times the memory.
     return ResidentImages(device.send(resident[part.index]), device.send(mean))
 
 
@@ -75,6 +77,7 @@ class StreamedImages:
 
     def batches(self, size, places=None):
         """As :meth:`ResidentImages.batches`."""
+        # A source reads on the host; who asks may hold places on the device.
         places = None if places is None else backend.CpuDevice().send(places)
         for images in _read(self.part, size, places):
             images = self.device.send(images)

@@ -42,8 +42,11 @@ class TableIterator(chainer.dataset.Iterator):
 
     def __next__(self):
         if self._tables is None or self.is_new_epoch:
+            # A whole epoch at once, where Chainer's iterators draw an order and have to save it:
+            # one copy to the device per epoch, and no state.
             self._tables = self._draw(self.epoch).to_device(self.device)
         step = self.iteration - self.first_iteration(self.epoch)
+        # Into the arrays of the row before: a captured step reads them where they lie.
         self.row = self._tables.copy_row(step, self.row)
         self.iteration += 1
         self.is_new_epoch = self.iteration == self.first_iteration(self.epoch + 1)
@@ -56,6 +59,7 @@ class TableIterator(chainer.dataset.Iterator):
 
     def first_iteration(self, epoch):
         """Returns the first iteration of ``epoch`` (0 for the first): batches are always full."""
+        # Rounded up: the batch that lies across the end of an epoch belongs to it (D-35).
         return -(-epoch * len(self.dataset) // self._batch_size)
 
     @property
@@ -95,7 +99,9 @@ class StreamedIterator(TableIterator):
         super().__init__(*arguments)
         xp, source = self.device.xp, self.dataset.part.source
         self._ahead = None
+        # Bytes: a quarter of what float32 images would take on their way to a GPU.
         self._batch = xp.empty((self._batch_size, *source.shape), 'B')
+        # The batch holds its images in order, where a resident set is read by the row's index.
         self._places = xp.arange(self._batch_size, dtype='i')
         self._crops_itself = any(source.margin)
         if self._crops_itself:
@@ -112,6 +118,7 @@ class StreamedIterator(TableIterator):
         """Yields the host's rows from the present iteration on, without end."""
         step = self.iteration - self.first_iteration(self.epoch)
         for epoch in itertools.count(self.epoch):
+            # Drawn a second time, on the host: threads are ahead of the row that is on the device.
             tables = self._draw(epoch)
             for s in range(step, len(tables.index)):
                 yield tables.copy_row(s)
@@ -151,6 +158,7 @@ class EvaluationIterator(chainer.dataset.Iterator):
 
     def reset(self):
         """Goes back to the first batch."""
+        # Chainer's Evaluator resets an iterator that can be reset, and copies any other.
         self._batches = self._images.batches(self._batch_size)
         self._place = 0
 

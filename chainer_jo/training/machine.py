@@ -43,6 +43,7 @@ class Machine:
 def cores():
     """Returns the number of processor cores this process may use."""
     if hasattr(os, 'sched_getaffinity'):
+        # Fewer than the machine has, in a container or under taskset.
         return len(os.sched_getaffinity(0))
     return os.cpu_count() or 1
 
@@ -75,4 +76,5 @@ def name_value_lines(path):
     except OSError:
         return {}
     pairs = [line.split(':', 1) for line in lines if ':' in line]
+    # Reversed, so that of a name that comes once per core the first value stays.
     return {name.strip(): value.strip() for name, value in reversed(pairs)}

@@ -25,6 +25,8 @@ class MomentumSGD(chainer.optimizers.MomentumSGD):
 
     def setup(self, link):
         super().setup(link)
+        # On batch normalisation and biases too, against today's habit: so has the public code
+        # (D-17).
         self.add_hook(chainer.optimizer_hooks.WeightDecay(self.weight_decay))
         # A number of Python would be frozen in a captured step; an array is read in each.
         self.hyperparam.lr = link.device.send(np.zeros((), np.float32))
@@ -36,6 +38,7 @@ class MomentumSGD(chainer.optimizers.MomentumSGD):
     @property
     def lr(self):
         """The learning rate, a float; it takes effect with the next step."""
+        # Chainer's own property reads the array, which on a GPU is to wait for it.
         return self._lr
 
     @lr.setter
@@ -51,6 +54,7 @@ class MomentumSGD(chainer.optimizers.MomentumSGD):
         if lossfun is not None or update_all is None:
             super().update(lossfun, *args, **kwds)
             return
+        # As Chainer's update does: a parameter that the loss does not touch still decays.
         self.reallocate_cleared_grads()
         arrays = [
             (param.array, param.grad, param.update_rule.state['v'])

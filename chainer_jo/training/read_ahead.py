@@ -20,10 +20,14 @@ def read_ahead(function, arguments, threads=None):
         threads (int): One per core by default.
     """
     threads, arguments = threads or cores(), iter(arguments)
+    # Threads, not processes as Chainer's MultiprocessIterator: decoding releases the GIL, and
+    # nothing has to be copied between them.
     pool = ThreadPoolExecutor(threads, thread_name_prefix='read')
     try:
         ahead = deque(pool.submit(function, a) for a in itertools.islice(arguments, threads + 1))
         while ahead:
+            # The oldest first, ready or not: order is what makes a batch the same for any number of
+            # threads.
             result = ahead.popleft().result()
             ahead.extend(pool.submit(function, a) for a in itertools.islice(arguments, 1))
             yield result

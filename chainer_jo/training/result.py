@@ -58,6 +58,7 @@ def result(config, dataset, data, noise_digest, rows, environments, digests, tim
     # max() keeps the first of equals: the first epoch on ties (D-20).
     best = max(
         (row for row in rows if row['stage'] == last_stage),
+        # Chosen by validation images alone; the test set is only read off at that epoch.
         key=lambda row: row['validation/main/accuracy'],
     )
     return {

@@ -26,6 +26,7 @@ class _Named:
 
 class _Finder(_Named, chainer.Serializer):
     def __call__(self, key, value):
+        # What a target serializes is, by definition, all that a resumed run knows of it.
         self._values[self._name(key)] = value
         return value
 
@@ -56,8 +57,11 @@ def restore(target, saved):
 
 class _Restorer(_Named, chainer.Deserializer):
     def __call__(self, key, value):
+        # A missing name is an error: Chainer's loaders can be told to skip it, and train from half
+        # a state.
         saved = self._values[self._name(key)]
         if not isinstance(value, chainer.get_array_types()):
+            # Counters and switches of Python; a 0-dimensional array in their place would spread.
             return type(value)(saved)
         backend.copyto(value, saved)
         return value

@@ -44,6 +44,8 @@ class EpochTables:
     def copy_row(self, s, row=None):
         """Returns a copy of row ``s`` of every table, in the arrays of an earlier one if given."""
         if row is None:
+            # With `...` one weight for a batch stays an array: a number would be frozen in a
+            # captured step.
             return EpochTables(**{name: t[s, ...].copy() for name, t in self._drawn().items()})
         for name, table in self._drawn().items():
             getattr(row, name)[...] = table[s]
@@ -63,6 +65,8 @@ def draw(seed, stage, epoch, n, common, margin=(0, 0), mixing=None):
         mixing (dict): Parameters of :func:`add_mixing` where batches are mixed.
     """
     index, turn = batches(seed, f'{stage}/order', epoch, n, common['batch_size'])
+    # A source with a margin has larger images than the net sees: there is something to crop without
+    # a border.
     limit = margin if any(margin) else 2 * common['pad']
     offset = crops(rng(seed, f'{stage}/crop', epoch), index.shape, limit)
     flip = flips(rng(seed, f'{stage}/flip', epoch), index.shape) & common['flip']
@@ -78,5 +82,7 @@ def add_mixing(tables, seed, stage, epoch, a, per):
     Args:
         per (str): ``batch`` for one weight a mini-batch, ``sample`` for one an image.
     """
+    # A stream of its own: a stage that does not mix has the order, crops and flips of one that
+    # does.
     generator = rng(seed, f'{stage}/mix', epoch)
     tables.lam, tables.partner = mixing(generator, *tables.index.shape, a, per)

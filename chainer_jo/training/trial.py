@@ -140,11 +140,14 @@ class _Trial:
         environments = self._environments(snapshot.environments(arrays) if arrays else [])
         self.observer.start(self.config.epochs, rows)
         self.observer.begin(self._facts(environments[-1]))
+        # Not Chainer's own extension: nothing in its file says whose settings and data it is of.
         saver = snapshot.Snapshot(
             self.folder, self.identity, rows, environments, resumes, self.machine.snapshot_seconds
         )
         stages = list(self.config.stages)
         first = stages.index(str(arrays['stage'])) if arrays else 0
+        # Chainer would check the shapes and types of every call of every step, and none of them
+        # changes.
         with saver, chainer.using_config('type_check', False):
             for stage in stages[first:]:
                 self._run_stage(stage, rows, saver, arrays)

@@ -36,6 +36,8 @@ class StageUpdater(training.updaters.StandardUpdater):
         # Chainer would count epochs in the optimizer, too.
         super().__init__(iterator, optimizer, auto_new_epoch=False)
         self.method, self.optimizer, self.iterator = optimizer.target, optimizer, iterator
+        # On the device, and read once an epoch: to ask each step for its loss would be to wait for
+        # it.
         self.sums = self.method.device.send(np.zeros(3))
         self.captured = capture(self.step, self.changing) if capture else None
 
@@ -50,6 +52,7 @@ class StageUpdater(training.updaters.StandardUpdater):
 
     def update_core(self):
         if self.is_new_epoch:
+            # In place, here as everywhere: a captured step reads and writes fixed addresses.
             self.sums[...] = 0
         next(self.iterator)
         (self.captured or self.step)()
@@ -58,10 +61,12 @@ class StageUpdater(training.updaters.StandardUpdater):
         """The part on the device: never waits for it, and takes nothing from the host."""
         batch = self.batch()
         loss, log_f = self.method(batch)
+        # None, not zero: Chainer then keeps the first gradient instead of adding it to zeros.
         self.method.cleargrads()
         loss.backward()
         self.method.after_backward(batch)
         self.optimizer.update()
+        # Those of the forward pass, hence from before the step: they cost nothing more (D-03).
         self.record(batch, log_f)
         epoch_sums.add(self.sums, loss, log_f, batch.y)
 
@@ -100,6 +105,8 @@ class LabelCorrectionUpdater(StageUpdater):
     def record(self, batch, log_f):
         super().record(batch, log_f)
         if self.method.hyper.label_pass == 'train':
+            # Each output under the epoch in which its image was drawn: the batch that closes an
+            # epoch already holds images of the next (D-35).
             f = self.method.xp.exp(log_f.array)
             self.method.labels.record(f, batch.index, self.row.turn)
 
@@ -107,6 +114,7 @@ class LabelCorrectionUpdater(StageUpdater):
         super().correct_labels()
         hyper, labels = self.method.hyper, self.method.labels
         if hyper.label_pass == 'eval':
+            # Chainer has counted the epoch already whose last step this was.
             labels.record_all(
                 evaluation.outputs(self.method, self.iterator.dataset), self.epoch - 1
             )
@@ -122,6 +130,7 @@ class MixUpUpdater(StageUpdater):
 
     def batch(self):
         batch, row = super().batch(), self.row
+        # `x` and `y` stay as they are: L_c wants them so, and L_mix mixes the labels itself.
         batch.partner, batch.lam = row.partner, row.lam
         batch.x_mixed = mix_up(batch.x, row.partner, row.lam)
         return batch
@@ -134,5 +143,6 @@ def kind(names):
     """Returns the updater class that has all the named parts; without names, the plain one."""
     if not names:
         return StageUpdater
+    # Every part calls super(), so a class of several does what each of them does.
     parts = tuple(KINDS[name] for name in names)
     return parts[0] if len(parts) == 1 else type('And'.join(p.__name__ for p in parts), parts, {})

@@ -1,0 +1,107 @@
+"""Labels that are corrected by a net's own past outputs, without a trainer."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from chainer_jo.api import checks
+from chainer_jo.errors import ConfigError
+from chainer_jo.links import label_store
+
+
+class LabelStore:
+    """Soft labels of all training images, and the past outputs that correct them (Algorithm 1).
+
+    Args:
+        labels: Noisy labels, ``(N,)``, integers in ``[0, n_class)``.
+        n_class: Number of classes ``C``.
+        window: How many past outputs of an image are averaged: 10 in Tanaka's public code (D-02);
+            ``'all'`` for every one since the first.
+
+    Attributes:
+        link: Chainer's Link that holds the arrays, to send to a device or to serialize.
+
+    Raises:
+        ConfigError: Labels or window are not as above.
+
+    >>> import chainer_jo, numpy as np
+    >>> store = chainer_jo.LabelStore([0, 1], n_class=2, window=2)
+    >>> store.record(np.array([[0.5, 0.5], [0.75, 0.25]], np.float32), [0, 1], epoch=0)
+    >>> store.record(np.array([[0.25, 0.75], [1, 0]], np.float32), [0, 1], epoch=1)
+    >>> store.correct()
+    array([[0.375, 0.625],
+           [0.875, 0.125]], dtype=float32)
+    """
+
+    def __init__(
+        self,
+        labels: Sequence[int] | NDArray[np.integer],
+        n_class: int,
+        window: int | str = 10,
+    ) -> None:
+        if window != 'all':
+            checks.whole(window, "window, unless it is 'all',", 1)
+        self.link = label_store.LabelStore(checks.labels(labels, n_class), n_class, window)
+
+    @property
+    def y(self) -> Any:
+        """The labels now, ``(N, C)``, float32, rows that sum to 1; one-hot at first."""
+        return self.link.y
+
+    def record(self, f: Any, index: Any, epoch: int) -> None:
+        """Records outputs of the net.
+
+        Args:
+            f: ``(B, C)``, float32, rows that sum to 1, as of a softmax.
+            index: Whose outputs, ``(B,)``, integers in ``[0, N)``; each at most twice.
+            epoch: In which epoch, 0 for the first. An output takes the place of the one of the same
+                image and epoch, and of that ``window`` epochs before; ``'all'`` forgets none.
+
+        Raises:
+            ConfigError: Shapes, dtypes or values are not as above.
+        """
+        n, n_class = self.y.shape
+        index = self.link.xp.asarray(index)
+        if index.ndim != 1 or index.dtype.kind not in 'iu':
+            raise ConfigError(
+                'index is one whole number per output',
+                seen=f'shape {index.shape}, {index.dtype}',
+                fix='give the places of the images among all, (B,)',
+            )
+        checks.rows(f, 'f', (len(index), n_class))
+        if len(index) and not 0 <= int(index.min()) <= int(index.max()) < n:
+            raise ConfigError(
+                f'an index is none of the {n} images',
+                seen=f'from {index.min()} to {index.max()}',
+                fix=f'count images from 0 to {n - 1}',
+            )
+        turn = self.link.xp.full(len(index), checks.whole(epoch, 'epoch', 0), 'i')
+        self.link.record(f, index, turn)
+
+    def correct(self, hard: bool = False) -> Any:
+        """Replaces every label by the mean of its recorded outputs, and returns all labels.
+
+        Args:
+            hard: Whether to keep only the most likely class, as Algorithm 1 has it (D-01).
+
+        Returns:
+            ``(N, C)``, float32: :attr:`y`.
+
+        Raises:
+            ConfigError: Nothing was recorded of some image.
+        """
+        # 0 / 0 marks an image without outputs; labels must not change before that is known.
+        with np.errstate(invalid='ignore'):
+            missing = self.link.xp.isnan(self.link.past.mean()).any(axis=1)
+        if missing.any():
+            raise ConfigError(
+                'labels are corrected once an output of every image is recorded',
+                seen=f'none of {int(missing.sum())} images, the first of them {missing.argmax()}',
+                fix='record the outputs of at least one whole epoch first',
+            )
+        self.link.average_outputs(hard)
+        return self.y

@@ -1,0 +1,277 @@
+"""One trial from Python: on a data set by its name, or on arrays of one's own."""
+
+from __future__ import annotations
+
+import contextlib
+import re
+import tempfile
+import warnings
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
+from os import PathLike
+from pathlib import Path
+from typing import Any
+
+import chainer
+import chainer.functions as F
+import numpy as np
+from numpy.typing import NDArray
+
+from chainer_jo import config, datasets, store
+from chainer_jo.api import checks
+from chainer_jo.datasets import Dataset
+from chainer_jo.datasets.label_files import load_noise
+from chainer_jo.datasets.source import ArrayImages
+from chainer_jo.errors import ConfigError
+from chainer_jo.report.collect import read_log
+from chainer_jo.training import data as trial_data
+from chainer_jo.training import evaluation, state, trial
+from chainer_jo.training.assembly import assemble
+from chainer_jo.training.images import ResidentImages
+from chainer_jo.training.machine import Machine
+
+#: "we retained 10 % of the training data for validation" (Sec. 4.1)
+HELD_OUT = 10
+
+
+def image_set(
+    images: NDArray[np.uint8],
+    labels: Sequence[int] | NDArray[np.integer],
+    *,
+    true_labels: Sequence[int] | NDArray[np.integer] | None = None,
+    test: tuple[NDArray[np.uint8], Sequence[int] | NDArray[np.integer]] | None = None,
+    classes: Sequence[str] | None = None,
+    flips: Mapping[int, int] | None = None,
+    name: str = 'arrays',
+) -> Dataset:
+    """Makes a data set of arrays, to train on with :func:`train`.
+
+    Args:
+        images: ``(N, channels, H, W)``, uint8, 1 or 3 channels; not copied.
+        labels: Perhaps wrong, ``(N,)``, integers in ``[0, C)``.
+        true_labels: ``(N,)``, where somebody knows them: the same as ``labels`` where these are
+            right and noise is to be drawn. They are measured against, and the split takes the same
+            share of every true class.
+        test: Images, as above, and their true labels; may be absent.
+        classes: Names of the ``C`` classes; by default ``'0'``, ``'1'``, ... up to the largest
+            label of all.
+        flips: True class to the class it is taken for; the map of asymmetric noise.
+        name: Of lower-case letters, digits and ``_``, for results; that of no other data set.
+
+    Raises:
+        ConfigError: Shapes, dtypes or values are not as above.
+
+    >>> import chainer_jo, numpy as np
+    >>> images = np.zeros((300, 3, 32, 32), np.uint8)
+    >>> dataset = chainer_jo.image_set(images, labels=[0, 1, 2] * 100)
+    >>> len(dataset.train), dataset.classes, dataset.test
+    (300, ('0', '1', '2'), None)
+    """
+    if not re.fullmatch('[a-z0-9_]+', name) or name in datasets.NAMES:
+        raise ConfigError(
+            'the name of an image set is made of a-z, 0-9 and _, and is not taken',
+            seen=repr(name),
+            fix="write for example name='mine'",
+        )
+    given = [labels, *([] if true_labels is None else [true_labels]), *([test[1]] if test else [])]
+    if classes is None:
+        classes = [str(i) for i in range(max(2, *(int(np.max(part)) + 1 for part in given)))]
+    train = _part(images, labels, true_labels, len(classes))
+    test = _part(*test, None, len(classes)) if test else None
+    if test is not None and test.shape != train.shape:
+        raise ConfigError(
+            'test images have another shape than those to train on',
+            seen=f'{test.shape} and {train.shape}',
+            fix='scale them to one size',
+        )
+    flips = None if flips is None else dict(flips)
+    digest = _digest(train, test, classes, flips)
+    return Dataset(name, f'variant {digest[:8]}', digest, tuple(classes), train, test, flips=flips)
+
+
+def _digest(train, test, classes, flips):
+    """Of all that a trial on the set may depend on: two that differ never share a result."""
+    arrays = [part.images for part in (train, test) if part is not None]
+    arrays += [part.labels for part in (train, test) if part is not None]
+    arrays += [] if train.true_labels is None else [train.true_labels]
+    return store.digest(*arrays, list(classes), sorted((flips or {}).items()))
+
+
+def _part(images, labels, true_labels, n_class):
+    # A view: an ArrayImages makes its arrays read-only, and these are the caller's.
+    images = checks.images(images).view()
+    as_given = checks.labels(labels, n_class, len(images))
+    if true_labels is None:
+        return ArrayImages(images, as_given)
+    true = checks.labels(true_labels, n_class, len(images))
+    # One array for both says that the labels are right: then T is the matrix that noise is drawn
+    # by, and nothing has to be counted.
+    return ArrayImages(images, as_given, as_given if (true == as_given).all() else true)
+
+
+@dataclass(eq=False)
+class Trained:
+    """What a trial ends with.
+
+    Attributes:
+        result: The content of ``result.json``: accuracies at the ``best`` and the ``last`` epoch,
+            settings, digests; ``results/README.md`` explains every field.
+        log: One dict per epoch.
+        net: The net after the last epoch, on the device that trained it: images, centred, to logits
+            ``(B, C)``.
+        labels: The labels at the end, ``(n, C)``, float32, rows that sum to 1: corrected, where the
+            method corrects labels.
+        noisy_labels: The labels that training began with, ``(n,)``, int32.
+        index: Which images of the data set they belong to, ``(n,)``, integers: the training split.
+        mean: Subtracted from images in ``[0, 1]``, ``(channels, H, W)``, float32.
+    """
+
+    result: dict[str, Any]
+    log: list[dict[str, Any]]
+    net: chainer.Chain
+    labels: NDArray[np.float32]
+    noisy_labels: NDArray[np.int32]
+    index: NDArray[np.integer]
+    mean: NDArray[np.float32]
+
+    def predict(self, images: NDArray[np.uint8]) -> NDArray[np.float32]:
+        """Returns the net's output ``f`` for images: probabilities of the classes, ``(B, C)``.
+
+        Args:
+            images: ``(B, channels, H, W)``, uint8, of the size that was trained on.
+
+        Raises:
+            ConfigError: They are of another dtype or size.
+        """
+        images = checks.images(images)
+        if images.shape[1:] != self.mean.shape:
+            raise ConfigError(
+                'images have another size than those the net was trained on',
+                seen=f'{images.shape[1:]}',
+                fix=f'scale them to {self.mean.shape}',
+            )
+        device = self.net.device
+        resident = ResidentImages(device.send(images), device.send(self.mean))
+        f = evaluation.collect(lambda x: F.softmax(self.net(x)), resident)
+        return chainer.get_device('@numpy').send(f)
+
+
+def train(
+    dataset: str | Dataset,
+    method: str = 'ours',
+    *,
+    noise: str = 'none',
+    rate: float | None = None,
+    noisy_labels: Sequence[int] | NDArray[np.integer] | None = None,
+    seed: int = 0,
+    preset: str = 'paper',
+    overrides: Sequence[str] = (),
+    precision: str = 'float32',
+    out: str | PathLike[str] | None = None,
+    data: str | PathLike[str] | None = None,
+    device: str = 'auto',
+    backend: str = 'auto',
+    on_epoch: Callable[[dict[str, Any]], None] | None = None,
+) -> Trained:
+    """Runs one trial, or the rest of it, and returns what it ends with.
+
+    To be called from the main thread: Ctrl-C takes a snapshot before it stops.
+
+    Args:
+        dataset: ``'cifar10'`` or ``'fashion_mnist'``, or what :func:`image_set` returned.
+        method: One of ``python -m chainer_jo methods``; ``'ours'`` is the paper's method.
+        noise: ``'symmetric'`` or ``'asymmetric'`` noise is drawn into the labels of the data set;
+            ``'none'`` trains on them as they are.
+        rate: Share of labels that noise draws anew, a fraction in ``[0, 1]``; ``None`` without
+            noise.
+        noisy_labels: Instead of noise: labels of all training images of the data set, ``(N,)``,
+            integers.
+        seed: Drives every random choice. The same seed gives the same result on one machine.
+        preset: Whose settings: ``'paper'`` takes GPU hours, ``'quick'`` minutes.
+        overrides: ``'section.key=value'`` over the preset, such as ``'ours.fine_tune.a=1.0'``.
+            With arrays, 10 % are held out for validation (Sec. 4.1) unless this says otherwise.
+        precision: ``'float32'``, ``'strict_float32'``, ``'bfloat16'`` or ``'float16'``.
+        out: Folder of results: the trial is in ``out/runs/<trial id>``. A trial that was killed
+            goes on from its snapshot, and one that is done is only read. ``None`` keeps nothing.
+        data: Where the archive of a named data set lies.
+        device: ``'auto'``, ``'cpu'`` or ``'cuda:N'``.
+        backend: ``'auto'``, or ``'chainer'`` for Chainer's own functions, from now on and in the
+            whole process.
+        on_epoch: Called with the log row of each epoch.
+
+    Raises:
+        ChainerJoError: The settings are wrong, the data cannot be read, training diverged, or a
+            signal stopped it after a snapshot; see :mod:`chainer_jo.errors`.
+
+    >>> import chainer_jo
+    >>> tiny = ['common.train_images=500', 'common.validation_images=100', 'ours.correct.epochs=2',
+    ...         'ours.correct.begin=2', 'ours.fine_tune.epochs=1']
+    >>> trained = chainer_jo.train('fashion_mnist', 'ours', noise='symmetric', rate=0.5,
+    ...                            preset='quick', overrides=tiny, device='cpu')
+    >>> trained.result['epochs'], trained.labels.shape
+    (3, (500, 10))
+    """
+    loaded, name = dataset if isinstance(dataset, Dataset) else None, dataset
+    if loaded is not None:
+        name, overrides = loaded.name, [*_held_out(loaded, overrides), *overrides]
+    data = None if data is None else str(data)
+    if noisy_labels is not None:
+        if noise not in ('none', 'file'):
+            raise ConfigError(
+                'noisy labels are given, and noise is to be drawn too',
+                seen=f'noise={noise!r}',
+                fix='leave out one of the two',
+            )
+        loaded = loaded or datasets.load(name, data)
+        noise = 'file'
+        noisy_labels = checks.labels(noisy_labels, len(loaded.classes), len(loaded.train))
+    elif noise == 'file':
+        raise ConfigError("noise 'file' needs labels", seen='none', fix='give noisy_labels')
+    digest = None if noisy_labels is None else store.digest(noisy_labels)
+    # A data set of one's own is in no list of names; all else of a configuration holds for it.
+    known = name if not isinstance(dataset, Dataset) else datasets.NAMES[0]
+    settings = (seed, preset, overrides, precision, digest)
+    described = replace(config.trial(method, known, noise, rate, *settings), dataset=name)
+    with _folder(out) as folder:
+        machine = Machine(folder, data, device, backend)
+        return _run(described, machine, loaded, noisy_labels, on_epoch)
+
+
+def _held_out(dataset, overrides):
+    """Returns the overrides that hold out 10 % of an image set, where nothing else is said."""
+    # The presets know the sizes of the data sets that have a name, and of no others.
+    if dataset.name in datasets.NAMES:
+        return []
+    given = {override.partition('=')[0].strip() for override in overrides}
+    if given & {'common.train_images', 'common.validation_images'}:
+        return []
+    n = len(dataset.train)
+    if dataset.validation is not None:
+        return [f'common.train_images={n}']
+    held = max(1, n // HELD_OUT)
+    return [f'common.train_images={n - held}', f'common.validation_images={held}']
+
+
+@contextlib.contextmanager
+def _folder(out) -> Iterator[Path]:
+    if out is not None:
+        yield Path(out)
+        return
+    with tempfile.TemporaryDirectory(prefix='chainer_jo-') as folder:
+        yield Path(folder)
+
+
+def _run(described, machine, dataset, noisy_labels, on_epoch):
+    dataset = dataset or datasets.load(described.dataset, machine.data)
+    observer = trial.Observer(warn=lambda line: warnings.warn(line, stacklevel=4))
+    if on_epoch is not None:
+        observer.epoch = on_epoch
+    result = trial.run(described, machine, observer, noisy_labels, dataset)
+    folder = machine.out / 'runs' / described.trial
+    # The trial's own way to a net and its mean; the weights are those that it left behind.
+    made = assemble(described, trial_data.prepare(dataset, described, noisy_labels), machine)
+    state.restore(made.method.net, store.read_arrays(folder / 'model.arrays'))
+    noisy, _, index = load_noise(folder / 'noisy_labels.arrays')
+    labels = store.read_arrays(folder / 'labels.arrays')['y']
+    mean = chainer.get_device('@numpy').send(made.train.mean)
+    return Trained(result, read_log(folder), made.method.net, labels, noisy, index, mean)
