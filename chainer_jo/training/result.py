@@ -60,6 +60,8 @@ def result(config, dataset, data, noise_digest, rows, environments, digests, tim
         (row for row in rows if row['stage'] == last_stage),
         key=lambda row: row['validation/main/accuracy'],
     )
+    # Rows say where they come from if another trial has trained the first stage.
+    shared = {'stage': rows[0]['stage'], **rows[0]['shared']} if 'shared' in rows[0] else None
     return {
         'schema': SCHEMA,
         'trial': config.trial,
@@ -81,7 +83,7 @@ def result(config, dataset, data, noise_digest, rows, environments, digests, tim
         'environments': environments,
         'digests': digests,
         'times': times,
-    }
+    } | ({'shared': shared} if shared else {})
 
 
 def _accuracies(row):
