@@ -84,7 +84,7 @@ def add_out(parser):
     parser.add_argument(
         '--out',
         type=path,
-        help='folder of results (default: results/<preset>, or <preset>_ablations)',
+        help='folder of results (default: results/<preset>, or <preset>_<table> of variants)',
     )
 
 
@@ -170,9 +170,8 @@ def out_folder(options):
     """
     if options.preset not in paper.PRESETS:
         raise paper.unknown('preset', options.preset, paper.PRESETS)
-    # In a table's folder the ablations would stand among its rows.
-    kind = '_ablations' if getattr(options, 'table', None) == 'ablations' else ''
-    out = options.out or Path('results') / f'{options.preset}{kind}'
+    named = paper.folder(getattr(options, 'table', None), options.preset)
+    out = options.out or Path('results') / named
     try:
         out.exists()
     except OSError as error:
