@@ -10,11 +10,11 @@ from chainer_jo.report.escape import code
 from chainer_jo.report.markdown import header, method_title, percent, points
 
 MEASURES = ('best', 'last')
-ALL = 'all'
+BY_SEED, BY_PAIR = 'all, by seed', 'all, by pair'
 COLUMNS = (
     'table', 'comparison', 'noise', 'rate', 'seed', 'same_step_1',
     'best_first', 'best_second', 'best_difference', 'last_first', 'last_second', 'last_difference',
-    'best_epoch_first', 'best_epoch_second', 'first', 'second',
+    'best_epoch_first', 'best_epoch_second', 'test_images', 'first', 'second',
 )  # fmt: skip
 
 
@@ -24,10 +24,11 @@ class Summary:
 
     Attributes:
         comparison (str): Its title.
-        noise (str), rate (float): The setting; ``all`` and ``None`` for all together.
+        noise (str), rate (float): The setting; :data:`BY_SEED` or :data:`BY_PAIR` and ``None`` for
+            all together.
         measure (str): ``best`` or ``last``.
-        differences (tuple of float): First minus second, fractions: one a pair, or for all
-            together the mean over the settings of each seed that has them all.
+        differences (tuple of float): First minus second, fractions: one a pair, or by seed the
+            mean over the settings.
         mean (float): Of these.
         interval (tuple of float): See :func:`paired_statistics.interval`.
         p (float): See :func:`paired_statistics.sign_flip_p`.
@@ -91,6 +92,7 @@ def _pair(grid, comparison, noise, rate, first, second, logs):
         row |= {f'{measure}_first': one, f'{measure}_second': other}
         row[f'{measure}_difference'] = round(one - other, 9)
     row |= {f'best_epoch_{end}': r['best']['epoch'] for end, r in _ends(first, second)}
+    row['test_images'] = first['data']['test']
     row['same_step_1'] = _same_start(*(logs.get(result['trial']) for result in (first, second)))
     return row
 
@@ -116,8 +118,8 @@ def _same_start(*logs):
 def summaries(grid, rows):
     """Returns the :class:`Summary` of every comparison, setting and measure that has a pair.
 
-    All together: the seed is the unit, as the settings of one seed share its split and its initial
-    weights.
+    All together are the seeds that have every setting, so that each counts the same. By seed, the
+    unit is a seed, as its settings share split and initial weights; by pair, that is disregarded.
 
     Args:
         grid (dict): The table.
@@ -128,30 +130,32 @@ def summaries(grid, rows):
         own = [row for row in rows if row['comparison'] == comparison]
         for noise, rate in settings:
             here = [row for row in own if (row['noise'], row['rate']) == (noise, rate)]
-            found += _summaries(comparison, noise, rate, here)
+            found += _summaries(comparison, noise, rate, [[row] for row in here])
         if len(settings) > 1:
-            found += _summaries(comparison, ALL, None, _seed_means(own, settings))
+            seeds = _whole_seeds(own, settings)
+            found += _summaries(comparison, BY_SEED, None, seeds)
+            found += _summaries(
+                comparison, BY_PAIR, None, [[row] for rows in seeds for row in rows]
+            )
     return found
 
 
-def _seed_means(rows, settings):
+def _whole_seeds(rows, settings):
     seeds = defaultdict(list)
     for row in rows:
         seeds[row['seed']].append(row)
-    keys = [f'{measure}_difference' for measure in MEASURES]
-    return [
-        {key: statistics.mean(row[key] for row in group) for key in keys}
-        for group in seeds.values()
-        if len(group) == len(settings)
-    ]
+    return [group for group in seeds.values() if len(group) == len(settings)]
 
 
-def _summaries(comparison, noise, rate, rows):
-    for measure in MEASURES if rows else ():
-        differences = tuple(row[f'{measure}_difference'] for row in rows)
+def _summaries(comparison, noise, rate, units):
+    """Yields the summaries of units, each a list of rows."""
+    for measure in MEASURES if units else ():
+        key = f'{measure}_difference'
+        differences = tuple(statistics.mean(row[key] for row in unit) for unit in units)
+        hits = [sum(round(row[key] * row['test_images']) for row in unit) for unit in units]
         yield Summary(
             comparison, noise, rate, measure, differences, statistics.mean(differences),
-            paired_statistics.interval(differences), paired_statistics.sign_flip_p(differences),
+            paired_statistics.interval(differences), paired_statistics.sign_flip_p(hits),
         )  # fmt: skip
 
 
@@ -197,10 +201,14 @@ def _notes(grid, rows):
         'Interval: BCa bootstrap over the pairs '
         f'({paired_statistics.RESAMPLES:,} resamples), from {paired_statistics.FEWEST} pairs on; '
         'of few pairs it is too narrow. p: exact two-sided sign-flip test; least p: what it can '
-        'give at the least with so many pairs. No p is corrected for the number of rows. all: the '
-        'mean over the noise settings of each seed that has them all; the seed is the unit, as its '
-        'settings share split and initial weights.'
+        'give at the least with so many pairs. No p is corrected for the number of rows.'
     )
+    if len(paper.columns(grid)) > 1:
+        yield (
+            f'{BY_SEED}: the seeds that have every noise setting, each with the mean of its '
+            f'differences. {BY_PAIR}: the same pairs one by one, as if those of one seed were '
+            'independent, though they share split and initial weights.'
+        )
     yield from grid.get('notes', [])
 
 

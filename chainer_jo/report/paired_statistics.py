@@ -10,7 +10,6 @@ import numpy as np
 CONFIDENCE = 0.95
 RESAMPLES = 9999
 FEWEST = 5  # A bootstrap of fewer draws from a handful of values.
-MOST_EXACT = 20  # A million patterns of signs.
 
 
 def interval(differences):
@@ -42,22 +41,20 @@ def interval(differences):
     return ends if all(map(math.isfinite, ends)) else None
 
 
-def sign_flip_p(differences):
+def sign_flip_p(hits):
     """Returns the two-sided p of the sign-flip test: is the mean of paired differences zero?
 
     If the two methods of a pair may be exchanged, every pattern of signs is equally likely; p is
-    the share of patterns whose sum is at least as far from zero as the one that was seen.
+    the share of patterns whose sum is at least as far from zero as the one that was seen. All
+    patterns count, whatever their number: what is kept is the share of each sum.
 
     Args:
-        differences (sequence of float): One to :data:`MOST_EXACT`.
-
-    Raises:
-        ValueError: There are more.
+        hits (sequence of int): Paired differences in images that are classified right.
     """
-    if len(differences) > MOST_EXACT:
-        raise ValueError(f'{len(differences)} pairs have too many patterns of signs to count')
-    sums = np.zeros(1)
-    for difference in differences:
-        sums = np.concatenate([sums + difference, sums - difference])
-    # The first has all signs as seen. Sums that differ by rounding only are as far from zero.
-    return float((np.abs(sums) >= abs(sums[0]) - 1e-9).mean())
+    reach = sum(map(abs, hits))
+    share = np.zeros(2 * reach + 1)
+    share[reach] = 1  # A sum of 0, before the first.
+    for hit in hits:
+        share = (np.roll(share, hit) + np.roll(share, -hit)) / 2
+    far = np.abs(np.arange(-reach, reach + 1)) >= abs(sum(hits))
+    return float(share[far].sum())
