@@ -76,7 +76,8 @@ RESULT = {
     'times.started': 'when the process started that finished the trial',
     'times.finished': 'when it finished',
     'times.seconds': 'time of that process, in seconds',
-    'times.training_seconds': 'time of all epochs, in seconds, over all processes',
+    'times.training_seconds': 'time of all epochs, in seconds, over all processes; of epochs that '
+    'another trial trained, its time',
     'times.resumes': 'how often training was resumed from a snapshot',
     'shared.stage': 'the first stage, if another trial trained it; `shared` is left out if not',
     'shared.trial': 'which one did',

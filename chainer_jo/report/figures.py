@@ -241,9 +241,10 @@ def pairs_figure(grid, summaries):
                 panel.set_title(f'{comparison}: {measure}'.replace('$', r'\$'), loc='left')
 
     title = (
-        f'Pairs by seed: first minus second, in points of test accuracy\npreset {grid["preset"]}'
+        'Pairs by seed: first minus second, in points of test accuracy; line: mean, bar: 95 % '
+        f'interval\npreset {grid["preset"]}, table {grid["table"]}, dots in the order of the seeds'
     )
-    return _picture(draw, (9, 1 + 2.6 * len(comparisons)), f'{title}, table {grid["table"]}')
+    return _picture(draw, (9, 1 + 2.6 * len(comparisons)), title)
 
 
 def _draw_pairs(panel, summaries):
@@ -254,12 +255,14 @@ def _draw_pairs(panel, summaries):
         beside = [place - 0.3 + 0.6 * (i + 0.5) / n for i in range(n)]
         values = [100 * difference for difference in summary.differences]
         panel.plot(beside, values, 'o', color=COLOURS[6], markersize=3)
-        panel.plot(place, 100 * summary.mean, 'D', color=COLOURS[0], markersize=4)
+        panel.plot(place, 100 * summary.mean, '_', color=COLOURS[0], markersize=16)
         if summary.interval:
             ends = [100 * end for end in summary.interval]
             panel.plot([place, place], ends, '-', color=COLOURS[0], linewidth=1.6)
     labels = [
-        summary.noise if summary.rate is None else f'{summary.noise}\n{percent(summary.rate, 0)}'
+        summary.noise.replace(', ', ',\n')
+        if summary.rate is None
+        else f'{summary.noise}\n{percent(summary.rate, 0)}'
         for summary in summaries
     ]
     panel.set_xticks(range(len(labels)), labels, fontsize=7)

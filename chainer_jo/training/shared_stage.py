@@ -8,6 +8,7 @@ There is no lock. A file is whole or absent, and two processes that need it at t
 train and write the same content.
 """
 
+import contextlib
 import json
 from pathlib import Path
 
@@ -16,7 +17,7 @@ import numpy as np
 
 import chainer_jo
 from chainer_jo import methods, paper, store
-from chainer_jo.errors import DataError
+from chainer_jo.errors import DataError, WriteError
 from chainer_jo.training import result, snapshot, state
 
 FOLDER = 'shared'
@@ -67,8 +68,10 @@ class SharedStage:
         arrays = store.read_arrays(path)
         if self.path.exists() or snapshot.environments(arrays) != [self.environment]:
             return
-        store.make_folder(self.path.parent)
-        store.write_arrays(self.path, arrays | {'trial': np.array(self.trial)})
+        # Nobody depends on it: another process may just remove the folder, as its table is done.
+        with contextlib.suppress(WriteError):
+            store.make_folder(self.path.parent)
+            store.write_arrays(self.path, arrays | {'trial': np.array(self.trial)})
 
 
 def remove_all(out):

@@ -192,3 +192,11 @@ def test_the_papers_settings_give_its_method_and_tanakas_the_same_first_stage():
     settings = paper.hyperparameters('paper')
     assert settings['ours']['correct'] == settings['tanaka']['correct']
     assert paper.updaters('ours', 'correct') == paper.updaters('tanaka', 'correct')
+
+
+def test_a_stage_that_cannot_be_handed_on_does_not_end_the_trial(tmp_path):
+    # As on a full disk, or when another process removes the folder at that moment.
+    store.write_text(tmp_path / shared_stage.FOLDER, 'no folder')
+
+    assert 'shared' not in run(tiny.config('ours'), tmp_path)
+    assert 'shared' not in run(tiny.config('tanaka'), tmp_path)
