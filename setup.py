@@ -40,6 +40,7 @@ setup(
         'pillow',
         'pooch',
         'rich',
+        'scipy>=1.15',
     ],
     extras_require={
         **cuda,

@@ -20,6 +20,7 @@ def machine(options):
         backend=options.backend,
         graph=not options.no_graph,
         snapshot_seconds=options.snapshot_seconds,
+        share=options.share,
     )
 
 
@@ -42,8 +43,19 @@ def add_device(parser):
     parser.add_argument('--device', default='auto', help='auto | cpu | cuda:N (default: auto)')
 
 
-def add_training(parser):
-    """Adds what else belongs to the machine of ``run`` and ``train``."""
+def add_training(parser, share):
+    """Adds what else belongs to the machine of ``run`` and ``train``.
+
+    Args:
+        share (bool): Whether trials share a first stage unless one says.
+    """
+    parser.add_argument(
+        '--share',
+        action=argparse.BooleanOptionalAction,
+        default=share,
+        help='whether a first stage that is the same for several trials is trained once, with the '
+        f'same result (default: {"yes" if share else "no"})',
+    )
     parser.add_argument(
         '--snapshot-seconds',
         type=seconds,
@@ -72,7 +84,7 @@ def add_out(parser):
     parser.add_argument(
         '--out',
         type=path,
-        help='folder of results (default: results/<preset>, or <preset>_ablations)',
+        help='folder of results (default: results/<preset>, or <preset>_<table> of variants)',
     )
 
 
@@ -159,9 +171,8 @@ def out_folder(options):
     """
     if options.preset not in paper.PRESETS:
         raise paper.unknown('preset', options.preset, paper.PRESETS)
-    # In a table's folder the ablations would stand among its rows.
-    kind = '_ablations' if getattr(options, 'table', None) == 'ablations' else ''
-    out = options.out or Path('results') / f'{options.preset}{kind}'
+    named = paper.folder(getattr(options, 'table', None), options.preset)
+    out = options.out or Path('results') / named
     try:
         out.exists()
     except OSError as error:

@@ -12,7 +12,7 @@ def add(command):
     run = command('run', _run, "runs a table's trials, or the rest of them, and reports")
     _add_sweep(run)
     options.add_machine(run)
-    options.add_training(run)
+    options.add_training(run, share=True)
     run.add_argument(
         '--jobs',
         type=options.positive,
@@ -61,6 +61,7 @@ def _run(given):
     from chainer_jo import datasets
     from chainer_jo.commands import report
     from chainer_jo.sweep import local, plan
+    from chainer_jo.training import shared_stage
 
     machine = options.machine(given)
     # Before the device is looked for: a mistake in the words is told at once.
@@ -78,6 +79,8 @@ def _run(given):
     with progress.shown():
         sweep = local.LocalSweep(machine, jobs, forward(progress))
         failures = sweep.run(todo)
+    if not failures:
+        shared_stage.remove_all(machine.out)
     show(report.write(given.table, given.preset, machine.out).markdown)
     for failure in failures:
         say(str(failure))

@@ -27,7 +27,7 @@ def add(command):
     )
     options.add_settings(parser)
     options.add_machine(parser)
-    options.add_training(parser)
+    options.add_training(parser, share=False)
     options.add_out(parser)
     options.add_json(parser, 'print a JSON row an epoch')
 

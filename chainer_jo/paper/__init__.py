@@ -90,6 +90,14 @@ def tables():
     return tuple(_read('grids.toml'))
 
 
+def folder(table, preset):
+    """Returns the name of the folder that a table's trials go to unless ``--out`` names another.
+
+    A table of variants has its own: in that of a preset they would stand among the rows of others.
+    """
+    return f'{preset}_{table}' if 'variants' in _read('grids.toml').get(table, {}) else preset
+
+
 def published():
     """Returns the paper's printed numbers: dicts with ``table``, ``method``, ``noise``, ``rate``,
     ``best`` and ``last``; rates and accuracies are fractions, ``None`` where nothing is printed."""

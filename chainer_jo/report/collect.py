@@ -112,6 +112,24 @@ def log_problem(rows, result):
     return None
 
 
+def read_logs(results, out):
+    """Returns ``{trial: rows of its log}``, and ``path`` and ``problem`` of damaged logs."""
+    logs, damaged = {}, []
+    for result in results:
+        folder = Path(out) / 'runs' / result['trial']
+        try:
+            rows = read_log(folder)
+            problem = log_problem(rows, result)
+        except DataError as error:
+            problem = error.seen
+        if problem is None:
+            logs[result['trial']] = rows
+        else:
+            path = plain(folder / 'log.jsonl', 1000)
+            damaged.append({'path': path, 'problem': plain(problem)})
+    return logs, damaged
+
+
 def _row_problem(row):
     for key, (holds, wanted) in _LOG.items():
         if not isinstance(row, dict) or key not in row:
@@ -289,6 +307,7 @@ _REQUIRED = {
     'data.train': _COUNT,
     'data.validation': _COUNT,
     'data.test': _whole(0, 10**12, optional=True),
+    'noise.digest': _DIGEST,
     'noise.wrong': _KNOWN_FRACTION,
     'best.epoch': _EPOCHS,
     'best.validation_accuracy': _FRACTION,

@@ -16,6 +16,8 @@ LOG = {
     'label_accuracy': 'fraction of training images whose label in use is the true one, after the '
     'epoch; left out where the true labels are not known',
     'seconds': 'time of the epoch, evaluation included',
+    'shared': 'the `trial` that trained this epoch for this one too, and the `digest` of all that '
+    'determines the stage; left out where the trial trained it itself',
 }
 
 RESULT = {
@@ -74,8 +76,12 @@ RESULT = {
     'times.started': 'when the process started that finished the trial',
     'times.finished': 'when it finished',
     'times.seconds': 'time of that process, in seconds',
-    'times.training_seconds': 'time of all epochs, in seconds, over all processes',
+    'times.training_seconds': 'time of all epochs, in seconds, over all processes; of epochs that '
+    'another trial trained, its time',
     'times.resumes': 'how often training was resumed from a snapshot',
+    'shared.stage': 'the first stage, if another trial trained it; `shared` is left out if not',
+    'shared.trial': 'which one did',
+    'shared.digest': 'SHA-256 of all that determines the stage',
 }
 
 

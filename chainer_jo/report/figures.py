@@ -223,7 +223,65 @@ def _look(grid, method):
     return COLOURS[place % len(COLOURS)], DASHES[place // len(COLOURS) % len(DASHES)]
 
 
+def pairs_figure(grid, summaries):
+    """Returns every paired difference, their means and intervals as PNG bytes.
+
+    A row of panels is a comparison, a column a measure, a place in a panel a noise setting.
+
+    Args:
+        grid (dict): With ``table`` and ``preset``.
+        summaries (list of Summary): What ``paired.summaries`` returned, at least one.
+    """
+    comparisons = list(dict.fromkeys(summary.comparison for summary in summaries))
+    measures = list(dict.fromkeys(summary.measure for summary in summaries))
+
+    def draw(figure):
+        panels = figure.subplots(len(comparisons), len(measures), squeeze=False, sharey=True)
+        for comparison, row in zip(comparisons, panels, strict=True):
+            for measure, panel in zip(measures, row, strict=True):
+                shown = [s for s in summaries if (s.comparison, s.measure) == (comparison, measure)]
+                _draw_pairs(panel, shown)
+                panel.set_title(f'{comparison}: {measure}'.replace('$', r'\$'), loc='left')
+
+    title = (
+        'Pairs by seed: first minus second, in points of test accuracy; line: mean, bar: 95 % '
+        f'interval\npreset {grid["preset"]}, table {grid["table"]}, dots in the order of the seeds'
+    )
+    return _picture(draw, (9, 1 + 2.6 * len(comparisons)), title)
+
+
+def _draw_pairs(panel, summaries):
+    panel.axhline(0, color='#888888', linewidth=0.8)
+    for place, summary in enumerate(summaries):
+        n = len(summary.differences)
+        # Side by side, in the order of the seeds: equal ones would cover each other.
+        beside = [place - 0.3 + 0.6 * (i + 0.5) / n for i in range(n)]
+        values = [100 * difference for difference in summary.differences]
+        panel.plot(beside, values, 'o', color=COLOURS[6], markersize=3)
+        panel.plot(place, 100 * summary.mean, '_', color=COLOURS[0], markersize=16)
+        if summary.interval:
+            ends = [100 * end for end in summary.interval]
+            panel.plot([place, place], ends, '-', color=COLOURS[0], linewidth=1.6)
+    labels = [
+        summary.noise.replace(', ', ',\n')
+        if summary.rate is None
+        else f'{summary.noise}\n{percent(summary.rate, 0)}'
+        for summary in summaries
+    ]
+    panel.set_xticks(range(len(labels)), labels, fontsize=7)
+    panel.grid(visible=False, axis='x')
+    panel.tick_params(length=0)
+
+
 def _png(grid, lines, draw, size, subject):
+    def with_legend(figure):
+        draw(figure)
+        _legend(figure, grid, lines)
+
+    return _picture(with_legend, size, _title(grid, lines, subject))
+
+
+def _picture(draw, size, title):
     import matplotlib.style
     from matplotlib.backends.backend_agg import FigureCanvasAgg
     from matplotlib.figure import Figure
@@ -234,8 +292,7 @@ def _png(grid, lines, draw, size, subject):
         # No pyplot: it looks for a screen, and keeps figures alive.
         canvas = FigureCanvasAgg(figure)
         draw(figure)
-        figure.suptitle(_title(grid, lines, subject), fontsize=10, x=0.01, ha='left')
-        _legend(figure, grid, lines)
+        figure.suptitle(title, fontsize=10, x=0.01, ha='left')
         buffer = io.BytesIO()
         # No software name and no date: equal points give equal bytes.
         canvas.print_png(buffer, metadata={'Software': None})

@@ -4,11 +4,10 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from chainer_jo import config, paper, store
-from chainer_jo.errors import ConfigError, DataError
-from chainer_jo.report import fields, figures, markdown, readme, reference, tables
+from chainer_jo.errors import ConfigError
+from chainer_jo.report import fields, figures, markdown, paired, readme, reference, tables
 from chainer_jo.report.cells import cells
-from chainer_jo.report.collect import log_problem, read_all, read_log
-from chainer_jo.report.escape import plain
+from chainer_jo.report.collect import read_all, read_logs
 from chainer_jo.report.readme import figure_name
 
 
@@ -22,6 +21,7 @@ class Report:
         rows (list of dict): The rows of ``report TABLE --json``.
         markdown (str): The table for people.
         unreadable (list of dict): ``path`` and ``problem`` of files that were not used.
+        pairs (list of dict): See :func:`chainer_jo.report.paired.pairs`.
     """
 
     grid: dict
@@ -29,6 +29,7 @@ class Report:
     rows: list
     markdown: str
     unreadable: list
+    pairs: list = ()
 
 
 def read(table, preset, out):
@@ -43,11 +44,17 @@ def read(table, preset, out):
     rows = tables.rows(grid, published, found)
     committed = reference.find(out, grid, published, standard)
     text = markdown.to_markdown(grid, rows, found, committed, readme.out_option(out, grid))
-    return Report(grid, found, rows, text, unreadable)
+    trials = [result for cell in found for result in cell.results]
+    pairs = paired.pairs(grid, found, read_logs(trials, out)[0]) if 'pairs' in grid else []
+    if pairs:
+        text = f'{text}\n{paired.to_markdown(grid, pairs)}'
+    return Report(grid, found, rows, text, unreadable, pairs)
 
 
 def write(table, preset, out):
     """Writes ``<table>.md``, ``<table>.csv`` and the figures of every noise setting to ``out``.
+
+    Of a table of pairs also ``<table>-pairs.csv``, with every pair, and ``<table>-pairs.png``.
 
     Returns:
         Report: As :func:`read`; its ``unreadable`` names damaged logs too, which no figure uses.
@@ -61,31 +68,16 @@ def write(table, preset, out):
     store.make_folder(out)
     store.write_text(Path(out) / f'{table}.md', report.markdown)
     store.write_text(Path(out) / f'{table}.csv', tables.to_csv(report.rows))
-    logs, damaged = read_logs(report.cells, out)
+    trials = [result for cell in report.cells for result in cell.results]
+    logs, damaged = read_logs(trials, out)
     for noise, rate in paper.columns(report.grid):
         lines = figures.lines(report.cells, noise, rate, logs)
         if lines:
             _write_figures(report.grid, lines, Path(out))
+    if report.pairs:
+        _write_pairs(report, Path(out))
     report.unreadable.extend(damaged)
     return report
-
-
-def read_logs(cells, out):
-    """Returns ``{trial: rows of its log}``, and ``path`` and ``problem`` of damaged logs."""
-    logs, damaged = {}, []
-    for result in (result for cell in cells for result in cell.results):
-        folder = Path(out) / 'runs' / result['trial']
-        try:
-            rows = read_log(folder)
-            problem = log_problem(rows, result)
-        except DataError as error:
-            problem = error.seen
-        if problem is None:
-            logs[result['trial']] = rows
-        else:
-            path = plain(folder / 'log.jsonl', 1000)
-            damaged.append({'path': path, 'problem': plain(problem)})
-    return logs, damaged
 
 
 def _write_figures(grid, lines, out):
@@ -99,6 +91,13 @@ def _write_figures(grid, lines, out):
             path = out / figure_name(kind, cell.noise, cell.rate)
             store.write_text(f'{path}.csv', tables.to_csv(points, figures.COLUMNS))
             store.write_bytes(f'{path}.png', draw(grid, shown, points))
+
+
+def _write_pairs(report, out):
+    path = out / f'{report.grid["table"]}-pairs'
+    store.write_text(f'{path}.csv', tables.to_csv(report.pairs, paired.COLUMNS))
+    summaries = paired.summaries(report.grid, report.pairs)
+    store.write_bytes(f'{path}.png', figures.pairs_figure(report.grid, summaries))
 
 
 def write_page(out):

@@ -5,9 +5,9 @@ from pathlib import Path
 from urllib.parse import quote
 
 from chainer_jo import paper
-from chainer_jo.report import difference, machines, made_by, markdown, reference, tables
+from chainer_jo.report import difference, machines, made_by, markdown, paired, reference, tables
 from chainer_jo.report.cells import cells
-from chainer_jo.report.collect import read_all
+from chainer_jo.report.collect import read_all, read_logs
 from chainer_jo.report.data_notes import data_note, data_title
 from chainer_jo.report.escape import code, escaped
 from chainer_jo.report.markdown import header, percent
@@ -104,7 +104,7 @@ def out_option(out, grid):
     """
     out = Path(out)
     place = Path(out.parent.parent.name) / out.name if reference.is_reference(out) else out
-    usual = Path('results') / reference.default_name(grid['table'], grid['preset'])
+    usual = Path('results') / paper.folder(grid['table'], grid['preset'])
     return None if place == usual else str(place)
 
 
@@ -115,6 +115,8 @@ def _table(root, out, grid, published, found, trials, standard, command):
         f'## {escaped(out.name)}: {grid["table"]}\n',
         markdown.to_markdown(grid, rows, found, committed, out_option(out, grid)),
     ]
+    if 'pairs' in grid:
+        parts += [paired.to_markdown(grid, paired.pairs(grid, found, read_logs(trials, out)[0]))]
     if grid['compare'] != 'none':
         parts.append(difference.to_markdown(grid, difference.differences(grid, rows)))
     parts += _figures(root, out, grid)
@@ -124,12 +126,15 @@ def _table(root, out, grid, published, found, trials, standard, command):
 
 def _figures(root, out, grid):
     """The pictures that lie in the folder, each with its numbers."""
-    for noise, rate in paper.columns(grid):
-        for kind in ('figure3', 'labels'):
-            name = figure_name(kind, noise, rate)
-            if (out / f'{name}.png').exists():
-                link = quote(str(out.relative_to(root) / name))
-                yield f'![{name}]({link}.png)\n\n[Numbers]({link}.csv)\n'
+    names = [
+        figure_name(kind, noise, rate)
+        for noise, rate in paper.columns(grid)
+        for kind in ('figure3', 'labels')
+    ]
+    for name in [f'{grid["table"]}-pairs', *names]:
+        if (out / f'{name}.png').exists():
+            link = quote(str(out.relative_to(root) / name))
+            yield f'![{name}]({link}.png)\n\n[Numbers]({link}.csv)\n'
 
 
 def figure_name(kind, noise, rate):

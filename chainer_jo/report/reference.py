@@ -3,6 +3,7 @@
 from dataclasses import dataclass
 from pathlib import Path
 
+from chainer_jo import paper
 from chainer_jo.report import tables
 from chainer_jo.report.cells import cells
 from chainer_jo.report.collect import read_all
@@ -46,21 +47,13 @@ def find(out, grid, published, standard):
     if is_reference(out):
         return None
     # First the namesake: results/quick_3_trials has its own, not that of its preset.
-    for name in dict.fromkeys([out.name, default_name(grid['table'], grid['preset'])]):
+    for name in dict.fromkeys([out.name, paper.folder(grid['table'], grid['preset'])]):
         folder = out.parent / FOLDER / name
         found = cells(grid, published, read_all(folder)[0], standard)
         rows = {_key(row): row for row in tables.rows(grid, published, found) if row['trials']}
         if rows:
             return Reference(str(folder), rows, [r for cell in found for r in cell.results])
     return None
-
-
-def default_name(table, preset):
-    """Returns the name of the folder that a table's trials go to unless ``--out`` names another.
-
-    In a table's folder the ablations would stand among its rows.
-    """
-    return f'{preset}_ablations' if table == 'ablations' else preset
 
 
 def _key(row):

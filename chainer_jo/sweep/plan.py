@@ -67,7 +67,8 @@ def trials(table, preset, only=None, rates=None, count=None, overrides=(), preci
         raise ConfigError(
             'no trial is left to run', seen=f'{table} leaves out {left_out}', fix='choose others'
         )
-    return configs
+    # An override of another method leaves a trial as it is.
+    return list({config.trial: config for config in configs}.values())
 
 
 def _methods(grid, table, only):

@@ -22,6 +22,8 @@ class Machine:
         backend (str): As for :func:`chainer_jo.backends.use`.
         graph (bool): Whether to capture training steps as CUDA graphs where cuDNN computes.
         snapshot_seconds (float): Least time between two snapshots of a trial.
+        share (bool): Whether a first stage is trained once for all trials in ``out`` that have the
+            same; see :mod:`chainer_jo.training.shared_stage`.
     """
 
     out: Path
@@ -30,6 +32,7 @@ class Machine:
     backend: str = 'auto'
     graph: bool = True
     snapshot_seconds: float = 60.0
+    share: bool = False
 
     def as_words(self):
         """Returns the options that tell a child process the same: a list of words."""
@@ -37,6 +40,7 @@ class Machine:
         words = [f'--out={self.out}', f'--device={self.device}', f'--backend={self.backend}']
         words += [f'--snapshot-seconds={self.snapshot_seconds:g}']
         words += [] if self.graph else ['--no-graph']
+        words += ['--share'] if self.share else []
         return words + ([f'--data={self.data}'] if self.data else [])
 
 

@@ -61,6 +61,8 @@ def result(config, dataset, data, noise_digest, rows, environments, digests, tim
         # Chosen by validation images alone; the test set is only read off at that epoch.
         key=lambda row: row['validation/main/accuracy'],
     )
+    # Rows say where they come from if another trial has trained the first stage.
+    shared = {'stage': rows[0]['stage'], **rows[0]['shared']} if 'shared' in rows[0] else None
     return {
         'schema': SCHEMA,
         'trial': config.trial,
@@ -82,7 +84,7 @@ def result(config, dataset, data, noise_digest, rows, environments, digests, tim
         'environments': environments,
         'digests': digests,
         'times': times,
-    }
+    } | ({'shared': shared} if shared else {})
 
 
 def _accuracies(row):

@@ -14,6 +14,7 @@ from chainer_jo.errors import ConfigError, DataError, OutOfMemoryError
 from chainer_jo.training import data as trial_data
 from chainer_jo.training import extensions, result, snapshot, state
 from chainer_jo.training.assembly import assemble
+from chainer_jo.training.shared_stage import SharedStage
 from chainer_jo.training.updaters import LabelCorrectionUpdater
 
 
@@ -135,9 +136,12 @@ class _Trial:
 
     def run(self):
         arrays = snapshot.read_newest(self.folder, self.identity, self.observer.warn)
-        rows = snapshot.rows(arrays) if arrays else []
         resumes = int(arrays['resumes']) + 1 if arrays else 0
         environments = self._environments(snapshot.environments(arrays) if arrays else [])
+        shared = self._shared_stage(environments[-1])
+        if shared and not arrays:
+            arrays = shared.take(self.observer.warn)
+        rows = snapshot.rows(arrays) if arrays else []
         self.observer.start(self.config.epochs, rows)
         self.observer.begin(self._facts(environments[-1]))
         # Not Chainer's own extension: nothing in its file says whose settings and data it is of.
@@ -150,9 +154,19 @@ class _Trial:
         # changes.
         with saver, chainer.using_config('type_check', False):
             for stage in stages[first:]:
-                self._run_stage(stage, rows, saver, arrays)
+                path = self._run_stage(stage, rows, saver, arrays)
+                if shared and stage == stages[0]:
+                    shared.offer(path)
                 arrays = None
         return self._finish(rows, environments, resumes)
+
+    def _shared_stage(self, environment):
+        """What hands the first of several stages on, if the machine says so."""
+        if not self.machine.share or len(self.config.stages) == 1:
+            return None
+        return SharedStage(
+            self.machine.out, self.config, self.method, self.dataset.digest, environment
+        )
 
     def _environments(self, before):
         """Adds this process to those that trained before, and says so if it differs from them."""
@@ -196,7 +210,7 @@ class _Trial:
             # Chainer runs those of one priority in the order in which they were added.
             trainer.extend(extension, priority=training.PRIORITY_READER)
         trainer.run(show_loop_exception_msg=False)
-        saver.save(updater)
+        return saver.save(updater)
 
     def _extensions(self, updater, rows, saver):
         """Yields what runs after each step, in its order."""

@@ -205,9 +205,10 @@ def test_report_json_has_the_rows_of_the_contract(trained, call):
     assert row['paper_last'] == 0.5311
 
 
-def test_ablations_have_a_folder_of_their_own(call, tmp_path):
-    assert call('report ablations --preset quick')[0] == 0
-    assert (tmp_path / 'results' / 'quick_ablations' / 'ablations.md').exists()
+@pytest.mark.parametrize('table', ['ablations', 'claims', 'small_a', 'decay'])
+def test_a_table_of_variants_has_a_folder_of_its_own(table, call, tmp_path):
+    assert call(f'report {table} --preset quick')[0] == 0
+    assert (tmp_path / 'results' / f'quick_{table}' / f'{table}.md').exists()
     assert call('report table2 --preset quick')[0] == 0
     assert (tmp_path / 'results' / 'quick' / 'table2.md').exists()
 

@@ -1,3 +1,4 @@
+import re
 import tomllib
 
 import pytest
@@ -21,7 +22,7 @@ ASYMMETRIC = {
     'a': '0.05 0.6 0.6 0.8 1.6',
 }
 CELLS = [
-    (preset, *column)
+    (preset, table, *column)
     for preset in paper.PRESETS
     for table in paper.tables()
     for column in paper.columns(paper.grid(table, preset))
@@ -73,10 +74,15 @@ def test_tanaka_and_ours_correct_labels_with_the_same_settings():
     assert settings['ours']['correct'] == settings['tanaka']['correct']
 
 
-@pytest.mark.parametrize(('preset', 'noise', 'rate'), sorted(set(CELLS)))
-def test_every_cell_of_a_table_has_its_own_row_of_hyper_parameters(preset, noise, rate):
+@pytest.mark.parametrize(('preset', 'table', 'noise', 'rate'), CELLS)
+def test_every_cell_has_its_own_row_of_hyper_parameters_or_the_table_says_which_it_takes(
+    preset, table, noise, rate
+):
     rows = paper.hyperparameters(preset)['table1']
-    assert [row for row in rows if (row['noise'], row['rate']) == (noise, rate)]
+    own = [row for row in rows if (row['noise'], row['rate']) == (noise, rate)]
+    words = f'{noise.capitalize()} .*{100 * rate:g} % .*D-31'
+    notes = paper.grid(table, preset).get('notes', [])
+    assert own or any(re.match(words, note) for note in notes)
 
 
 @pytest.mark.parametrize('table', paper.tables())

@@ -252,7 +252,8 @@ def test_no_log_whatever_is_in_it_stops_the_figures(add_quick, data):
         path.write_text(''.join(json.dumps(row) + '\n' for row in rows))
 
         found = publish.read('table2', 'quick', folder).cells
-        logs, damaged = publish.read_logs(found, folder)
+        trials = [result for cell in found for result in cell.results]
+        logs, damaged = publish.read_logs(trials, folder)
         lines = figures.lines(found, 'symmetric', 0.7, logs)
 
         assert results[0]['trial'] in logs

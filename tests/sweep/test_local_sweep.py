@@ -94,6 +94,27 @@ def test_a_trial_that_another_process_holds_is_left_until_the_others_are_done(
     assert order == [free, held]
 
 
+def test_trials_side_by_side_share_a_first_stage_and_end_as_alone(tmp_path):
+    configs = [
+        tiny.config('ours'),
+        tiny.config('tanaka'),
+        tiny.config('ours', 'ours.fine_tune.loss=kl'),
+    ]
+    machine = tiny.machine(tmp_path / 'shared', share=True)
+    assert local.LocalSweep(machine, 2, lambda config, line: None).run(configs) == []
+    assert sweep(tmp_path / 'alone').run(configs) == []
+
+    for config in configs:
+        shared, alone = (
+            store.read_json(tiny.folder(config, tmp_path / out) / 'result.json')
+            for out in ('shared', 'alone')
+        )
+        assert shared['digests'] == alone['digests']
+        assert 'shared' not in alone
+    # Two begin at once and train their own; the third comes after one of them.
+    assert shared['shared']['trial'] in {config.trial for config in configs[:2]}
+
+
 def test_the_longest_trials_start_first(tmp_path):
     short, long = tiny.config('cross_entropy'), tiny.config('ours')
     started = []

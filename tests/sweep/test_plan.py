@@ -146,3 +146,11 @@ def test_a_torn_log_is_no_measurement(torn, tmp_path):
     (begin(tmp_path, trial) / 'log.jsonl').write_text(torn, encoding='latin-1')
     (planned,) = plan.planned([trial], tmp_path)
     assert (planned.state, planned.epochs_done, planned.seconds) == ('begun', 0, None)
+
+
+def test_an_override_of_one_method_gives_no_second_trial_of_another():
+    grid = paper.grid('claims', 'quick')
+    trials = plan.trials('claims', 'quick', count=2)
+
+    assert len({t.trial for t in trials}) == len(trials) == 2 * len(grid['rates']) * 3
+    assert sum(t.method == 'tanaka' for t in trials) == 2 * len(grid['rates'])

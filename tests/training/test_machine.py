@@ -16,7 +16,7 @@ from chainer_jo.training.machine import Machine
 
 MACHINES = [
     Machine(Path('out')),
-    Machine(Path('a b/-out'), '-data', 'cuda:3', 'chainer', False, 7.5),
+    Machine(Path('a b/-out'), '-data', 'cuda:3', 'chainer', False, 7.5, True),
     Machine(Path('out'), data='/a b/c', device='cpu', snapshot_seconds=0.0),
 ]
 

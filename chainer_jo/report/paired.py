@@ -1,0 +1,232 @@
+"""Pairs of trials of one seed: what one choice changes, with all single values."""
+
+import statistics
+from collections import defaultdict
+from dataclasses import dataclass
+
+from chainer_jo import paper
+from chainer_jo.report import least_p, paired_statistics
+from chainer_jo.report.escape import code
+from chainer_jo.report.markdown import header, method_title, percent, points
+
+MEASURES = ('best', 'last')
+BY_SEED, BY_PAIR = 'all, by seed', 'all, by pair'
+COLUMNS = (
+    'table', 'comparison', 'noise', 'rate', 'seed', 'same_step_1',
+    'best_first', 'best_second', 'best_difference', 'last_first', 'last_second', 'last_difference',
+    'best_epoch_first', 'best_epoch_second', 'test_images', 'first', 'second',
+)  # fmt: skip
+
+
+@dataclass(frozen=True)
+class Summary:
+    """What the pairs of one comparison say in one noise setting, or in all together.
+
+    Attributes:
+        comparison (str): Its title.
+        noise (str), rate (float): The setting; :data:`BY_SEED` or :data:`BY_PAIR` and ``None`` for
+            all together.
+        measure (str): ``best`` or ``last``.
+        differences (tuple of float): First minus second, fractions: one a pair, or by seed the
+            mean over the settings.
+        mean (float): Of these.
+        interval (tuple of float): See :func:`paired_statistics.interval`.
+        p (float): See :func:`paired_statistics.sign_flip_p`.
+    """
+
+    comparison: str
+    noise: str
+    rate: float
+    measure: str
+    differences: tuple
+    mean: float
+    interval: tuple
+    p: float
+
+
+def pairs(grid, cells, logs):
+    """Returns a dict with the keys :data:`COLUMNS` for every pair of a grid.
+
+    Two trials are a pair if they have the same seed, data and noisy labels, and test accuracies.
+
+    Args:
+        grid (dict): With ``pairs``: ``title``, and ``first`` and ``second``, each a method and
+            the overrides that it is run with.
+        cells (list of Cell): The table's.
+        logs (dict): Trial id to the rows of its log. ``same_step_1`` says whether the two logs of
+            the first stage are equal to the last digit, ``None`` without a log.
+    """
+    found = {(cell.method, cell.modified, cell.noise, cell.rate): cell.results for cell in cells}
+    return [
+        _pair(grid, comparison, noise, rate, first, second, logs)
+        for comparison in grid.get('pairs', [])
+        for noise, rate in paper.columns(grid)
+        for first, second in _matched(
+            *(found.get((*_key(comparison[end]), noise, rate), []) for end in ('first', 'second'))
+        )
+    ]
+
+
+def _key(words):
+    method, *overrides = words
+    return method, tuple(sorted(overrides))
+
+
+def _matched(first, second):
+    others = {_common(result): result for result in second}
+    for result in sorted(first, key=lambda result: result['config']['seed']):
+        other = others.get(_common(result))
+        if other and None not in [r[m]['test_accuracy'] for r in (result, other) for m in MEASURES]:
+            yield result, other
+
+
+def _common(result):
+    return result['config']['seed'], result['data']['digest'], result['noise']['digest']
+
+
+def _pair(grid, comparison, noise, rate, first, second, logs):
+    row = {'table': grid['table'], 'comparison': comparison['title'], 'noise': noise, 'rate': rate}
+    row |= {'seed': first['config']['seed'], 'first': first['trial'], 'second': second['trial']}
+    for measure in MEASURES:
+        one, other = (result[measure]['test_accuracy'] for result in (first, second))
+        row |= {f'{measure}_first': one, f'{measure}_second': other}
+        row[f'{measure}_difference'] = round(one - other, 9)
+    row |= {f'best_epoch_{end}': r['best']['epoch'] for end, r in _ends(first, second)}
+    row['test_images'] = first['data']['test']
+    row['same_step_1'] = _same_start(*(logs.get(result['trial']) for result in (first, second)))
+    return row
+
+
+def _ends(first, second):
+    return zip(('first', 'second'), (first, second), strict=True)
+
+
+def _same_start(*logs):
+    if None in logs:
+        return None
+    starts = [
+        [
+            {key: value for key, value in row.items() if key not in ('seconds', 'shared')}
+            for row in log
+            if row['stage'] == log[0]['stage']
+        ]
+        for log in logs
+    ]
+    return starts[0] == starts[1]
+
+
+def summaries(grid, rows):
+    """Returns the :class:`Summary` of every comparison, setting and measure that has a pair.
+
+    All together are the seeds that have every setting, so that each counts the same. By seed, the
+    unit is a seed, as its settings share split and initial weights; by pair, that is disregarded.
+
+    Args:
+        grid (dict): The table.
+        rows (list of dict): What :func:`pairs` returned.
+    """
+    found, settings = [], paper.columns(grid)
+    for comparison in dict.fromkeys(row['comparison'] for row in rows):
+        own = [row for row in rows if row['comparison'] == comparison]
+        for noise, rate in settings:
+            here = [row for row in own if (row['noise'], row['rate']) == (noise, rate)]
+            found += _summaries(comparison, noise, rate, [[row] for row in here])
+        if len(settings) > 1:
+            seeds = _whole_seeds(own, settings)
+            found += _summaries(comparison, BY_SEED, None, seeds)
+            found += _summaries(
+                comparison, BY_PAIR, None, [[row] for rows in seeds for row in rows]
+            )
+    return found
+
+
+def _whole_seeds(rows, settings):
+    seeds = defaultdict(list)
+    for row in rows:
+        seeds[row['seed']].append(row)
+    return [group for group in seeds.values() if len(group) == len(settings)]
+
+
+def _summaries(comparison, noise, rate, units):
+    """Yields the summaries of units, each a list of rows."""
+    for measure in MEASURES if units else ():
+        key = f'{measure}_difference'
+        differences = tuple(statistics.mean(row[key] for row in unit) for unit in units)
+        hits = [sum(round(row[key] * row['test_images']) for row in unit) for unit in units]
+        yield Summary(
+            comparison, noise, rate, measure, differences, statistics.mean(differences),
+            paired_statistics.interval(differences), paired_statistics.sign_flip_p(hits),
+        )  # fmt: skip
+
+
+def to_markdown(grid, rows):
+    """Returns what the pairs say, as Markdown: nothing where there is no pair."""
+    if not rows:
+        return ''
+    titles = ['first against second', 'noise', '', 'pairs', 'mean difference', '95 % interval']
+    lines = ['**Pairs by seed**: first minus second, in points of test accuracy', '']
+    lines += header([*titles, '+ / 0 / −', 'p', 'least p'])
+    lines += [_line(summary) for summary in summaries(grid, rows)]
+    notes = [*_notes(grid, rows), _where_best_lies(rows)]
+    return '\n'.join([*lines, '', *[line for note in notes for line in (note, '')][:-1]]) + '\n'
+
+
+def _line(summary):
+    ends = summary.interval
+    signs = [(d > 0) - (d < 0) for d in summary.differences]
+    texts = [
+        summary.comparison,
+        summary.noise if summary.rate is None else f'{summary.noise} {percent(summary.rate, 0)}',
+        summary.measure,
+        str(len(signs)),
+        points(summary.mean),
+        f'{points(ends[0])} to {points(ends[1])}' if ends else '',
+        ' / '.join(str(signs.count(sign)) for sign in (1, 0, -1)),
+        f'{summary.p:.3g}',
+        f'{least_p.least_p(len(signs)):.3g}',
+    ]
+    return f'| {" | ".join(texts)} |'
+
+
+def _notes(grid, rows):
+    for comparison in grid['pairs']:
+        first, second = (_words(grid, comparison[end]) for end in ('first', 'second'))
+        yield f'{comparison["title"]}: first {first}, second {second}.'
+    known = [row['same_step_1'] for row in rows if row['same_step_1'] is not None]
+    yield (
+        'A pair has one seed: the same split, validation images, noisy labels and initial weights. '
+        f'In {sum(known)} of {len(known)} pairs with logs step 1 is the same to the last digit.'
+    )
+    yield (
+        'Interval: BCa bootstrap over the pairs '
+        f'({paired_statistics.RESAMPLES:,} resamples), from {paired_statistics.FEWEST} pairs on; '
+        'of few pairs it is too narrow. p: exact two-sided sign-flip test; least p: what it can '
+        'give at the least with so many pairs. No p is corrected for the number of rows.'
+    )
+    if len(paper.columns(grid)) > 1:
+        yield (
+            f'{BY_SEED}: the seeds that have every noise setting, each with the mean of its '
+            f'differences. {BY_PAIR}: the same pairs one by one, as if those of one seed were '
+            'independent, though they share split and initial weights.'
+        )
+    yield from grid.get('notes', [])
+
+
+def _words(grid, words):
+    method, *overrides = words
+    return ' with '.join([method_title(grid, method), *map(code, overrides)])
+
+
+def _where_best_lies(rows):
+    trials = {
+        row[end]: (row[f'best_epoch_{end}'], row[f'best_{end}'] - row[f'last_{end}'])
+        for row in rows
+        for end in ('first', 'second')
+    }
+    epochs, gaps = zip(*trials.values(), strict=True)
+    return (
+        f'`best` lies at epoch {statistics.median(epochs):g} in the median of the {len(trials)} '
+        f'trials (epochs {min(epochs)} to {max(epochs)}); `best` minus `last` is '
+        f'{points(statistics.mean(gaps))} points in the mean ({points(min(gaps))} to '
+        f'{points(max(gaps))}).'
+    )
