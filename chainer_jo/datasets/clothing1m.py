@@ -19,8 +19,8 @@ from chainer_jo import store
 from chainer_jo.datasets import clothing1m_layouts as layouts
 from chainer_jo.datasets.clothing1m_layouts import PARTS
 from chainer_jo.datasets.dataset import Dataset
+from chainer_jo.datasets.examine import KINDS, REASONS, examine_all
 from chainer_jo.datasets.image_files import ImageFiles, PackedPaths, StandIn
-from chainer_jo.datasets.verify import KINDS, REASONS, examine_all
 from chainer_jo.errors import ConfigError, DataError, WriteError
 
 EMBEDDED = False
@@ -107,7 +107,7 @@ def verify(
 
     Args:
         folder (str or os.PathLike): The copy; nothing is written to it.
-        imap (callable): See :func:`chainer_jo.datasets.verify.examine_all`.
+        imap (callable): See :func:`chainer_jo.datasets.examine.examine_all`.
         index (pathlib.Path or None): Where the index goes; :func:`index_path` if ``None``.
         size (int): Height and width to which images are scaled.
         crop (int): Of what the net sees, at most ``size``.

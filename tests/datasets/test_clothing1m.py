@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from chainer_jo.datasets import clothing1m, clothing1m_layouts, verify
+from chainer_jo.datasets import clothing1m, clothing1m_layouts, examine
 from chainer_jo.datasets.clothing1m_layouts import CLASS_FOLDERS, KEY_LISTS, LABEL_LISTS
 from chainer_jo.datasets.image_files import PackedPaths
 from chainer_jo.datasets.source import centre
@@ -72,7 +72,7 @@ def test_the_official_tree_is_read_part_by_part_with_the_labels_of_its_lists(mad
         usable = [
             (key.removeprefix('images/'), label)
             for key, label in expected
-            if verify.examine(str(made), key).reason == 0
+            if examine.examine(str(made), key).reason == 0
         ]
         # An image of two parts has its place where it is first named.
         order = list if part == 'train' else sorted
@@ -184,7 +184,7 @@ def test_images_that_are_still_packed_are_said(copy, tmp_path):
 def test_test_images_in_the_noisy_list_are_counted_and_can_be_left_out(copy, tmp_path):
     parts = slow_parts(copy)
     # One is the same image under another name.
-    usable = [key for key, _ in parts['train'] if verify.examine(str(copy), key).reason == 0]
+    usable = [key for key, _ in parts['train'] if examine.examine(str(copy), key).reason == 0]
     shutil.copy(copy / parts['test'][0][0], copy / usable[0])
     said = []
     dataset, facts = load(copy, tmp_path, said.append)
@@ -221,7 +221,7 @@ def encoded(mode='RGB', kind='JPEG', **options):
 
 def rotated():
     exif = Image.Exif()
-    exif[verify.ORIENTATION] = 6
+    exif[examine.ORIENTATION] = 6
     return encoded(exif=exif)
 
 
@@ -246,8 +246,8 @@ BAD = {
 def test_a_file_that_cannot_be_used_is_found_with_its_reason(name, tmp_path):
     content, expected = BAD[name]
     (tmp_path / 'x.jpg').write_bytes(content)
-    facts = verify.examine(str(tmp_path), 'x.jpg')
-    assert verify.REASONS[facts.reason] == expected
+    facts = examine.examine(str(tmp_path), 'x.jpg')
+    assert examine.REASONS[facts.reason] == expected
     assert facts.seen
 
 
@@ -270,8 +270,8 @@ ODD = {
 def test_an_odd_file_is_counted_and_used(name, tmp_path):
     content, expected = ODD[name]
     (tmp_path / 'x.jpg').write_bytes(content)
-    facts = verify.examine(str(tmp_path), 'x.jpg')
-    names = [kind for bit, kind in enumerate(verify.KINDS) if facts.kinds >> bit & 1]
+    facts = examine.examine(str(tmp_path), 'x.jpg')
+    names = [kind for bit, kind in enumerate(examine.KINDS) if facts.kinds >> bit & 1]
     assert (facts.reason, names, facts.length) == (0, expected, len(content))
     with Image.open(io.BytesIO(content)) as image:
         assert facts.size == (image.height, image.width)
@@ -279,13 +279,13 @@ def test_an_odd_file_is_counted_and_used(name, tmp_path):
 
 def test_of_16_bits_the_upper_8_count(tmp_path):
     (tmp_path / 'x.jpg').write_bytes(deep())
-    np.testing.assert_allclose(verify.examine(str(tmp_path), 'x.jpg').colour, [0x80 / 255] * 3)
+    np.testing.assert_allclose(examine.examine(str(tmp_path), 'x.jpg').colour, [0x80 / 255] * 3)
 
 
 @pytest.mark.parametrize('name', ['a b.jpg', 'a,b.jpg', 'ä–猫.jpg', '-x.jpg', 'a\tb.jpg'])
 def test_any_name_is_read(name, tmp_path):
     (tmp_path / name).write_bytes(encoded())
-    assert verify.examine(str(tmp_path), name).reason == 0
+    assert examine.examine(str(tmp_path), name).reason == 0
 
 
 def test_what_lies_outside_or_is_no_file_is_refused(tmp_path):
@@ -313,10 +313,10 @@ def test_what_lies_outside_or_is_no_file_is_refused(tmp_path):
         'nul\0.jpg': 'cannot be opened',
         'n' * 300: 'cannot be opened',
     }
-    found = {name: verify.REASONS[verify.examine(str(folder), name).reason] for name in expected}
+    found = {name: examine.REASONS[examine.examine(str(folder), name).reason] for name in expected}
     assert found == expected
     (tmp_path / 'linked').symlink_to(folder)
-    assert verify.examine(str(tmp_path / 'linked'), 'x.jpg').reason == 0
+    assert examine.examine(str(tmp_path / 'linked'), 'x.jpg').reason == 0
 
 
 def test_bad_lines_of_the_lists_are_listed_with_file_and_line(copy, tmp_path):
@@ -432,7 +432,7 @@ def test_the_index_of_a_million_images_needs_at_most_100_bytes_each():
         listing.add('train', key, i % 14, ('x', i))
     text, ends = listing.packed()
     paths = PackedPaths('/data', text, ends)
-    stored, _ = verify.examine_all(paths, map)
+    stored, _ = examine.examine_all(paths, map)
     total = text.nbytes + ends.nbytes + paths.index.nbytes
     total += sum(array.nbytes for name, array in stored.items() if name != 'colour')
     total += 3 * 2 * len(paths)
