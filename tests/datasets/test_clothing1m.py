@@ -282,7 +282,7 @@ def test_of_16_bits_the_upper_8_count(tmp_path):
     np.testing.assert_allclose(examine.examine(str(tmp_path), 'x.jpg').colour, [0x80 / 255] * 3)
 
 
-@pytest.mark.parametrize('name', ['a b.jpg', 'a,b.jpg', 'ä–猫.jpg', '-x.jpg', 'a\tb.jpg'])
+@pytest.mark.parametrize('name', ['a b.jpg', 'a,b.jpg', 'ä–猫.jpg', '-x.jpg', 'a\tb.jpg', '\udcff.jpg'])
 def test_any_name_is_read(name, tmp_path):
     (tmp_path / name).write_bytes(encoded())
     assert examine.examine(str(tmp_path), name).reason == 0
