@@ -156,15 +156,7 @@ class TrialProgress:
     @contextmanager
     def shown(self):
         """Draws bars while the block runs, if stderr is a terminal."""
-        # Asked of the stream itself: rich takes FORCE_COLOR for a terminal, even in a file.
-        if not sys.stderr.isatty() or os.environ.get('TERM') == 'dumb':
-            yield self
-            return
-        from rich.console import Console
-        from rich.live import Live
-
-        console = Console(stderr=True)
-        with Live(console=console, get_renderable=self._drawn, transient=True) as self.live:
+        with _drawing(self._drawn) as self.live:
             yield self
         self.live = None
 
@@ -299,6 +291,48 @@ class _Watched:
     def _left(self):
         seconds = self._step and self._step['seconds_left']
         return '' if seconds is None else f'{timedelta(seconds=round(seconds))} left'
+
+
+@contextmanager
+def counting(title):
+    """Yields a function (done, total) that shows how far a count is, its rate, and the time left.
+
+    On a terminal that is a bar; elsewhere a line a minute, and one at the end.
+    """
+    begun, due, place = time.monotonic(), PLAIN_SECONDS, (0, 1)
+
+    def words(done, total):
+        seconds = max(time.monotonic() - begun, 1e-3)
+        left = timedelta(seconds=round((total - done) * seconds / max(done, 1)))
+        return f'{done:,}/{total:,}, {done / seconds:,.0f} a second', f'{left} left'
+
+    def drawn():
+        return _bar(title, *place, *words(*place))
+
+    def count(done, total):
+        nonlocal due, place
+        place = done, total
+        seconds = time.monotonic() - begun
+        if (seconds >= due and not live) or done == total:
+            due = seconds + PLAIN_SECONDS
+            say(f'{title}: {", ".join(words(*place))}')
+
+    with _drawing(drawn) as live:
+        yield count
+
+
+@contextmanager
+def _drawing(drawn):
+    """Yields what draws ``drawn()`` again and again on a terminal; ``None`` where there is none."""
+    # Asked of the stream itself: rich takes FORCE_COLOR for a terminal, even in a file.
+    if not sys.stderr.isatty() or os.environ.get('TERM') == 'dumb':
+        yield None
+        return
+    from rich.console import Console
+    from rich.live import Live
+
+    with Live(console=Console(stderr=True), get_renderable=drawn, transient=True) as live:
+        yield live
 
 
 def accuracies(result):

@@ -85,7 +85,7 @@ def _read_labels(given):
     from chainer_jo.datasets import label_files
 
     # Loaded for its size and classes, and handed on, so that a trial reads it once.
-    dataset = datasets.load(given.dataset, given.data)
+    dataset = datasets.load(given.dataset, given.data, warn=say)
     read = label_files.read_labels(given.labels, len(dataset.train), dataset.classes)
     true = dataset.train.true_labels
     share = '' if true is None else f'; {100 * (read.labels != true).mean():.1f} % are wrong'

@@ -17,11 +17,12 @@ __all__ = ['NAMES', 'TITLES', 'Dataset', 'at_hand', 'is_embedded', 'load']
 TITLES = {
     'cifar10': 'CIFAR-10',
     'fashion_mnist': 'Fashion-MNIST',
+    'clothing1m': 'Clothing1M',
 }
 NAMES = tuple(TITLES)
 
 
-def load(name, data=None, on_bytes=None):
+def load(name, data=None, on_bytes=None, warn=None):
     """Loads a data set by name.
 
     Args:
@@ -30,6 +31,7 @@ def load(name, data=None, on_bytes=None):
             :func:`chainer_jo.datasets.cifar10.load`. ``fashion_mnist`` is part of the package and
             takes none.
         on_bytes (callable): Told of a download; see :func:`chainer_jo.datasets.cifar10.download`.
+        warn (callable): Told, in lines of text, what of a data set is left out.
 
     Returns:
         Dataset: Its images and labels.
@@ -39,7 +41,7 @@ def load(name, data=None, on_bytes=None):
         DataError: The data are missing, damaged, or not the published ones.
     """
     with _complaints(name):
-        return _module(name).load(data, on_bytes)
+        return _module(name).load(data, on_bytes, warn)
 
 
 def at_hand(name, data=None):
@@ -55,6 +57,44 @@ def at_hand(name, data=None):
     """
     with _complaints(name):
         return _module(name).at_hand(data)
+
+
+def verify(name, data, imap, **options):
+    """Reads all of a data set that is verified once, and returns what was found.
+
+    Args:
+        name (str): One of :data:`NAMES`.
+        data (str or os.PathLike): The folder.
+        imap (callable): ``imap(function, arguments)`` yields results in order, worked out by
+            threads.
+        **options: See :func:`chainer_jo.datasets.clothing1m.verify`.
+
+    Returns:
+        dict: Plain JSON values.
+
+    Raises:
+        ConfigError: The data set is verified whenever it is loaded.
+        DataError, WriteError: See :func:`chainer_jo.datasets.clothing1m.verify`.
+    """
+    with _complaints(name):
+        module = _module(name)
+        if not hasattr(module, 'verify'):
+            raise ConfigError(
+                f'{name} is verified whenever it is loaded',
+                seen=f'data verify {name}',
+                fix='nothing is to be done; doctor says what is found',
+            )
+        return module.verify(data, imap, **options)
+
+
+def summary(name, facts):
+    """Returns what :func:`verify` found as lines for people."""
+    return _module(name).summary(facts)
+
+
+def check(name, facts):
+    """Raises DataError where too much of what :func:`verify` found is unusable."""
+    _module(name).check(facts)
 
 
 def is_embedded(name):

@@ -43,7 +43,7 @@ BATCH = 10_000
 PIXELS = 3 * 32 * 32
 
 
-def load(data=None, on_bytes=None, *, url=URL):
+def load(data=None, on_bytes=None, warn=None, *, url=URL):
     """Loads CIFAR-10: 50,000 images to train and validate, 10,000 to test, 32 x 32, colour.
 
     What the user names may be a variant of the published data; its label says so. What is found
@@ -55,6 +55,7 @@ def load(data=None, on_bytes=None, *, url=URL):
             ``None``, the place that the environment variable ``CHAINER_JO_DATA`` names, else the
             archive in the user's cache, which is downloaded once.
         on_bytes (callable): See :func:`download`.
+        warn (callable): Never called: nothing is left out.
         url (str): Where to download the binary version.
 
     Returns:

@@ -33,12 +33,13 @@ CLASSES = (
 FLIPS = {9: 7, 7: 5, 2: 6, 4: 3, 3: 4}
 
 
-def load(data=None, on_bytes=None):
+def load(data=None, on_bytes=None, warn=None):
     """Loads the embedded images: 6,000 to train and validate, 2,000 to test, 28 x 28, grey.
 
     Args:
         data (None): There is nothing to choose.
         on_bytes (callable): Never called: nothing is downloaded.
+        warn (callable): Never called: nothing is left out.
 
     Returns:
         Dataset: Every class has the same number of images in each part.

@@ -69,7 +69,9 @@ def run(config, machine, observer, labels=None, dataset=None):
     done = folder / 'result.json'
     # Before the folder is made: what cannot be trained leaves nothing behind.
     if not done.exists():
-        dataset = dataset or datasets.load(config.dataset, machine.data, observer.download)
+        dataset = dataset or datasets.load(
+            config.dataset, machine.data, observer.download, observer.warn
+        )
         data = trial_data.prepare(dataset, config, labels)
         needs_T = methods.load(config.method).uses_true_T(config.stages)
         trial_data.check(data, config.method, needs_T)

@@ -2,6 +2,8 @@ import concurrent.futures
 
 import numpy as np
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 from PIL import Image
 
 from chainer_jo.datasets.decode import decode
@@ -59,6 +61,46 @@ def test_another_size_and_other_colours_are_converted(tmp_path):
     grey = decode(path, 1, (H, W))
     assert grey.shape == (1, H, W)
     assert set(grey.ravel()) == {round(0.299 * 200 + 0.587 * 100 + 0.114 * 50)}
+
+
+def smooth(height, width, noise=12):
+    """An image with the fine structure of a photograph, ``(height, width, 3)``, uint8."""
+    random = np.random.default_rng(0)
+    coarse = random.integers(256, size=(height // 16, width // 16, 3), dtype=np.uint8)
+    image = Image.fromarray(coarse).resize((width, height), Image.Resampling.BICUBIC)
+    grain = random.integers(-noise, noise + 1, (height, width, 3))
+    return (np.asarray(image) + grain).clip(0, 255).astype(np.uint8)
+
+
+@pytest.mark.parametrize('size', [(300, 410), (900, 1100), (1100, 1030), (2500, 1900)])
+def test_a_large_jpeg_is_scaled_while_it_is_decoded_without_a_visible_change(size, tmp_path):
+    path = tmp_path / 'x.jpg'
+    Image.fromarray(smooth(*size)).save(path, quality=85)
+    with Image.open(path) as image:
+        exact = image.resize((256, 256), Image.Resampling.BILINEAR)
+    difference = np.abs(
+        decode(path, 3, (256, 256)).astype(int) - np.asarray(exact).transpose(2, 0, 1)
+    )
+    assert difference.mean() <= 1
+    assert difference.max() <= 8
+    assert (difference.max() == 0) == (min(size) < 1024)
+
+
+@settings(max_examples=60)
+@given(data=st.data())
+def test_a_part_of_a_scaled_image_is_that_of_the_whole_to_one_level(data, tmp_path_factory):
+    """Rounding alone: Pillow's weights are computed from another corner."""
+    path = tmp_path_factory.getbasetemp() / 'part.png'
+    width, height = data.draw(st.integers(1, 90)), data.draw(st.integers(1, 90))
+    random = np.random.default_rng(data.draw(st.integers(0, 9)))
+    Image.fromarray(random.integers(256, size=(height, width, 3), dtype=np.uint8)).save(path)
+    crop = data.draw(st.integers(1, 36)), data.draw(st.integers(1, 32))
+    top, left = data.draw(st.integers(0, 36 - crop[0])), data.draw(st.integers(0, 32 - crop[1]))
+    whole = decode(path, 3, (36, 32)).astype(int)
+    part = decode(path, 3, (36, 32), crop, (top, left))
+    expected = whole[:, top : top + crop[0], left : left + crop[1]]
+    assert part.shape == (3, *crop)
+    assert np.abs(part - expected).max() <= 1
 
 
 def test_many_threads_read_what_one_reads(files):

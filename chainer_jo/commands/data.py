@@ -1,0 +1,79 @@
+"""``data verify``: one pass over a data set that is too large to be read whenever it is loaded."""
+
+import argparse
+
+from chainer_jo import datasets
+from chainer_jo.commands import options
+from chainer_jo.console import counting, say, show, show_json
+
+
+def add(command):
+    """Adds the command; ``command(name, function, text)`` returns a new parser."""
+    parser = command(
+        'data', _data, 'verifies a large data set once; training starts from its index'
+    )
+    parser.add_argument('action', choices=['verify'], help='reads every file, writes the index')
+    parser.add_argument('name', metavar='NAME', help='clothing1m')
+    parser.add_argument(
+        '--data', required=True, type=options.path, help='the folder; nothing is written there'
+    )
+    parser.add_argument(
+        '--index',
+        type=options.path,
+        metavar='FILE',
+        help="where the index goes; train takes it as --data (default: in the user's cache)",
+    )
+    parser.add_argument(
+        '--resize',
+        type=options.positive,
+        default=256,
+        metavar='PIXELS',
+        help='both sides of an image after scaling (default: 256)',
+    )
+    parser.add_argument(
+        '--crop',
+        type=options.positive,
+        default=224,
+        metavar='PIXELS',
+        help='both sides of what the net sees (default: 224)',
+    )
+    parser.add_argument(
+        '--limit',
+        type=_fraction,
+        default=0.01,
+        help='largest fraction of unusable images with which training starts (default: 0.01)',
+    )
+    parser.add_argument(
+        '--leave-out-test',
+        action='store_true',
+        help='do not train on what is also in the clean test set, by name or by content',
+    )
+    options.add_json(parser)
+
+
+def _fraction(text):
+    if not 0 <= float(text) <= 1:
+        raise argparse.ArgumentTypeError(f'{text} is not a fraction from 0 to 1')
+    return float(text)
+
+
+def _data(given):
+    from chainer_jo.training.read_ahead import read_ahead
+
+    with counting('verified') as count:
+        facts = datasets.verify(
+            given.name,
+            given.data,
+            read_ahead,
+            index=given.index,
+            size=given.resize,
+            crop=given.crop,
+            limit=given.limit,
+            leave_out_test=given.leave_out_test,
+            on_file=lambda done, total, found: count(done, total),
+            say=say,
+        )
+    show_json(facts) if given.json else show(datasets.summary(given.name, facts))
+    # Refuses what cannot be trained on, once all that explains it is on the screen.
+    datasets.check(given.name, facts)
+    return 0

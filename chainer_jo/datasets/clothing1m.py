@@ -1,0 +1,368 @@
+"""Clothing1M: a million images from online shops, 14 classes, labels from the words around them.
+
+Source: Xiao et al., Learning from Massive Noisy Labeled Data for Image Classification, CVPR 2015.
+The authors hand it out on request. ``data verify`` reads every file once and keeps what it found in
+an index, outside the data; training starts from that. A model is trained on the noisy list alone;
+the clean validation images choose the best epoch (D-28).
+"""
+
+import hashlib
+import json
+import os
+import time
+from collections import Counter
+from pathlib import Path
+
+import numpy as np
+
+from chainer_jo import store
+from chainer_jo.datasets import clothing1m_layouts as layouts
+from chainer_jo.datasets.clothing1m_layouts import PARTS
+from chainer_jo.datasets.dataset import Dataset
+from chainer_jo.datasets.examine import KINDS, REASONS, examine_all
+from chainer_jo.datasets.image_files import ImageFiles, PackedPaths, StandIn
+from chainer_jo.errors import ConfigError, DataError, WriteError
+
+EMBEDDED = False
+CLASSES = (
+    'T-shirt',
+    'Shirt',
+    'Knitwear',
+    'Chiffon',
+    'Sweater',
+    'Hoodie',
+    'Windbreaker',
+    'Jacket',
+    'Down Coat',
+    'Suit',
+    'Shawl',
+    'Dress',
+    'Vest',
+    'Underwear',
+)
+#: Images in each part, as published.
+COUNTS = {'train': 1_000_000, 'validation': 14_313, 'test': 10_526}
+VARIABLE = 'CHAINER_JO_DATA'
+FORMAT = 1
+SIZE, CROP = 256, 224
+#: Of any part, at most this fraction may be unusable.
+LIMIT = 0.01
+# Only those of the training part are worth going on without.
+LOST_LATER = 0.001
+VERIFY = 'python -m chainer_jo data verify clothing1m --data'
+
+
+def at_hand(data=None):
+    """Returns ``True``: nothing is ever downloaded."""
+    return True
+
+
+def load(data=None, on_bytes=None, warn=None):
+    """Loads what ``data verify`` found: in seconds, without a look at the images.
+
+    Args:
+        data (str or os.PathLike or None): The folder that was verified, or its index; if ``None``,
+            the place that the environment variable ``CHAINER_JO_DATA`` names.
+        on_bytes (callable): Never called: nothing is downloaded.
+        warn (callable): Told, in lines of text, what is left out, and later of every image that
+            cannot be read any more.
+
+    Returns:
+        Dataset: Streamed; nobody knows the true labels of the training images.
+
+    Raises:
+        DataError: There is no such folder, it was not verified or has changed since, or too many
+            images are unusable.
+    """
+    place = data if data is not None else os.environ.get(VARIABLE) or None
+    if place is None:
+        raise DataError(
+            'Clothing1M is handed out on request, and is not on this machine',
+            seen=f'no --data, no {VARIABLE}',
+            fix='ask its authors for it, or make a stand-in: reproduce/clothing1m_stand_in.py DIR',
+        )
+    return _dataset(_read_index(Path(place).expanduser()), warn or (lambda text: None))
+
+
+def index_path(folder):
+    """Returns where the index of a folder lies: in the user's cache."""
+    import pooch
+
+    name = hashlib.sha256(os.fsencode(os.path.realpath(folder))).hexdigest()[:16]
+    return Path(pooch.os_cache('chainer_jo')) / f'clothing1m-{name}.index'
+
+
+def verify(
+    folder,
+    imap,
+    index=None,
+    size=SIZE,
+    crop=CROP,
+    limit=LIMIT,
+    leave_out_test=False,
+    on_file=None,
+    say=None,
+):
+    """Examines every image of a copy and writes the index from which training starts.
+
+    Args:
+        folder (str or os.PathLike): The copy; nothing is written to it.
+        imap (callable): See :func:`chainer_jo.datasets.examine.examine_all`.
+        index (pathlib.Path or None): Where the index goes; :func:`index_path` if ``None``.
+        size (int): Height and width to which images are scaled.
+        crop (int): Of what the net sees, at most ``size``.
+        limit (float): The largest fraction of a part that may be unusable.
+        leave_out_test (bool): Whether training leaves out what is also in the test part.
+        on_file (callable): Called with the files done, their number, and facts.
+        say (callable): Told early, in lines of text, what was recognised.
+
+    Returns:
+        dict: The facts of the index, see :func:`_facts`.
+
+    Raises:
+        ConfigError: ``crop`` is larger than ``size``.
+        DataError: It is no copy of Clothing1M.
+        WriteError: The index cannot be written.
+    """
+    if not 1 <= crop <= size:
+        raise ConfigError(
+            'a crop is larger than the image', seen=f'{crop} of {size}', fix=f'at most {size}'
+        )
+    folder = Path(os.path.realpath(Path(folder).expanduser()))
+    layout = layouts.recognise(folder)
+    index = Path(index) if index else index_path(folder)
+    # Before the hours of reading, not after them.
+    _check_outside(index, folder)
+    store.make_folder(index.parent)
+    if say:
+        say(f'layout   {layout.title}; images in {layout.images}')
+        for other in layout.unused:
+            say(f'unused   {other}')
+    lists_digest, started = layout.digest(), time.monotonic()
+    listing = layouts.read(layout)
+    text, ends = listing.packed()
+    labels = {part: np.frombuffer(listing.labels[part], 'i1') for part in PARTS}
+    problems = listing.problems
+    # A million keys as objects need several times the memory of the index.
+    del listing
+    paths = PackedPaths(layout.images, text, ends)
+    total = len(paths)
+    told = (lambda done, found: on_file(done, total, found)) if on_file else None
+    found, evidence = examine_all(paths, imap, told)
+    both = _also_in_test(labels, found)
+    used = {part: (labels[part] >= 0) & (found['reason'] == 0) for part in PARTS}
+    if leave_out_test:
+        used['train'] &= ~both
+    colour = found.pop('colour')[used['train']].mean(axis=0, dtype=np.float64)
+    arrays = found | {'text': text, 'ends': ends}
+    arrays |= {f'label/{part}': labels[part] for part in PARTS}
+    arrays |= {f'used/{part}': used[part] for part in PARTS}
+    digest = store.digest(size, crop, text, ends, found['digest'], *labels.values(), *used.values())
+    facts = _facts(labels, found, used, both, problems, leave_out_test) | {
+        'format': FORMAT,
+        'folder': str(folder),
+        'images': str(layout.images),
+        'layout': layout.title,
+        'lists_digest': lists_digest,
+        'digest': digest,
+        'mean': np.nan_to_num(colour).tolist(),
+        'size': size,
+        'crop': crop,
+        'limit': limit,
+        'index': str(index),
+    }
+    arrays['facts'] = np.frombuffer(json.dumps(facts).encode(), 'u1')
+    store.write_arrays(index, arrays)
+    store.write_text(
+        _problems_path(index), _problem_lines(paths, found, labels, evidence, problems)
+    )
+    return facts | {'seconds': round(time.monotonic() - started, 1)}
+
+
+def _check_outside(index, folder):
+    if Path(os.path.realpath(index)).is_relative_to(folder):
+        raise WriteError(
+            'the index would lie among the data, which are read-only',
+            seen=str(index),
+            fix='name another place with --index, or leave it out',
+        )
+
+
+def _problems_path(index):
+    return index.with_name(f'{index.name}.problems.jsonl')
+
+
+def _also_in_test(labels, found):
+    """Marks training images that are in the test part, by their name or their bytes."""
+    train, test = labels['train'] != -1, labels['test'] != -1
+    keys = found['digest'].view(f'V{found["digest"].shape[1]}')[:, 0]
+    readable = found['reason'] == 0
+    same = np.isin(keys, np.unique(keys[test & readable])) & readable
+    return train & (test | same)
+
+
+def _facts(labels, found, used, both, problems, leave_out_test):
+    """Returns what people want to know of a copy, as plain JSON values.
+
+    ``parts`` has, for each, ``images``, ``unusable`` and ``classes``, the images of each class that
+    are used; ``kinds`` and ``reasons`` count files; ``lines`` counts lines of the lists that could
+    not be taken as they are; ``in_test`` counts training images that are also test images.
+    """
+    parts = {}
+    for part in PARTS:
+        in_part = labels[part] != -1
+        usable = (labels[part] >= 0) & (found['reason'] == 0)
+        counts = np.bincount(labels[part][used[part]], minlength=layouts.N_CLASS)
+        parts[part] = {
+            'images': int(in_part.sum()),
+            'unusable': int((in_part & ~usable).sum()),
+            'unlabelled': int((labels[part] == -2).sum()),
+            'used': int(used[part].sum()),
+            'classes': counts.tolist(),
+        }
+    by_reason = np.bincount(found['reason'], minlength=len(REASONS)).tolist()
+    return {
+        'files': len(found['reason']),
+        'parts': parts,
+        'kinds': {name: int((found['kinds'] >> bit & 1).sum()) for bit, name in enumerate(KINDS)},
+        'reasons': dict(zip(REASONS, by_reason, strict=True)),
+        'lines': len(problems),
+        'in_test': int(both.sum()),
+        'leave_out_test': leave_out_test,
+    }
+
+
+def _problem_lines(paths, found, labels, evidence, problems):
+    """Returns a line of JSON for every bad line of a list, unusable file, and odd kind of file."""
+    rows = [{'list': name, 'line': line, 'reason': what} for name, line, what in problems]
+    rows += [
+        {'file': paths.relative(i), 'reason': REASONS[found['reason'][i]], 'seen': seen}
+        for i, seen in evidence
+    ]
+    for i in np.flatnonzero(found['kinds']):
+        names = [name for bit, name in enumerate(KINDS) if found['kinds'][i] >> bit & 1]
+        rows.append({'file': paths.relative(i), 'kinds': names})
+    return ''.join(json.dumps(row) + '\n' for row in rows)
+
+
+def _read_index(place):
+    """Returns the arrays of the index that belongs to ``place``, and its facts."""
+    is_folder = not place.is_file()
+    path = index_path(place) if is_folder else place
+    if is_folder and not path.is_file():
+        # Says so if it is no copy of Clothing1M at all.
+        layouts.recognise(place)
+        raise DataError(
+            f'{place} was not verified yet', seen=f'no index {path}', fix=f'{VERIFY} {place}'
+        )
+    if not is_folder and not _is_index(path):
+        layouts.recognise(place)
+    arrays = store.read_arrays(path)
+    facts = json.loads(arrays.pop('facts').tobytes()) if 'facts' in arrays else {}
+    if facts.get('format') != FORMAT:
+        raise DataError(
+            f'{path} is no index of this version',
+            seen=f'format {facts.get("format")}, expected {FORMAT}',
+            fix=f'{VERIFY} {facts.get("folder", "DIR")}',
+        )
+    _check_unchanged(facts)
+    return arrays, facts
+
+
+def _is_index(path):
+    with open(path, 'rb') as file:
+        return file.read(len(store.MAGIC)) == store.MAGIC
+
+
+def _check_unchanged(facts):
+    layout = layouts.recognise(facts['folder'])
+    if layout.digest() != facts['lists_digest'] or layout.title != facts['layout']:
+        raise DataError(
+            f'the lists in {facts["folder"]} changed since they were verified',
+            seen=f'{layout.title}, digest {layout.digest()[:16]}, was {facts["layout"]}, '
+            f'{facts["lists_digest"][:16]}',
+            fix=f'{VERIFY} {facts["folder"]}',
+        )
+
+
+def check(facts):
+    """Raises DataError where too much of a part is unusable to train on the rest."""
+    for part, counts in facts['parts'].items():
+        share = counts['unusable'] / max(1, counts['images'])
+        if not counts['used'] or share > facts['limit']:
+            raise DataError(
+                f'too many {part} images of {facts["folder"]} are unusable',
+                seen=f'{counts["unusable"]:,} of {counts["images"]:,}, {100 * share:.2f} %; '
+                f'at most {100 * facts["limit"]:g} % may be',
+                fix=f'mend what {_problems_path(Path(facts["index"]))} lists, or --limit a larger '
+                'fraction when it is verified',
+            )
+
+
+def notes(facts):
+    """Yields what training leaves out, and what it should not be silent about."""
+    for part, counts in facts['parts'].items():
+        if counts['unusable']:
+            yield (
+                f'{counts["unusable"]:,} of {counts["images"]:,} {part} images are unusable and '
+                'left out'
+            )
+    if facts['in_test']:
+        what = 'left out' if facts['leave_out_test'] else 'trained on; --leave-out-test leaves out'
+        yield f'{facts["in_test"]:,} training images are also in the clean test set: {what}'
+
+
+def _dataset(index, warn):
+    arrays, facts = index
+    check(facts)
+    for note in notes(facts):
+        warn(f'clothing1m: {note}')
+    mean = np.array(facts['mean'], 'f')
+    parts = {part: _part(arrays, facts, part, mean, warn) for part in PARTS}
+    official = all(facts['parts'][part]['images'] == count for part, count in COUNTS.items())
+    whole = all(counts['used'] == counts['images'] for counts in facts['parts'].values())
+    standard = official and whole and (facts['size'], facts['crop']) == (SIZE, CROP)
+    digest = facts['digest']
+    return Dataset(
+        'clothing1m',
+        'official' if standard else f'variant {digest[:8]}',
+        digest,
+        CLASSES,
+        **parts,
+        mean=mean[:, None, None],
+    )
+
+
+def _part(arrays, facts, part, mean, warn):
+    places = np.flatnonzero(arrays[f'used/{part}']).astype('u4')
+    paths = PackedPaths(facts['images'], arrays['text'], arrays['ends'], places)
+    labels = arrays[f'label/{part}'][places].astype('i')
+    colour = np.round(255 * mean).astype('u1')
+    stand_in = StandIn(colour, max(1, int(LOST_LATER * len(paths))), warn)
+    size, crop = facts['size'], facts['crop']
+    return ImageFiles(paths, labels, (size, size), (crop, crop), stand_in=stand_in)
+
+
+def summary(facts):
+    """Returns the facts of an index as lines for people."""
+    lines = [f'layout   {facts["layout"]}', f'files    {facts["files"]:,}']
+    for part, counts in facts['parts'].items():
+        lines.append(
+            f'{part:10} {counts["images"]:>9,} listed, {counts["used"]:>9,} used, '
+            f'{counts["unusable"]:,} unusable, {counts["unlabelled"]:,} of them without a label'
+        )
+    lines += ['', f'{"class":12}' + ''.join(f'{part:>11}' for part in PARTS)]
+    for c, name in enumerate(CLASSES):
+        counts = ''.join(f'{facts["parts"][part]["classes"][c]:>11,}' for part in PARTS)
+        lines.append(f'{name:12}{counts}')
+    found = Counter(facts['reasons']) - Counter(usable=facts['reasons']['usable'])
+    lines += ['', 'unusable ' + _counted(found), 'odd      ' + _counted(Counter(facts['kinds']))]
+    lines.append(f'lists    {facts["lines"]:,} lines that could not be taken as they are')
+    lines += [f'note     {note}' for note in notes(facts)]
+    lines.append(f'problems {_problems_path(Path(facts["index"]))}')
+    lines.append(f'index    {facts["index"]}')
+    return '\n'.join(lines)
+
+
+def _counted(counts):
+    return ', '.join(f'{count:,} {name}' for name, count in counts.items() if count) or 'none'

@@ -1,0 +1,310 @@
+"""The ways in which Clothing1M lies on people's disks, and the one list that each comes to."""
+
+import hashlib
+import os
+import re
+from array import array
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import numpy as np
+
+from chainer_jo.errors import DataError, excerpt
+
+N_CLASS = 14
+PARTS = ('train', 'validation', 'test')
+KEY_LISTS = {
+    'train': 'noisy_train_key_list.txt',
+    'validation': 'clean_val_key_list.txt',
+    'test': 'clean_test_key_list.txt',
+}
+LABEL_LISTS = {'noisy': 'noisy_label_kv.txt', 'clean': 'clean_label_kv.txt'}
+MERGED_LISTS = {
+    'train': 'noisy_train.txt',
+    'validation': 'clean_val.txt',
+    'test': 'clean_test.txt',
+}
+CLASS_FOLDERS = {
+    'train': ('noisy_train',),
+    'validation': ('clean_val', 'clean_valid', 'val', 'valid'),
+    'test': ('clean_test', 'test'),
+}
+NUMBERED = re.compile('[0-9]')
+WHOLE_NUMBER = re.compile(rb'-?[0-9]{1,9}')
+CLASS_FOLDER = re.compile(r'q?0*([0-9]|1[0-3])')
+ARCHIVES = ('.tar', '.tar.gz', '.tgz', '.zip')
+# Of a file that is no list.
+LONGEST_LINE = 4096
+
+
+@dataclass(frozen=True)
+class Layout:
+    """Where the lists and the images of a copy are.
+
+    Attributes:
+        title: For people.
+        kind: ``'keys'``, ``'merged'`` or ``'folders'``.
+        lists: Name (``'train'``, ..., ``'noisy'``, ``'clean'``) to its file or, for ``'folders'``,
+            to the folder of a part.
+        images: The folder below which all keys lie.
+        unused: What else looks like a part of Clothing1M and is not read.
+    """
+
+    title: str
+    kind: str
+    lists: dict
+    images: Path
+    unused: tuple = ()
+
+    def digest(self):
+        """Returns the SHA-256 of the lists; of folders, of nothing: they have none."""
+        sha = hashlib.sha256()
+        if self.kind != 'folders':
+            for name in sorted(self.lists):
+                with open(self.lists[name], 'rb') as file:
+                    sha.update(hashlib.file_digest(file, 'sha256').digest())
+        return sha.hexdigest()
+
+
+def recognise(folder):
+    """Returns the :class:`Layout` of a copy of Clothing1M.
+
+    Raises:
+        DataError: There is none, a part of it is missing, or there are two sets of lists.
+    """
+    folder = Path(folder)
+    if not folder.is_dir():
+        raise _no_folder(folder)
+    found = [layout for layout in (*_by_lists(folder), _by_folders(folder)) if layout]
+    if not found:
+        raise _nothing(folder)
+    _refuse_two_sets(folder, found)
+    chosen, *others = found
+    if chosen.kind != 'folders':
+        _refuse_packed_images(chosen)
+    unused = (*chosen.unused, *(other.title for other in others))
+    return Layout(chosen.title, chosen.kind, chosen.lists, chosen.images, unused)
+
+
+def _by_lists(folder):
+    """Yields the layouts that lists at their places stand for."""
+    images, beside, unused = _images(folder)
+    for place, where in ((folder, ''), (folder / 'annotations', ', lists in annotations/')):
+        for kind, names in (('keys', KEY_LISTS | LABEL_LISTS), ('merged', MERGED_LISTS)):
+            lists = {name: place / file for name, file in names.items()}
+            there = [path for path in lists.values() if path.is_file()]
+            # clean_val.txt alone may be anybody's; half a set of lists is one that is damaged.
+            if len(there) * 2 < len(lists):
+                continue
+            if missing := sorted({p.name for p in lists.values()} - {p.name for p in there}):
+                raise DataError(
+                    f'lists of Clothing1M are missing in {place}',
+                    seen=f'no {", no ".join(missing)}',
+                    fix='bring all files of annotations.zip there, then the same command again',
+                )
+            name = {'keys': 'official tree', 'merged': 'merged lists of paths and labels'}[kind]
+            yield Layout(name + where + beside, kind, lists, images, unused)
+
+
+def _images(folder):
+    """Returns the folder of images, how it differs from the official one, what is not read."""
+    numbered = sorted(p.name for p in folder.iterdir() if NUMBERED.fullmatch(p.name) and p.is_dir())
+    if (folder / 'images').is_dir():
+        return folder / 'images', '', tuple(f'{name}/ beside images/' for name in numbered)
+    if numbered:
+        return folder, ', numbered folders without images/', ()
+    return folder / 'images', '', ()
+
+
+def _by_folders(folder):
+    chosen = {}
+    for part, names in CLASS_FOLDERS.items():
+        there = [name for name in names if (folder / name).is_dir()]
+        if len(there) > 1:
+            raise DataError(
+                f'two folders of the {part} images in {folder}',
+                seen=' and '.join(f'{name}/' for name in there),
+                fix='leave one of them there',
+            )
+        if there:
+            chosen[part] = folder / there[0]
+    if not {'train', 'test'} <= chosen.keys():
+        return None
+    if 'validation' not in chosen:
+        raise DataError(
+            f'no folder of validation images in {folder}',
+            seen=', '.join(path.name + '/' for path in chosen.values()),
+            fix=f'bring one of {", ".join(CLASS_FOLDERS["validation"])} there',
+        )
+    return Layout('one folder a class', 'folders', chosen, folder)
+
+
+def _refuse_two_sets(folder, found):
+    places = {layout.lists['train'].parent for layout in found if layout.kind != 'folders'}
+    if len(places) > 1:
+        raise DataError(
+            f'two sets of lists in {folder}',
+            seen=' and '.join(layout.title for layout in found),
+            fix='leave one of them there',
+        )
+
+
+def _refuse_packed_images(layout):
+    if layout.images.is_dir() and any(NUMBERED.fullmatch(p.name) for p in layout.images.iterdir()):
+        return
+    places = {layout.images, layout.images.parent}
+    packed = [p for place in places if place.is_dir() for p in place.iterdir() if _is_archive(p)]
+    seen = ', '.join(sorted(path.name for path in packed)[:4])
+    raise DataError(
+        f'no images in {layout.images}',
+        seen=f'no folder 0 to 9; {seen or "nothing like it"}',
+        fix='unpack 0.tar to 9.tar there' if packed else 'bring the folders 0 to 9 there',
+    )
+
+
+def _is_archive(path):
+    return path.is_file() and path.name.lower().endswith(ARCHIVES)
+
+
+def _no_folder(folder):
+    if folder.exists():
+        seen = 'an archive' if _is_archive(folder) else 'a file'
+        return DataError(
+            f'{folder} is no folder',
+            seen=seen,
+            fix='unpack it, and name the folder with --data',
+        )
+    return DataError(
+        f'no folder {folder}', seen='nothing of that name', fix='name the folder with --data'
+    )
+
+
+def _nothing(folder):
+    entries = sorted(entry.name for entry in folder.iterdir())
+    inside = [
+        name
+        for name in entries
+        if any((folder / name / list_).is_file() for list_ in KEY_LISTS.values())
+    ]
+    fix = f'put {", ".join((*KEY_LISTS.values(), *LABEL_LISTS.values()))} and images/ there'
+    return DataError(
+        f'no Clothing1M in {folder}',
+        seen=excerpt(', '.join(entries[:8]) or 'an empty folder', 200),
+        fix=f'name {folder / inside[0]} with --data' if inside else fix,
+    )
+
+
+@dataclass
+class Listing:
+    """All images that the lists name, each once, in the order in which they are first named.
+
+    Attributes:
+        places: Path below the folder of images, as bytes, to its place.
+        labels: For each part, the label of each image there: -1 where it is not in the part, -2
+            where it has no usable label. ``array('b')``.
+        problems: ``(file, line, what)`` of lines that could not be taken as they are.
+    """
+
+    places: dict = field(default_factory=dict)
+    labels: dict = field(default_factory=lambda: {part: array('b') for part in PARTS})
+    problems: list = field(default_factory=list)
+
+    def add(self, part, key, label, where):
+        """Adds an image to a part; ``label`` is -2 where it has none."""
+        place = self.places.setdefault(key, len(self.places))
+        if place == len(self.labels[part]):
+            for labels in self.labels.values():
+                labels.append(-1)
+        if self.labels[part][place] == -1:
+            self.labels[part][place] = label
+        elif self.labels[part][place] == label:
+            self.problems.append((*where, f'{os.fsdecode(key)} is listed twice'))
+        else:
+            self.labels[part][place] = -2
+            self.problems.append((*where, f'{os.fsdecode(key)} has two labels'))
+
+    def packed(self):
+        """Returns the joined paths, uint8, and where each ends, ``(N,)``, uint32."""
+        lengths = np.fromiter(map(len, self.places), 'u4', len(self.places))
+        return np.frombuffer(b''.join(self.places), 'u1'), lengths.cumsum(dtype='u4')
+
+
+def read(layout):
+    """Returns the :class:`Listing` of a copy."""
+    listing = Listing()
+    if layout.kind == 'keys':
+        labels = {name: _read_labels(layout.lists[name], listing) for name in LABEL_LISTS}
+    for part in PARTS:
+        path = layout.lists[part]
+        if layout.kind == 'folders':
+            _add_folders(listing, part, layout)
+            continue
+        known = labels['noisy' if part == 'train' else 'clean'] if layout.kind == 'keys' else None
+        for number, line in _lines(path, listing):
+            where = path.name, number
+            if known is None:
+                key, label = _key_and_label(line, where, listing)
+            else:
+                key = _below_images(line)
+                label = known.get(key, -2)
+                if key not in known:
+                    listing.problems.append((*where, f'{os.fsdecode(key)} has no label'))
+            listing.add(part, key, label, where)
+    return listing
+
+
+def _lines(path, listing):
+    """Yields number and content of the lines of a list that are not empty."""
+    with open(path, 'rb') as file:
+        for number, line in enumerate(file, 1):
+            line = line.removeprefix(b'\xef\xbb\xbf').strip(b' \t\r\n')
+            if len(line) > LONGEST_LINE:
+                listing.problems.append((path.name, number, f'a line of {len(line):,} bytes'))
+            elif line:
+                yield number, line
+
+
+def _read_labels(path, listing):
+    """Returns key to label of a list of keys and labels; -2 where two lines do not agree."""
+    labels = {}
+    for number, line in _lines(path, listing):
+        where = path.name, number
+        key, label = _key_and_label(line, where, listing)
+        if labels.setdefault(key, label) != label:
+            labels[key] = -2
+            listing.problems.append((*where, f'{os.fsdecode(key)} has two labels'))
+    return labels
+
+
+def _key_and_label(line, where, listing):
+    """Splits a line at its last blank; the label is -2 where there is none, or none of 14."""
+    key, _, word = line.replace(b'\t', b' ').rpartition(b' ')
+    if not key or not WHOLE_NUMBER.fullmatch(word):
+        # A name with blanks in it, and no label behind it.
+        listing.problems.append((*where, f'{os.fsdecode(line)} has no label'))
+        return _below_images(line), -2
+    label = int(word)
+    if not 0 <= label < N_CLASS:
+        listing.problems.append((*where, f'label {label} is not in 0 to {N_CLASS - 1}'))
+        label = -2
+    return _below_images(key.strip()), label
+
+
+def _below_images(key):
+    """Returns a key without what stands before the numbered folders, in one spelling."""
+    steps = [step for step in key.split(b'/') if step not in (b'', b'.')]
+    return b'/'.join(steps[1:] if steps[:1] == [b'images'] else steps)
+
+
+def _add_folders(listing, part, layout):
+    folder = layout.lists[part]
+    for inner in sorted(folder.iterdir()):
+        match = CLASS_FOLDER.fullmatch(inner.name)
+        if not (match and inner.is_dir()):
+            listing.problems.append(
+                (f'{folder.name}/', 0, f'{inner.name} is no class from 0 to 13')
+            )
+            continue
+        for entry in sorted(os.scandir(os.fsencode(inner)), key=lambda entry: entry.name):
+            key = os.path.relpath(entry.path, os.fsencode(layout.images))
+            listing.add(part, key, int(match[1]), (f'{folder.name}/{inner.name}/', 0))

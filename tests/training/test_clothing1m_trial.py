@@ -1,0 +1,56 @@
+"""A trial on Clothing1M's stand-in, read from its files while it trains."""
+
+import clothing_files
+import pytest
+import tiny
+from test_resume import run_until_done
+
+from chainer_jo import config as configuration
+from chainer_jo.datasets import clothing1m
+from chainer_jo.training import read_ahead
+
+CONFIG = configuration.trial(
+    'ours', 'clothing1m', 'none', None, 0, 'quick',
+    (*tiny.overrides('ours'), 'common.flip=true'),
+)  # fmt: skip
+
+
+@pytest.fixture(scope='module')
+def dataset(tmp_path_factory):
+    folder = tmp_path_factory.mktemp('clothing')
+    clothing_files.make(folder / 'data', (300, 32, 32))
+    facts = clothing_files.verify(folder / 'data', folder / 'index', limit=0.02)
+    return clothing1m.load(facts['index'])
+
+
+@pytest.fixture
+def threads(monkeypatch):
+    def choose(count):
+        monkeypatch.setattr(read_ahead, 'cores', lambda: count)
+
+    return choose
+
+
+@pytest.fixture(scope='module')
+def expected(tmp_path_factory, dataset):
+    out = tmp_path_factory.mktemp('whole')
+    result = tiny.run(CONFIG, out, dataset=dataset)
+    assert result['data']['variant'] == dataset.variant
+    assert result['noise']['wrong'] is None
+    assert result['data']['validation'] == 32
+    return tiny.outcome(CONFIG, out)
+
+
+@pytest.mark.parametrize('count', [1, 8])
+def test_the_number_of_threads_changes_nothing(count, threads, dataset, expected, tmp_path):
+    threads(count)
+    tiny.run(CONFIG, tmp_path, dataset=dataset)
+    assert tiny.outcome(CONFIG, tmp_path) == expected
+
+
+def test_a_trial_stopped_at_every_step_ends_like_one_that_was_not(
+    dataset, expected, sigterm_at, tmp_path
+):
+    sigterm_at(range(1, tiny.STEPS + 1))
+    assert run_until_done(CONFIG, tmp_path, dataset=dataset) == 2 * tiny.STEPS
+    assert tiny.outcome(CONFIG, tmp_path) == expected
