@@ -13,7 +13,8 @@ def test_a_mutation_can_be_made_and_names_tests_that_there_are(mutation):
     text = (PACKAGE / mutation.file).read_text()
     assert mutation.apply(text) not in (None, text)
     for test in mutation.tests:
-        assert (mutations.ROOT / 'tests' / test).exists()
+        file, _, name = test.partition('::')
+        assert f'def {name}' in (mutations.ROOT / 'tests' / file).read_text()
 
 
 def test_every_mutation_has_a_name_of_its_own():
