@@ -3,7 +3,7 @@
 import os
 
 import pytest
-from hypothesis import settings
+from hypothesis import Phase, settings
 
 # Before NumPy and oneDNN start their threads: on the tests' nets these cost more than they bring,
 # and on a busy machine they wait for each other.
@@ -16,6 +16,10 @@ from chainer_jo.backends import onednn
 # The same examples on every machine, and no time limit on a busy one.
 settings.register_profile('reproducible', deadline=None, derandomize=True)
 settings.load_profile('reproducible')
+# For mutations.sh: that a test fails is all it asks, and the smallest example takes a minute.
+settings.register_profile(
+    'mutations', settings.get_profile('reproducible'), phases=(Phase.explicit, Phase.generate)
+)
 
 
 @pytest.fixture(autouse=True)
