@@ -71,12 +71,12 @@ def read(path, n, classes, key=None):
         head = file.read(512)
         if head.startswith(b'PK\3\4'):
             return _zipped(file, status.st_size, limit, n, key)
-        _check_foreign(head)
+        check_foreign(head)
         if status.st_size > limit:
             raise RefusedError(f'{status.st_size:,} bytes, where {n:,} labels need far fewer')
         content = head + file.read(limit)
     if head.startswith(b'\x93NUMPY'):
-        return _pick(_columns(_npy(content, n), n), key)
+        return _pick(_columns(npy(content, n), n), key)
     if re.match(rb'\x80[\2-\5]|\(dp|\(lp|cnumpy', head):
         return _pick(_columns(_pickled(content, n), n), key)
     return _pick(_written(content, n, classes), key)
@@ -109,7 +109,8 @@ def _part(values, key):
     )
 
 
-def _check_foreign(head):
+def check_foreign(head):
+    """Refuses a file that begins with ``head`` if it is known to be of quite another kind."""
     for start, (seen, fix) in FOREIGN.items():
         if head.startswith(start):
             raise RefusedError(seen, fix)
@@ -123,8 +124,11 @@ def _operations(n):
     return 100_000 + 100 * n
 
 
-def _npy(content, n):
-    """The array of a ``.npy`` file, or the plain objects in an array of objects."""
+def npy(content, n):
+    """Returns the array of a ``.npy`` file, or the plain objects in an array of objects.
+
+    Of ``n`` images, which bounds the objects; raises as :func:`read`.
+    """
     file = io.BytesIO(content)
     version = np.lib.format.read_magic(file)
     read_header = {
@@ -152,7 +156,7 @@ def _zipped(file, size, limit, n, key):
         arrays = {name.removesuffix('.npy'): name for name in names if name.endswith('.npy')}
         if arrays:
             content = member(archive, _pick(arrays, key), limit)
-            return _pick(_columns(_npy(content, n), n), None)
+            return _pick(_columns(npy(content, n), n), None)
         pickles = [name for name in names if PurePosixPath(name).name == 'data.pkl']
         if len(pickles) != 1:
             seen = excerpt(', '.join(names[:8])) or 'nothing'
