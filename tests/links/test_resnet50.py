@@ -136,7 +136,7 @@ def test_where_relus_turn_numbers_off_they_are_too_up_to_rounding(precision, for
     net = made(form, True, precision=precision)
     found = distances(run(net, ResNet50.__call__, 'f', False), exact(form, False, True))
     assert found.pop('y') < 1e-5
-    assert max(found.values()) < 0.02
+    assert max(found.values()) < 0.1
 
 
 @FORMS
