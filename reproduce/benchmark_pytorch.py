@@ -1,4 +1,4 @@
-"""PyTorch's side of the benchmark: the net of chainer_jo/links/preact_resnet.py, in PyTorch.
+"""PyTorch's side of the benchmark: the nets of chainer_jo/links, in PyTorch.
 
 ``python -m chainer_jo benchmark`` runs it with the interpreter of an environment that has PyTorch
 and NumPy, and tells it on stdin what to do: step N, evaluate, memory or kernels, one a line.
@@ -73,6 +73,60 @@ class PreActResNet(nn.Module):
         return self.fc(F.relu(self.bn(self.blocks(self.conv(x)))).mean((2, 3)))
 
 
+class Bottleneck(nn.Module):
+    def __init__(self, in_channels, width, stride, project):
+        super().__init__()
+        self.conv1 = convolution(in_channels, width, 1)
+        self.bn1 = nn.BatchNorm2d(width)
+        self.conv2 = convolution(width, width, 3, stride)
+        self.bn2 = nn.BatchNorm2d(width)
+        self.conv3 = convolution(width, 4 * width, 1)
+        self.bn3 = nn.BatchNorm2d(4 * width)
+        self.project = project
+        if project:
+            self.conv4 = convolution(in_channels, 4 * width, 1, stride)
+            self.bn4 = nn.BatchNorm2d(4 * width)
+
+    def forward(self, x):
+        shortcut = self.bn4(self.conv4(x)) if self.project else x
+        h = F.relu(self.bn1(self.conv1(x)), inplace=True)
+        h = F.relu(self.bn2(self.conv2(h)), inplace=True)
+        h = self.bn3(self.conv3(h))
+        h += shortcut
+        return F.relu(h, inplace=True)
+
+
+class ResNet50(nn.Module):
+    """torchvision's, which computes in place where it can; images are divided here."""
+
+    def __init__(self, n_class):
+        super().__init__()
+        self.conv1 = convolution(3, 64, 7, 2)
+        self.bn1 = nn.BatchNorm2d(64)
+        channels = 64
+        for stage, (count, width) in enumerate(((3, 64), (4, 128), (6, 256), (3, 512))):
+            blocks = []
+            for i in range(count):
+                stride = 2 if i == 0 and stage else 1
+                blocks.append(Bottleneck(channels, width, stride, i == 0))
+                channels = 4 * width
+            setattr(self, f'res{stage + 2}', nn.Sequential(*blocks))
+        self.fc = nn.Linear(channels, n_class)
+        std = torch.tensor([0.229, 0.224, 0.225]).view(3, 1, 1)
+        self.register_buffer('std', std, persistent=False)
+
+    def forward(self, x):
+        h = F.relu(self.bn1(self.conv1(x / self.std)), inplace=True)
+        h = F.max_pool2d(h, 3, 2, 1)
+        return self.fc(self.res5(self.res4(self.res3(self.res2(h)))).mean((2, 3)))
+
+
+def build(net, channels, n_class):
+    if net.get('name') == 'resnet50':
+        return ResNet50(n_class)
+    return PreActResNet(channels, n_class, **net)
+
+
 NAMES = {
     'W': 'weight',
     'gamma': 'weight',
@@ -120,7 +174,7 @@ class Worker:
         x = [self._send(batch, order) for batch in arrays.pop('x')]
         t = arrays.pop('t').long().to(self.device)
         self.batches = cycle(zip(x, t, strict=True))
-        self.net = PreActResNet(x[0].shape[1], len(arrays['fc/b']), **workload['net'])
+        self.net = build(workload['net'], x[0].shape[1], len(arrays['fc/b']))
         given = {torch_name(name): array for name, array in arrays.items()}
         self.net.load_state_dict(self.net.state_dict() | given)
         self.net = self.net.to(self.device, memory_format=order)

@@ -72,10 +72,10 @@ class Backend(typing.Protocol):
         ``normalize_fixed``, whose statistics are constants.
         """
 
-    def max_pooling(self, x, k, stride, pad):
+    def max_pooling(self, x, k, stride, pad, cover_all=False):
         """Returns ``y`` and the places of the largest numbers, of equal ones the first."""
 
-    def max_pooling_gradient(self, x_shape, places, gy, k, stride, pad):
+    def max_pooling_gradient(self, x_shape, places, gy, k, stride, pad, cover_all=False):
         """Returns the gradient of ``x``, of shape ``x_shape``."""
 
     def average(self, x):

@@ -367,20 +367,21 @@ def relu_gradient(y, gy):
     return gx
 
 
-def max_pooling(x, k, stride, pad):
+def max_pooling(x, k, stride, pad, cover_all=False):
     """Returns the largest number of each window, and what :func:`max_pooling_gradient` needs.
 
     Args:
         k, stride, pad (int): Size and step of the square windows, and rows and columns on each
             side that are in no window the largest; ``pad < k``, ``k`` at most 16.
+        cover_all (bool): Whether a last window may reach beyond the image; ``stride + pad <= k``.
     """
-    shape = output_shape(x.shape, (x.shape[1], 0, k, k), stride, pad)
+    shape = output_shape(x.shape, (x.shape[1], 0, k, k), stride, pad, cover_all)
     x, y, places = _channel_last(x), _empty_images(shape, x.dtype), _empty_images(shape, np.uint8)
     _pool('max_pooling', y, (x, y, places), x.shape, shape, k, stride, pad)
     return y, places
 
 
-def max_pooling_gradient(x_shape, places, gy, k, stride, pad):
+def max_pooling_gradient(x_shape, places, gy, k, stride, pad, cover_all=False):
     """Returns the gradient of :func:`max_pooling`'s ``x``, of shape ``x_shape``."""
     gx, arrays = _empty_images(x_shape, gy.dtype), (_channel_last(gy), places)
     _pool('gradient_x', gx, (*arrays, gx), x_shape, gy.shape, k, stride, pad)

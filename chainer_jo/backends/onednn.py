@@ -436,14 +436,17 @@ def relu_gradient(y, gy):
     return gx
 
 
-def _pooling(dtype, kind, shape, window, stride, pad):
-    n, c, *size = shape
-    sizes = zip(size, window, stride, strict=True)
-    y_shape = (n, c, *((s + 2 * pad - k) // step + 1 for s, k, step in sizes))
+def _pooling(dtype, kind, shape, window, stride, pad, cover_all):
+    y_shape = output_shape(shape, (shape[1], 0, *window), stride[0], pad, cover_all)
+    # The library is told how far the last windows reach beyond the image, none if negative.
+    beyond = (
+        (count - 1) * step + k - size - pad
+        for count, step, k, size in zip(y_shape[2:], stride, window, shape[2:], strict=True)
+    )
     layouts = tuple(_layout(s, api.TAG_ACDB, dtype) for s in (shape, y_shape))
     # Not 1 as elsewhere: the library counts the gaps.
-    dilation, padding = api.Dims(0, 0), api.Dims(pad, pad)
-    window = (api.Dims(*stride), api.Dims(*window), dilation, padding, padding)
+    paddings = api.Dims(pad, pad), api.Dims(*beyond)
+    window = (api.Dims(*stride), api.Dims(*window), api.Dims(0, 0), *paddings)
     what = f'{dtype} pooling of {shape}'
     arguments = (api.FORWARD_TRAINING, kind, *layouts, *window)
     forward = _describe('pooling_forward', *arguments, None, what=what)
@@ -466,33 +469,35 @@ def _pooling_backward(dtype, kind, shape, *window):
 
 
 def _whole(shape):
-    return FLOAT32, api.POOLING_AVERAGE, shape, shape[2:], (1, 1), 0
+    return FLOAT32, api.POOLING_AVERAGE, shape, shape[2:], (1, 1), 0, False
 
 
-def max_pooling(x, k, stride, pad):
+def max_pooling(x, k, stride, pad, cover_all=False):
     """Returns the largest number of each window, and what :func:`max_pooling_gradient` needs.
 
     Args:
         k, stride, pad (int): Size and step of the square windows, and rows and columns on each
             side that are in no window the largest; ``pad < k``.
+        cover_all (bool): Whether a last window may reach beyond the image; ``stride + pad <= k``.
     """
-    primitive = _pooling_forward(*_windows(x.dtype, x.shape, k, stride, pad))
-    y = _empty_images(output_shape(x.shape, (x.shape[1], 0, k, k), stride, pad), x.dtype)
+    window = (k, stride, pad, cover_all)
+    primitive = _pooling_forward(*_windows(x.dtype, x.shape, *window))
+    y = _empty_images(output_shape(x.shape, (x.shape[1], 0, k, k), *window[1:]), x.dtype)
     places = primitive.empty('workspace')
     primitive(src=_channel_last(x), dst=y, workspace=places)
     return y, places
 
 
-def max_pooling_gradient(x_shape, places, gy, k, stride, pad):
+def max_pooling_gradient(x_shape, places, gy, k, stride, pad, cover_all=False):
     """Returns the gradient of :func:`max_pooling`'s ``x``, of shape ``x_shape``."""
     gx = _empty_images(x_shape, gy.dtype)
-    primitive = _pooling_backward(*_windows(gy.dtype, x_shape, k, stride, pad))
+    primitive = _pooling_backward(*_windows(gy.dtype, x_shape, k, stride, pad, cover_all))
     primitive(diff_dst=_channel_last(gy), diff_src=gx, workspace=places)
     return gx
 
 
-def _windows(dtype, shape, k, stride, pad):
-    return dtype, api.POOLING_MAX, shape, (k, k), (stride, stride), pad
+def _windows(dtype, shape, k, stride, pad, cover_all):
+    return dtype, api.POOLING_MAX, shape, (k, k), (stride, stride), pad, cover_all
 
 
 def average(x):

@@ -16,7 +16,7 @@ from chainer_jo.training import device as devices
 from chainer_jo.training import evaluation
 
 SCHEMA = 2
-EPOCH_IMAGES = 45_000
+EPOCH_IMAGES = 45_000  # On a GPU, all of them.
 EVALUATIONS, AUGMENTATIONS = 3, 20
 # A turn on a GPU: the first steps fill its queue and wake its clock, the others count.
 GPU_WARM_UP, GPU_STEPS = 5, 50
@@ -29,6 +29,8 @@ TOLERANCES = {
 
 def run(device, rounds, peer, out, say, create=workload.papers):
     """Measures all systems that run here and writes ``<out>/cpu.json`` and ``cpu.md``, or ``gpu``.
+
+    Names of files with results of another net than the paper's for CIFAR-10 begin with its own.
 
     Args:
         device (str): ``auto``, ``cpu`` or ``cuda:N``.
@@ -52,7 +54,7 @@ def run(device, rounds, peer, out, say, create=workload.papers):
     with tempfile.TemporaryDirectory() as folder, contextlib.ExitStack() as processes:
         work = create(folder, **sizes(device))
         # All are started before any is measured: they share the memory and the caches throughout.
-        running, notes = _start(systems(device, peer), work, processes, say)
+        running, notes = _start(systems(device, peer, work.net), work, processes, say)
         _measure(running, rounds, device, work, say)
         if device != 'cpu':
             # Last, as counting disturbs what is timed.
@@ -62,12 +64,12 @@ def run(device, rounds, peer, out, say, create=workload.papers):
         'date': started.isoformat(timespec='seconds'),
         'device': device,
         'machine': described,
-        'workload': {'net': work.net, 'batch': work.batch, 'epoch_images': EPOCH_IMAGES},
+        'workload': {'net': work.net, 'batch': work.batch, 'epoch_images': work.epoch_images},
         'steps_a_turn': 1 if device == 'cpu' else GPU_STEPS,
         'notes': notes,
         'rows': [_row(system, work) for system in running],
     }
-    write(report, page.to_markdown(report), out, kind(device))
+    write(report, page.to_markdown(report), out, work.title + kind(device))
     return report
 
 
@@ -187,7 +189,7 @@ def _measure(running, rounds, device, work, say):
             system.run('evaluate')
     for system in running:
         # Of one system is enough: it is the same NumPy code for all of them.
-        if system.title == 'chainer_jo float32' and device == 'cpu':
+        if system.title == 'chainer_jo float32' and device == 'cpu' and not work.title:
             for _ in range(AUGMENTATIONS):
                 system.run('augment')
 
@@ -213,7 +215,7 @@ def _row(system, work):
         'device': system.task['device'],
         'precision': system.precision,
         'seconds_per_step': step,
-        'seconds_per_epoch': step * EPOCH_IMAGES / work.batch,
+        'seconds_per_epoch': step * work.epoch_images / work.batch,
         'images_per_second': work.batch / step,
         'peak_memory_bytes': system.peak_memory_bytes,
         'kernels_per_step': system.kernels,

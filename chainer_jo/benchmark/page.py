@@ -68,9 +68,15 @@ def heading(report):
         + f', {machine["system"]}; load before the start: {machine["load_before"]:.2f}.'
     )
     yield (
-        f'Net: filters {work["net"]["filters"]}, blocks {work["net"]["blocks"]}, '
+        f'Net: {_net(work["net"])}, '
         f'{report["rows"][0]["parameters"]:,} parameters; mini-batches of {work["batch"]}.'
     )
+
+
+def _net(net):
+    if 'name' in net:
+        return 'ResNet-50 for images of {size} x {size} and {n_class} classes'.format(**net)
+    return f'filters {net["filters"]}, blocks {net["blocks"]}'
 
 
 def gib(count):

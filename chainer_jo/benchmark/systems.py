@@ -61,15 +61,18 @@ class System:
         return answer
 
 
-def systems(device, peer):
+def systems(device, peer, net):
     """Returns the systems to compare, the reference first.
 
     Args:
         device (str): ``cpu`` or ``cuda:N``.
         peer (str): Interpreter of an environment with PyTorch; ``None`` for ``.venv-peer``, which
             ``reproduce/benchmark.sh`` makes.
+        net (dict): That of the :class:`~chainer_jo.benchmark.workload.Workload`.
     """
     peer = str(peer or PEER)
+    if 'name' in net:
+        return of_net(device, peer)
     return on_cpu(peer) if device == 'cpu' else on_gpu(device, peer)
 
 
@@ -96,6 +99,18 @@ def _pytorch(peer, device, precision='float32', layout='channels_last', mode='ea
     ]
     task = {'device': device, 'precision': precision, 'layout': layout, 'mode': mode}
     return System(' '.join(words), [peer, str(PEER_SCRIPT)], task)
+
+
+def of_net(device, peer):
+    """For a net by name, whose step by Chainer's own functions would take a minute on a CPU."""
+    return [
+        system
+        for precision in ('float32', 'bfloat16' if device == 'cpu' else 'float16')
+        for system in (
+            plain('chainer_jo', device, 'auto', precision),
+            _pytorch(peer, device, precision),
+        )
+    ]
 
 
 def on_cpu(peer):

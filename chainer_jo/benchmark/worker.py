@@ -72,10 +72,10 @@ class _Worker:
         self.net = workloads.build(
             self.workload.net, task['precision'], rng=np.random.default_rng(0)
         )
-        counters = workloads.is_counter
-        chainer.serializers.NpzDeserializer(self.arrays, ignore_names=counters).load(self.net)
+        constants = workloads.is_constant
+        chainer.serializers.NpzDeserializer(self.arrays, ignore_names=constants).load(self.net)
         n = max(self.workload.evaluation_images, self.workload.batch)
-        images, mean, _ = workloads.draw_images(n)
+        images, mean, _ = workloads.draw_images(n, self.workload.shapes['x'][-1])
         self.images, self.mean = self.device.send((images, mean))
 
     def step(self, count):

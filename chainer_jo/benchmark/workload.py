@@ -11,9 +11,11 @@ from chainer_jo import paper, store
 from chainer_jo.datasets import augment
 from chainer_jo.datasets.streams import rng
 from chainer_jo.links.preact_resnet import PreActResNet
+from chainer_jo.links.resnet50 import ResNet50
 from chainer_jo.training import evaluation, tables
 
 CHANNELS, SIZE, CLASSES = 3, 32, 10  # CIFAR-10's
+RESNET50 = {'name': 'resnet50', 'size': 224, 'n_class': 14}
 SEED, STAGE = 0, 'train'
 BATCHES = 2
 
@@ -23,7 +25,7 @@ class Workload:
     """What a worker process is told, as plain JSON values.
 
     Attributes:
-        net (dict): ``filters``, ``blocks`` and ``stem_stride``.
+        net (dict): ``filters``, ``blocks`` and ``stem_stride``; or ``RESNET50``.
         optimizer (dict): ``learning_rate``, ``momentum`` and ``weight_decay`` of SGD.
         images (int): Number of training images, which :func:`images` draws.
         evaluation_images (int): Images in a batch of evaluation.
@@ -39,6 +41,16 @@ class Workload:
     evaluation_images: int
     arrays: str
     shapes: dict
+
+    @property
+    def title(self):
+        """What the names of files begin with that hold results of a net by name, else nothing."""
+        return f'{self.net["name"]}_' if 'name' in self.net else ''
+
+    @property
+    def epoch_images(self):
+        """Images in an epoch of the paper, of Clothing1M or else of CIFAR-10."""
+        return 1_000_000 if self.title else 45_000
 
     @property
     def batch(self):
@@ -69,16 +81,30 @@ def papers(folder, images=BATCHES * 128, **options):
     return create(folder, settings['net'], optimizer, common['batch_size'], images, **options)
 
 
+def resnet50(folder, **_):
+    """Returns ResNet-50 with the mini-batch and the optimizer of the experiments on Clothing1M.
+
+    Takes no numbers of images, as :func:`papers` does for a GPU: no step of a trial is measured.
+    """
+    # The losses of two steps show the gradients at this rate, and in 16 bits still agree.
+    optimizer = {'learning_rate': 1e-3, 'momentum': 0.9, 'weight_decay': 1e-3}
+    return create(folder, RESNET50, optimizer, 32, BATCHES * 32, evaluation_images=64)
+
+
 def create(folder, net, optimizer, batch, images, evaluation_images=evaluation.BATCH_SIZE):
     """Draws weights and images, writes them to ``folder`` and returns the :class:`Workload`."""
     serializer = DictionarySerializer()
-    build(net, rng=rng(SEED, 'benchmark/weights')).serialize(serializer)
+    link = build(net, rng=rng(SEED, 'benchmark/weights'))
+    if 'name' in net:
+        _calm(link)
+    link.serialize(serializer)
+    batches = first_batches(images, batch) if 'filters' in net else ready_batches(net, batch)
     arrays = {
-        **dict(zip(('x', 't'), first_batches(images, batch), strict=True)),
+        **dict(zip(('x', 't'), batches, strict=True)),
         **{
             name: np.asarray(value)
             for name, value in serializer.target.items()
-            if not is_counter(name)
+            if not is_constant(name)
         },
     }
     # Bare numbers, which PyTorch's environment reads without anything of ours.
@@ -89,11 +115,11 @@ def create(folder, net, optimizer, batch, images, evaluation_images=evaluation.B
     return Workload(net, optimizer, images, evaluation_images, str(path), shapes)
 
 
-def draw_images(n):
+def draw_images(n, size=SIZE):
     """Returns training images ``(n, C, H, W)``, uint8, their mean, and classes ``(n,)``, int32."""
     # Random pixels will do: no system is faster for what an image shows.
     generator = rng(SEED, 'benchmark/images')
-    shape = (CHANNELS, SIZE, SIZE)
+    shape = (CHANNELS, size, size)
     images = generator.integers(256, size=(n, *shape), dtype=np.uint8)
     return images, np.full(shape, 0.5, 'f'), generator.integers(CLASSES, size=n, dtype=np.int32)
 
@@ -112,13 +138,33 @@ def first_batches(n, batch):
     return np.stack(x), t[drawn.index[:BATCHES]]
 
 
-def is_counter(name):
-    """Says whether a name is that of a batch normalisation's count of batches."""
-    return name.endswith('/N')
+def _calm(net):
+    """Weakens the residual branches of a fresh ResNet-50, as training does.
+
+    They double what rounding does sixteen times over, and no two systems would agree.
+    """
+    for name, param in net.namedparams():
+        if name.endswith('bn3/gamma'):
+            param.array[...] = 0.1
+
+
+def ready_batches(net, batch):
+    """Returns batches of a net of its own size: images ``(BATCHES, batch, ...)`` and classes."""
+    images, mean, _ = draw_images(BATCHES * batch, net['size'])
+    x = augment.evaluation_batch(images, mean, slice(None))
+    t = rng(SEED, 'benchmark/classes').integers(net['n_class'], size=(BATCHES, batch))
+    return x.reshape(BATCHES, batch, *x.shape[1:]), t
+
+
+def is_constant(name):
+    """Says whether a name is that of what no system is given: a count, or a net's constant."""
+    return name.endswith('/N') or name in ('mean', 'std')
 
 
 def build(net, precision='float32', **options):
     """Returns the net for the images of :func:`create`."""
+    if 'name' in net:
+        return ResNet50(net['n_class'], precision=precision, **options)
     return PreActResNet(CHANNELS, CLASSES, **net, precision=precision, **options)
 
 

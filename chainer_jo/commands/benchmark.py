@@ -21,7 +21,16 @@ def add(command):
         metavar='N',
         help='steps a system; on a GPU, turns of 50 steps (default: 12)',
     )
-    parser.add_argument(
+    kind = parser.add_mutually_exclusive_group()
+    kind.add_argument(
+        '--net',
+        choices=('preact_resnet', 'resnet50'),
+        default='preact_resnet',
+        metavar='NET',
+        help='preact_resnet, for CIFAR-10 in mini-batches of 128, or resnet50, for Clothing1M in '
+        'those of 32 at 224 x 224 (default: preact_resnet)',
+    )
+    kind.add_argument(
         '--jobs',
         type=options.listed(options.positive),
         metavar='1,2,…',
@@ -44,7 +53,7 @@ def add(command):
 def _benchmark(given):
     if given.worker:
         return _serve(json.loads(given.worker))
-    from chainer_jo.benchmark import compare, page, side_by_side
+    from chainer_jo.benchmark import compare, page, side_by_side, workload
 
     # Before minutes of measuring whose result could not be kept.
     store.make_folder(given.out)
@@ -52,7 +61,8 @@ def _benchmark(given):
         report = side_by_side.run(given.device, given.jobs, given.steps, given.out, say)
         text = side_by_side.to_markdown(report)
     else:
-        report = compare.run(given.device, given.steps, given.peer, given.out, say)
+        create = {'preact_resnet': workload.papers, 'resnet50': workload.resnet50}[given.net]
+        report = compare.run(given.device, given.steps, given.peer, given.out, say, create)
         text = page.to_markdown(report)
     show_json(report['rows']) if given.json else show(text)
     return 0

@@ -18,7 +18,6 @@ import numpy as np
 from chainer_jo.datasets import plain_pickle
 from chainer_jo.errors import excerpt
 
-TORCH_MAGIC = 0x1950A86A20F9469CFC6C  # The first of the pickles in torch's files of before 2020.
 FOREIGN = {
     b'version https://git-lfs': ('a git-lfs pointer, not the file itself', 'run git lfs pull'),
     b'\x1f\x8b': ('a gzip file', 'unpack it with gunzip'),
@@ -72,12 +71,12 @@ def read(path, n, classes, key=None):
         head = file.read(512)
         if head.startswith(b'PK\3\4'):
             return _zipped(file, status.st_size, limit, n, key)
-        _check_foreign(head)
+        check_foreign(head)
         if status.st_size > limit:
             raise RefusedError(f'{status.st_size:,} bytes, where {n:,} labels need far fewer')
         content = head + file.read(limit)
     if head.startswith(b'\x93NUMPY'):
-        return _pick(_columns(_npy(content, n), n), key)
+        return _pick(_columns(npy(content, n), n), key)
     if re.match(rb'\x80[\2-\5]|\(dp|\(lp|cnumpy', head):
         return _pick(_columns(_pickled(content, n), n), key)
     return _pick(_written(content, n, classes), key)
@@ -110,7 +109,8 @@ def _part(values, key):
     )
 
 
-def _check_foreign(head):
+def check_foreign(head):
+    """Refuses a file that begins with ``head`` if it is known to be of quite another kind."""
     for start, (seen, fix) in FOREIGN.items():
         if head.startswith(start):
             raise RefusedError(seen, fix)
@@ -124,8 +124,11 @@ def _operations(n):
     return 100_000 + 100 * n
 
 
-def _npy(content, n):
-    """The array of a ``.npy`` file, or the plain objects in an array of objects."""
+def npy(content, n):
+    """Returns the array of a ``.npy`` file, or the plain objects in an array of objects.
+
+    Of ``n`` images, which bounds the objects; raises as :func:`read`.
+    """
     file = io.BytesIO(content)
     version = np.lib.format.read_magic(file)
     read_header = {
@@ -147,27 +150,28 @@ def _npy(content, n):
 
 def _zipped(file, size, limit, n, key):
     """The labels of a ``.npz`` file, or of one that torch saved."""
-    _check_directory(file, size, limit)
+    check_directory(file, size, limit)
     with zipfile.ZipFile(file) as archive:
         names = archive.namelist()
         arrays = {name.removesuffix('.npy'): name for name in names if name.endswith('.npy')}
         if arrays:
-            content = _member(archive, _pick(arrays, key), limit)
-            return _pick(_columns(_npy(content, n), n), None)
+            content = member(archive, _pick(arrays, key), limit)
+            return _pick(_columns(npy(content, n), n), None)
         pickles = [name for name in names if PurePosixPath(name).name == 'data.pkl']
         if len(pickles) != 1:
             seen = excerpt(', '.join(names[:8])) or 'nothing'
             raise RefusedError(f'an archive with {seen}', 'unpack it and name the file in it')
         folder = pickles[0].removesuffix('data.pkl')
         tree = plain_pickle.load(
-            _member(archive, pickles[0], limit),
+            member(archive, pickles[0], limit),
             _operations(n),
-            lambda storage: _member(archive, f'{folder}data/{storage}', limit),
+            lambda storage: member(archive, f'{folder}data/{storage}', limit),
         )
     return _pick(_columns(tree, n), key)
 
 
-def _member(archive, name, limit):
+def member(archive, name, limit):
+    """Returns the bytes of a file in an archive. Raises RefusedError if they exceed ``limit``."""
     info = archive.getinfo(name)
     # The other ways to compress may ask for any memory to unpack.
     if info.compress_type not in (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED):
@@ -175,12 +179,15 @@ def _member(archive, name, limit):
     with archive.open(info) as opened:
         content = opened.read(limit + 1)
     if len(content) > limit:
-        raise RefusedError(f'{excerpt(name)} has more bytes than its labels need')
+        raise RefusedError(f'{excerpt(name)} has more bytes than it may have')
     return content
 
 
-def _check_directory(file, size, limit):
-    """The list of an archive's members is read whole, so its size is looked at first."""
+def check_directory(file, size, limit):
+    """Refuses an archive of ``size`` bytes whose list of members is longer than ``limit``.
+
+    The list is read whole by whoever opens the archive, so its size is looked at first.
+    """
     file.seek(max(0, size - 2**16 - 22))
     tail = file.read()
     end = tail.rfind(b'PK\5\6')
@@ -194,7 +201,7 @@ def _check_directory(file, size, limit):
 
 def _pickled(content, n):
     value, end = plain_pickle.load_first(content, _operations(n))
-    if type(value) is not int or value != TORCH_MAGIC:
+    if type(value) is not int or value != plain_pickle.TORCH_MAGIC:
         return value
     for _ in range(3):  # Version, machine, and then what was saved.
         value, length = plain_pickle.load_first(content[end:], _operations(n))

@@ -14,6 +14,7 @@ from dataclasses import dataclass
 import numpy as np
 
 DEEPEST = 8
+TORCH_MAGIC = 0x1950A86A20F9469CFC6C  # The first of the pickles in torch's files of before 2020.
 
 _MARK = object()
 _NUMPY = ('numpy', 'numpy.core.multiarray', 'numpy._core.multiarray')
@@ -58,8 +59,55 @@ def load(content, limit, storage=None):
 
 def load_first(content, limit, storage=None):
     """Returns what :func:`load` does, and how many bytes the pickle has: another may follow."""
-    value, length = _Reader(limit, storage).read(content)
-    return _finished(value), length
+    value, length = _Reader(limit, storage is not None).read(content)
+    return _finished(value, storage), length
+
+
+def load_torch_stream(content, limit, read):
+    """Returns what is in a file of torch from before it took to zip.
+
+    Four pickles, a magic number, the version, the machine and what was saved, are followed by a
+    fifth, the keys of all storages, and by the storages one after the other.
+
+    Args:
+        content (bytes): The file's beginning, with the five pickles.
+        limit (int): Most operations of each pickle.
+        read (callable): Returns the bytes of the file from a place on, so many.
+
+    Returns:
+        As :func:`load`.
+
+    Raises:
+        NotPlainError: A storage is not the one that was announced, or anything else.
+        Exception: A damaged file raises whatever it likes.
+    """
+    content = memoryview(content)
+    magic, place = load_first(bytes(content), limit)
+    if type(magic) is not int or magic != TORCH_MAGIC:
+        raise NotPlainError("no file of torch's: another number comes first")
+    for _ in range(2):
+        machine, length = load_first(bytes(content[place:]), limit)
+        place += length
+    if type(machine) is not dict or machine.get('little_endian') is not True:
+        raise NotPlainError('numbers of a machine that is not little-endian')
+    reader = _Reader(limit, True)
+    value, length = reader.read(bytes(content[place:]))
+    place += length
+    keys, length = load_first(bytes(content[place:]), limit)
+    storages = dict(_places(_as(list, keys), reader.storages, place + length, read))
+    return _finished(value, lambda key: read(*storages[key]))
+
+
+def _places(keys, storages, place, read):
+    """Yields the key, the place and the number of bytes of each storage of a stream."""
+    for key in keys:
+        storage = storages[str(key)]
+        # Each has its length before it; one that lies would move all that follow.
+        if int.from_bytes(read(place, 8), 'little') != storage.count:
+            raise NotPlainError('a storage of another length than announced')
+        size = storage.count * np.dtype(storage.dtype).itemsize
+        yield str(key), (place + 8, size)
+        place += 8 + size
 
 
 @dataclass(frozen=True)
@@ -87,12 +135,46 @@ class _Array:
 class _Storage:
     key: str
     dtype: str
+    count: int
+
+
+@dataclass
+class _Tensor:
+    """A tensor whose numbers are not looked for before the pickle has ended."""
+
+    storage: _Storage
+    offset: int
+    size: tuple
+    stride: tuple
+
+    def array(self, read):
+        flat = np.frombuffer(read(self.storage.key), np.dtype(self.storage.dtype).newbyteorder('<'))
+        # NumPy checks an index, not a stride; so each place is computed, and each is checked.
+        if math.prod(self.size) > flat.size:
+            raise NotPlainError('a tensor larger than its storage')
+        if min(self.offset, *self.size, 0) < 0:
+            raise NotPlainError('a tensor that begins before its storage')
+        if self.stride == _dense(self.size):
+            # Nearly all are; their places would take more memory than they do.
+            return flat[self.offset : self.offset + math.prod(self.size)].reshape(self.size)
+        places = np.full(self.size, self.offset, np.int64)
+        for axis, step in enumerate(self.stride):
+            steps = [1] * len(self.size)
+            steps[axis] = self.size[axis]
+            places += step * np.arange(self.size[axis]).reshape(steps)
+        if places.size and places.min() < 0:
+            raise NotPlainError('a tensor that begins before its storage')
+        return flat[places]
+
+
+def _dense(size):
+    return tuple(math.prod(size[axis + 1 :]) for axis in range(len(size)))
 
 
 class _Reader:
-    def __init__(self, limit, storage):
-        self.limit, self.storage = limit, storage
-        self.stack, self.memo = [], {}
+    def __init__(self, limit, with_storages=False):
+        self.limit, self.with_storages = limit, with_storages
+        self.stack, self.memo, self.storages = [], {}, {}
 
     def read(self, content):
         for count, (opcode, argument, place) in enumerate(pickletools.genops(content)):
@@ -193,7 +275,12 @@ class _Reader:
         self.stack.append(_CALLS[function.name](self, *_as(tuple, arguments)))
 
     def _build(self, _):
-        state = _as(tuple, self.stack.pop())
+        state = self.stack.pop()
+        if isinstance(self.stack[-1], dict):
+            # Attributes of an OrderedDict, such as the versions of a net's layers.
+            _as(dict, state)
+            return
+        state = _as(tuple, state)
         if isinstance(self.stack[-1], _Type):
             self.stack[-1].text = _ordered(self.stack[-1].text, state[1])
         else:
@@ -202,11 +289,16 @@ class _Reader:
             filled.value = _filled(shape, _as(_Type, kind), fortran, content)
 
     def _binpersid(self, _):
-        word, kind, key, _place, _size = _as(tuple, self.stack.pop())
+        word, kind, key, _place, count, *view = _as(tuple, self.stack.pop())
         name = _as(_Name, kind).name.rpartition('.')[2]
-        if word != 'storage' or name not in _STORAGES or self.storage is None:
+        if word != 'storage' or name not in _STORAGES or not self.with_storages:
             raise NotPlainError(f'a persistent {name}')
-        self.stack.append(_Storage(str(key), _STORAGES[name]))
+        if view not in ([], [None]):
+            raise NotPlainError('a storage that is part of another')
+        storage = _Storage(str(key), _STORAGES[name], _as(int, count))
+        if self.storages.setdefault(storage.key, storage) != storage:
+            raise NotPlainError('two storages of one name')
+        self.stack.append(storage)
 
     def reconstruct(self, *_):
         return _Array()
@@ -231,19 +323,14 @@ class _Reader:
         return _updated({}, *zip(*pairs, strict=True)) if pairs else {}
 
     def tensor(self, storage, offset, size, stride, *_):
-        storage = _as(_Storage, storage)
-        flat = np.frombuffer(self.storage(storage.key), np.dtype(storage.dtype).newbyteorder('<'))
-        # NumPy checks an index, not a stride; so each place is computed, and each is checked.
-        if math.prod(size) > flat.size:
-            raise NotPlainError('a tensor larger than its storage')
-        places = np.full(size, offset, np.int64)
-        for axis, step in enumerate(stride):
-            steps = [1] * len(size)
-            steps[axis] = size[axis]
-            places += step * np.arange(size[axis]).reshape(steps)
-        if places.size and places.min() < 0:
-            raise NotPlainError('a tensor that begins before its storage')
-        return _Array(flat[places])
+        for number in (offset, *_as(tuple, size), *_as(tuple, stride)):
+            _as(int, number)
+        if len(size) != len(stride) or len(size) > DEEPEST:
+            raise NotPlainError('a tensor of odd axes')
+        return _Tensor(_as(_Storage, storage), offset, size, stride)
+
+    def parameter(self, tensor, *_):
+        return _as(_Tensor, tensor)
 
 
 # Objects that the operation itself has, whatever pickletools makes of it: numbers, text, bytes.
@@ -286,7 +373,9 @@ _CALLS = (
         '_codecs.encode': _Reader.encode,
         '__builtin__.bytes': _Reader.no_bytes,
         'collections.OrderedDict': _Reader.ordered_dict,
+        'torch._utils._rebuild_tensor': _Reader.tensor,
         'torch._utils._rebuild_tensor_v2': _Reader.tensor,
+        'torch._utils._rebuild_parameter': _Reader.parameter,
     }
 )
 
@@ -327,24 +416,26 @@ def _filled(shape, kind, fortran, content):
     return array
 
 
-def _finished(value, depth=0, seen=None):
+def _finished(value, storage=None, depth=0, seen=None):
     """The same with arrays in the place of those that were being made."""
     seen = {} if seen is None else seen
     if depth > DEEPEST:
         raise NotPlainError(f'containers in containers, more than {DEEPEST} deep')
     if value is _MARK or isinstance(value, (_Name, _Type, _Storage)):
         raise NotPlainError(f'{type(value).__name__} by itself')
-    if not isinstance(value, (_Array, dict, list, tuple)):
+    if not isinstance(value, (_Array, _Tensor, dict, list, tuple)):
         return value
     # A list that holds another ten times is one list, at every depth.
     if id(value) not in seen:
-        seen[id(value)] = _rebuilt(value, depth + 1, seen)
+        seen[id(value)] = _rebuilt(value, storage, depth + 1, seen)
     return seen[id(value)]
 
 
-def _rebuilt(value, depth, seen):
+def _rebuilt(value, storage, depth, seen):
+    if isinstance(value, _Tensor):
+        return value.array(storage)
     if isinstance(value, _Array):
-        return _finished(value.value, depth, seen)
+        return _finished(value.value, storage, depth, seen)
     if isinstance(value, dict):
-        return {key: _finished(item, depth, seen) for key, item in value.items()}
-    return type(value)(_finished(item, depth, seen) for item in value)
+        return {key: _finished(item, storage, depth, seen) for key, item in value.items()}
+    return type(value)(_finished(item, storage, depth, seen) for item in value)

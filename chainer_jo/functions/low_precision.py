@@ -12,6 +12,22 @@ from chainer_jo.functions.first_order import FirstOrderFunction
 from chainer_jo.functions.tape import Activation, Tape
 
 
+def in_precision(precision, function, x, links):
+    """Returns ``function(x)`` in any precision.
+
+    Args:
+        precision (str): One of :data:`chainer_jo.precision.PRECISIONS`.
+        function, x: As for :func:`in_low_precision`.
+        links (iterable of Link): All whose parameters ``function`` uses.
+    """
+    if precision == 'float32':
+        return function(x)
+    if precision == 'strict_float32':
+        with backends.using_tensor_cores('never'):
+            return function(x)
+    return in_low_precision(precision, function, x, (p for link in links for p in link.params()))
+
+
 def in_low_precision(precision, function, x, parameters):
     """Returns ``function(x)``, computed in 16 bits.
 

@@ -31,24 +31,26 @@ class _Average(FirstOrderFunction):
         return (self.backend.average_gradient(self.shape, self.dtype, gy),)
 
 
-def max_pooling_2d(x, ksize, stride, pad):
+def max_pooling_2d(x, ksize, stride, pad, cover_all=False):
     """Returns the largest number of each window.
 
-    The windows are those of a convolution: unlike :func:`chainer.functions.max_pooling_2d` none
-    reaches beyond the padding (its ``cover_all`` is False). Of equal numbers the first one of a
-    window gets the gradient.
+    By default the windows are those of a convolution: none reaches beyond the padding. Of equal
+    numbers the first one of a window gets the gradient.
 
     Args:
         x (Variable or array): ``(N, C, H, W)``.
         ksize, stride (int): Size of the window and its step, the same both ways.
         pad (int): Rows and columns on each side that are never the largest; less than ``ksize``.
+        cover_all (bool): Whether every number is in a window, the last of which may reach beyond
+            the padding; Chainer's default, and Caffe's. ``stride + pad`` is at most ``ksize`` then.
 
     Returns:
-        Variable: ``(N, C, (H + 2 pad - k) // stride + 1, (W + 2 pad - k) // stride + 1)``.
+        Variable: ``(N, C, (H + 2 pad - k) // stride + 1, (W + 2 pad - k) // stride + 1)``, with
+        ``cover_all`` rounded up and not down.
     """
     if backends.op('max_pooling', x):
-        return _MaxPooling2D(ksize, stride, pad).apply((x,))[0]
-    return F.max_pooling_2d(x, ksize, stride, pad, cover_all=False)
+        return _MaxPooling2D(ksize, stride, pad, cover_all).apply((x,))[0]
+    return F.max_pooling_2d(x, ksize, stride, pad, cover_all)
 
 
 class _MaxPooling2D(FirstOrderFunction):

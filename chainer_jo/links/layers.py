@@ -58,15 +58,16 @@ class Convolution2D(chainer.Link):
 
 
 class BatchNormalization(L.BatchNormalization):
-    """Batch normalisation with Chainer's defaults (decay 0.9, eps 2e-5).
+    """Batch normalisation; running statistics with Chainer's default decay, 0.9.
 
     Args:
         size (int): Channels.
         relu (bool): Whether ReLU follows, in the same pass.
+        eps (float): Added to the variance; by default Chainer's.
     """
 
-    def __init__(self, size, relu=False):
-        super().__init__(size)
+    def __init__(self, size, relu=False, eps=2e-5):
+        super().__init__(size, eps=eps)
         # A plain attribute: no parameter and no state, so snapshots with and without are the same.
         self.relu = relu
 

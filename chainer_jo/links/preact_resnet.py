@@ -4,7 +4,7 @@ import chainer
 from chainer import initializers
 
 from chainer_jo import backends
-from chainer_jo.functions.low_precision import in_low_precision
+from chainer_jo.functions.low_precision import in_precision
 from chainer_jo.links.layers import (
     BatchNormalization,
     Convolution2D,
@@ -84,15 +84,9 @@ class PreActResNet(chainer.Chain):
 
     def features(self, x):
         """Returns what the last layer sees, ``(N, filters[-1])``."""
-        if self.precision == 'float32':
-            return self._features(x)
-        if self.precision == 'strict_float32':
-            with backends.using_tensor_cores('never'):
-                return self._features(x)
         # The last layer stays float32: its few numbers become the outputs that labels are made of.
         below = (self.conv, self.blocks, self.bn)
-        parameters = (p for link in below for p in link.params())
-        return in_low_precision(self.precision, self._features, x, parameters)
+        return in_precision(self.precision, self._features, x, below)
 
     def _features(self, x):
         h = self.conv(x)

@@ -107,7 +107,7 @@ def test_the_page_gives_speed_as_the_ratio_of_the_medians():
 def test_systems_that_compute_different_things_are_not_compared(tmp_path):
     one = small(tmp_path)
     other = dataclasses.replace(one, optimizer=OPTIMIZER | {'learning_rate': 0.08})
-    running = systems.systems('cpu', '/no/such/python')[:2]
+    running = systems.systems('cpu', '/no/such/python', NET)[:2]
     for system, work in zip(running, (one, other), strict=True):
         task = json.dumps(system.task | {'workload': work.as_dict()})
         with process.WorkerProcess([*system.words, task]) as system.process:
@@ -127,7 +127,7 @@ while True:
 
 
 def test_such_a_system_is_left_out_and_the_others_are_measured(tmp_path):
-    reference = systems.systems('cpu', '/no/such/python')[0]
+    reference = systems.systems('cpu', '/no/such/python', NET)[0]
     odd = systems.System('odd', [sys.executable, '-c', ANSWERS], dict(reference.task))
     with contextlib.ExitStack() as processes:
         work = small(tmp_path)
@@ -151,7 +151,7 @@ def test_a_worker_that_dies_is_an_error_that_says_why(tmp_path):
 
 
 def test_an_idle_worker_uses_no_processor_time(tmp_path):
-    system = systems.systems('cpu', '/no/such/python')[0]
+    system = systems.systems('cpu', '/no/such/python', NET)[0]
     task = json.dumps(system.task | {'workload': small(tmp_path).as_dict()})
     with process.WorkerProcess([*system.words, task]) as worker:
         worker.ask('step 1')
@@ -202,6 +202,37 @@ def test_pytorchs_net_is_the_same(tmp_path):
     assert ('pytorch channels_last', 'bfloat16') in systems
     for row in report['rows']:
         assert row['parameters'] == report['rows'][0]['parameters']
+
+
+@pytest.fixture
+def resnet50():
+    """ResNet-50 as in the benchmark, with few and small images."""
+    net = workload.RESNET50 | {'size': 64}
+    optimizer = {'learning_rate': 1e-3, 'momentum': 0.9, 'weight_decay': 1e-3}
+    return partial(
+        workload.create, net=net, optimizer=optimizer, batch=8, images=16, evaluation_images=4
+    )
+
+
+@pytest.mark.usefixtures('onednn_loaded')
+def test_resnet_50_is_measured_by_the_epoch_of_clothing1m(resnet50, tmp_path):
+    report = compare.run('cpu', 1, '/no/such/python', tmp_path, lambda _: None, resnet50)
+    assert {path.name for path in tmp_path.iterdir()} == {'resnet50_cpu.json', 'resnet50_cpu.md'}
+    assert 'Net: ResNet-50 for images of 64 x 64' in (tmp_path / 'resnet50_cpu.md').read_text()
+    row = report['rows'][0]
+    assert (row['system'], row['parameters']) == ('chainer_jo', 23_536_718)
+    assert row['seconds_per_epoch'] == pytest.approx(1_000_000 / row['images_per_second'])
+
+
+@pytest.mark.usefixtures('onednn_loaded')
+@pytest.mark.skipif(not systems.PEER.exists(), reason='no .venv-peer: bash reproduce/benchmark.sh')
+def test_pytorchs_resnet_50_is_the_same(resnet50, tmp_path):
+    report = compare.run('cpu', 1, None, tmp_path, lambda _: None, resnet50)
+    wanted = [('chainer_jo', 'float32'), ('pytorch channels_last', 'float32')]
+    if has_bfloat16():
+        wanted += [('chainer_jo', 'bfloat16'), ('pytorch channels_last', 'bfloat16')]
+    found = [(row['system'], row['precision']) for row in report['rows']]
+    assert found[: len(wanted)] == wanted, report['notes']
 
 
 @pytest.mark.long

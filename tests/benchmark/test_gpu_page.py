@@ -75,7 +75,7 @@ def test_the_page_compares_with_plain_chainer_with_pytorch_and_with_its_fastest_
 
 
 def test_every_system_of_a_gpu_has_a_title_of_its_own_and_a_tolerance():
-    found = systems.systems('cuda:0', '/no/such/python')
+    found = systems.systems('cuda:0', '/no/such/python', {})
     titles = [system.title for system in found]
     assert len(set(titles)) == len(titles)
     assert found[0].title == 'chainer float32'
@@ -86,7 +86,7 @@ def test_every_system_of_a_gpu_has_a_title_of_its_own_and_a_tolerance():
 
 
 def test_only_systems_with_the_same_loss_are_compared_by_it():
-    compared = {s.name: s.computes_the_reference for s in systems.systems('cuda:0', None)}
+    compared = {s.name: s.computes_the_reference for s in systems.systems('cuda:0', None, {})}
     assert compared.pop('chainer_jo ours step 1') is False
     assert compared.pop('chainer_jo ours step 2') is False
     assert all(compared.values())

@@ -49,22 +49,32 @@ def largest_by_loops(x, gy, k, stride, pad):
     shape=st.tuples(
         st.integers(1, 3), st.sampled_from([1, 5, 16, 64]), st.integers(3, 9), st.integers(3, 9)
     ),
-    window=st.sampled_from([(3, 2, 1), (3, 2, 0), (2, 2, 0), (3, 1, 1), (2, 3, 1)]),
+    window=st.sampled_from(
+        [
+            (3, 2, 1),
+            (3, 2, 0),
+            (2, 2, 0),
+            (3, 1, 1),
+            (2, 3, 1),
+            (3, 2, 0, True),
+            (2, 2, 0, True),
+        ]
+    ),
     seed=st.integers(0, 99),
 )
 def test_the_largest_of_each_window_and_its_gradient_are_those_of_loops(
     backend, shape, window, seed
 ):
     backends.use(backend)
-    rng, (k, stride, pad) = np.random.default_rng(seed), window
+    rng, (k, *others) = np.random.default_rng(seed), window
     # Few different numbers, all below zero: equal ones in a window, and padding is not the largest.
     x = -rng.integers(1, 9, shape).astype('f')
-    y_shape = output_shape(shape, (shape[1], 0, k, k), stride, pad)
+    y_shape = output_shape(shape, (shape[1], 0, k, k), *others)
     gy = rng.normal(size=y_shape).astype('f')
     x_ = chainer.Variable(x)
     y = max_pooling_2d(x_, *window)
     y.grad = gy
     y.backward()
-    exact_y, exact_gx = largest_by_loops(x, gy, *window)
+    exact_y, exact_gx = largest_by_loops(x, gy, *window[:3])
     np.testing.assert_array_equal(y.array, exact_y)
     np.testing.assert_allclose(x_.grad, exact_gx, atol=1e-5)

@@ -25,7 +25,7 @@ def short(monkeypatch):
 def test_every_system_of_ours_is_measured_and_has_the_losses_of_plain_chainer(tmp_path):
     # A system whose first losses are not the reference's would be a note instead of a row.
     report = compare.run(DEVICE, 1, 'no-such-python', tmp_path, lambda _: None, small)
-    ours = [s for s in systems.systems(DEVICE, 'no-such-python') if 'pytorch' not in s.name]
+    ours = [s for s in systems.systems(DEVICE, 'no-such-python', NET) if 'pytorch' not in s.name]
     assert [(row['system'], row['precision']) for row in report['rows']] == [
         (system.name, system.precision) for system in ours
     ]

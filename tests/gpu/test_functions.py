@@ -207,13 +207,13 @@ def test_a_channel_that_is_constant_has_no_variance():
 @pytest.mark.parametrize(
     'shape', [(8, 64, 112, 112), (5, 3, 7, 6), (2, 300, 9, 8), (1, 4, 3, 3)], ids=str
 )
-@pytest.mark.parametrize('window', [(3, 2, 1), (2, 2, 0), (3, 1, 1)], ids=str)
+@pytest.mark.parametrize('window', [(3, 2, 1), (2, 2, 0), (3, 1, 1), (3, 2, 0, True)], ids=str)
 @pytest.mark.parametrize('precision', ['float32', 'float16'])
 def test_max_pooling_and_its_gradient(shape, window, precision):
     # Few different numbers, all below zero: equal ones in a window, and padding is not the largest.
     x, wide_x = images(precision, -np.random.default_rng(0).integers(1, 9, shape).astype('f'))
     wide_x = chainer.Variable(wide_x)
-    exact = F.max_pooling_2d(wide_x, *window, cover_all=False)
+    exact = F.max_pooling_2d(wide_x, *window[:3], cover_all=len(window) > 3)
     (gy,) = gpu.draw(1, exact.shape)
     gy, exact.grad, scale = scaled(precision, gy)
     exact.backward()

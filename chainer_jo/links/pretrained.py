@@ -1,0 +1,345 @@
+"""ImageNet weights of ResNet-50 from the files in which others publish them.
+
+Files come from anywhere: nothing in them is run, and none takes more memory than the weights need.
+"""
+
+import hashlib
+import json
+import math
+import re
+import stat
+import zipfile
+from dataclasses import dataclass, field
+from pathlib import Path, PurePosixPath
+
+import chainer
+import numpy as np
+
+from chainer_jo.datasets import label_formats, plain_pickle
+from chainer_jo.datasets.label_formats import RefusedError
+from chainer_jo.errors import DataError, excerpt
+from chainer_jo.links.resnet50 import (
+    BLOCKS,
+    CAFFE,
+    EXPANSION,
+    FEATURES,
+    TORCHVISION,
+    WIDTHS,
+    Form,
+    ResNet50,
+)
+
+FIX = (
+    'bring resnet50-0676ba61.pth of torchvision (97.8 MiB, SHA-256 0676ba61…) or its older '
+    'resnet50-19c8e357.pth (102,502,400 bytes, 19c8e357…), model.safetensors of '
+    'timm/resnet50.tv_in1k (102 MB, 5d061a3c…), or the npz that chainer.links.ResNet50Layers saves'
+)
+# All files above have fewer bytes; nothing that is read, or unpacked, may have more.
+LARGEST = 2**27
+HEADER, OPERATIONS = 2**21, 200_000
+
+
+@dataclass(frozen=True)
+class Weights:
+    """What :func:`read` found.
+
+    Attributes:
+        form (Form): Which ResNet-50 they are of: its eps, its mean and std among others.
+        digest (str): SHA-256 of the file, 64 hex digits.
+        arrays (dict): All parameters and statistics but the last layer's, by the names of
+            :class:`~chainer_jo.links.resnet50.ResNet50`; float32.
+    """
+
+    form: Form
+    digest: str
+    arrays: dict = field(repr=False)
+
+    def build(self, n_class, precision='float32', *, rng):
+        """Returns a ResNet50 that has them, with a last layer for ``n_class`` drawn from ``rng``.
+
+        Every other number that is drawn is thrown away, so that the last layer begins the same
+        with weights of a file and without.
+        """
+        net = ResNet50(n_class, self.form, precision, rng=rng)
+        reader = chainer.serializers.NpzDeserializer(
+            self.arrays, ignore_names=lambda name: name not in self.arrays
+        )
+        reader.load(net)
+        return net
+
+
+def read(path):
+    """Reads weights of ImageNet.
+
+    They may be in a ``.safetensors`` file or a ``.pth`` file of torch's, of before 2020 too, under
+    the names of torchvision and timm; or in a ``.npz`` file of ``chainer.links.ResNet50Layers``,
+    whose first convolution, made for blue, green and red, is turned round. What counts is the
+    content, not the ending. Its last layer, of as many classes as it likes, is left out.
+
+    Args:
+        path (str or pathlib.Path): The file.
+
+    Returns:
+        Weights: Those of all other layers.
+
+    Raises:
+        DataError: The file is missing, damaged, or another; the message names those published.
+    """
+    path = Path(path)
+    try:
+        return _read(path)
+    except OSError as error:
+        seen = error.strerror or str(error)
+    except RefusedError as error:
+        seen = error.seen
+    except Exception as error:
+        # What a damaged file makes of the readers of its parts.
+        seen = f'{type(error).__name__}: {excerpt(error, 100)}'
+    raise DataError(f'no weights of ResNet-50 in {path}', seen=seen, fix=FIX) from None
+
+
+def _read(path):
+    status = path.stat()
+    # Reading a pipe would wait, perhaps for ever.
+    if not stat.S_ISREG(status.st_mode):
+        raise RefusedError('a folder' if path.is_dir() else 'no regular file')
+    if status.st_size > LARGEST:
+        raise RefusedError(f'{status.st_size:,} bytes, more than any of them has')
+    with open(path, 'rb') as file:
+        digest = hashlib.file_digest(file, 'sha256').hexdigest()
+        _check_digest(path.name, digest, status.st_size)
+        found = _reader(file)(_File(file, status.st_size))
+    naming = _CHAINER if 'fc6/W' in found else _TORCH
+    return Weights(naming.form, digest, naming.arrays(found))
+
+
+def _check_digest(name, digest, size):
+    """Torch's files have in their names how their digest begins."""
+    said = re.search(r'-([0-9a-f]{8,64})\.pth$', name)
+    if said and not digest.startswith(said[1]):
+        raise RefusedError(f'{size:,} bytes whose SHA-256 begins with {digest[:8]}')
+
+
+class _File:
+    """A file of which no more is read than memory is meant to hold."""
+
+    def __init__(self, file, size):
+        self.file, self.size, self.left = file, size, LARGEST
+
+    def read(self, place, size):
+        """Returns ``size`` bytes from ``place`` on. Raises RefusedError if there are fewer."""
+        if size < 0 or place + size > self.size:
+            raise RefusedError('the file is cut short, or lies about its parts')
+        self.spend(size)
+        self.file.seek(place)
+        return self.file.read(size)
+
+    def spend(self, size):
+        """Counts bytes that memory will hold."""
+        self.left -= size
+        if self.left < 0:
+            raise RefusedError('more numbers than ResNet-50 has')
+
+    def unpack(self, archive, name):
+        """Returns a member of an archive in this file."""
+        content = label_formats.member(archive, name, self.left)
+        self.spend(len(content))
+        return content
+
+
+def _reader(file):
+    """Returns what reads a file of this kind."""
+    file.seek(0)
+    head = file.read(512)
+    label_formats.check_foreign(head)
+    if head.startswith(b'PK\3\4'):
+        return _zipped
+    # First: its length, which comes before, may begin with any byte.
+    if head[8:9] == b'{':
+        return _safetensors
+    if head.startswith(b'\x80'):
+        return _stream
+    raise RefusedError('neither a .safetensors, a .pth nor a .npz file')
+
+
+def _safetensors(file):
+    """A JSON object of names, types, shapes and places, its length before it, the numbers after."""
+    if file.size < 8:
+        raise RefusedError('the file is cut short')
+    length = int.from_bytes(file.read(0, 8), 'little')
+    if length > HEADER:
+        raise RefusedError(f'a header of {length:,} bytes')
+    header = json.loads(file.read(8, length), object_pairs_hook=_without_twins)
+    if type(header) is not dict:
+        raise RefusedError('a header without names')
+    header.pop('__metadata__', None)
+    found, place = {}, 8 + length
+    # The format wants the numbers without overlap and without gap; so each begins where the last
+    # one ended, and the last ends with the file.
+    for name, part in sorted(header.items(), key=lambda item: item[1]['data_offsets']):
+        dtype, shape, (begin, end) = part['dtype'], part['shape'], part['data_offsets']
+        kind = {'F32': '<f4', 'I64': '<i8'}.get(dtype)
+        if kind is None:
+            raise RefusedError(f'{excerpt(name)} has the type {excerpt(dtype, 20)}, not F32')
+        if not all(type(n) is int and n >= 0 for n in (*shape, begin, end)):
+            raise RefusedError(f'{excerpt(name)} has an odd shape or place')
+        if (8 + length + begin, end - begin) != (place, math.prod(shape) * int(kind[-1])):
+            raise RefusedError(f'{excerpt(name)} is not where it should be, or has another size')
+        found[name] = np.frombuffer(file.read(place, end - begin), kind).reshape(shape)
+        place += end - begin
+    if place != file.size:
+        raise RefusedError(f'{file.size - place:,} bytes after the last number')
+    return found
+
+
+def _without_twins(pairs):
+    found = dict(pairs)
+    if len(found) < len(pairs):
+        raise RefusedError('a name that comes twice')
+    return found
+
+
+def _stream(file):
+    """A file of torch's from before 2020."""
+    head = file.read(0, min(HEADER, file.size))
+    return _state(plain_pickle.load_torch_stream(head, OPERATIONS, file.read))
+
+
+def _zipped(file):
+    """A ``.npz`` file, or one of torch's."""
+    label_formats.check_directory(file.file, file.size, HEADER)
+    with zipfile.ZipFile(file.file) as archive:
+        names = archive.namelist()
+        if len(set(names)) < len(names):
+            raise RefusedError('a name that comes twice')
+        if 'conv1/W.npy' in names or 'fc6/W.npy' in names:
+            return {
+                name.removesuffix('.npy'): label_formats.npy(file.unpack(archive, name), 0)
+                for name in names
+            }
+        pickles = [name for name in names if PurePosixPath(name).name == 'data.pkl']
+        if len(pickles) != 1:
+            raise RefusedError(f'an archive with {excerpt(", ".join(names[:8])) or "nothing"}')
+        folder = pickles[0].removesuffix('data.pkl')
+        if (
+            f'{folder}byteorder' in names
+            and file.unpack(archive, f'{folder}byteorder') != b'little'
+        ):
+            raise RefusedError('numbers of a machine that is not little-endian')
+        content = label_formats.member(archive, pickles[0], HEADER)
+        return _state(
+            plain_pickle.load(
+                content, OPERATIONS, lambda key: file.unpack(archive, f'{folder}data/{key}')
+            )
+        )
+
+
+def _state(found):
+    if type(found) is not dict:
+        raise RefusedError(f'a {type(found).__name__} in the place of named tensors')
+    return found
+
+
+class _Naming:
+    """How a library names the parts of ResNet-50, and which of its forms it trains."""
+
+    def __init__(self, form, index, leaves, counter, last, colours):
+        self.form, self.counter, self.last, self.colours = form, counter, last, colours
+        self.parts = {
+            names[index] + leaves[leaf]: (f'{names[0]}/{leaf}', shape)
+            for names, leaf, shape in _parts(form)
+        }
+        self.counters = {
+            name.replace(leaves['avg_mean'], counter) for name in self.parts
+            if name.endswith(leaves['avg_mean'])
+        }  # fmt: skip
+
+    def arrays(self, found):
+        """Returns the arrays by this package's names. Raises RefusedError if any is odd."""
+        self._check_names(set(found))
+        arrays = {}
+        for name, (ours, shape) in self.parts.items():
+            _check_array(name, found[name], shape)
+            if ours.endswith('avg_var') and found[name].min() < 0:
+                raise RefusedError(f'{name} is a variance below 0')
+            arrays[ours] = found[name]
+        W, b = (found[name] for name in self.last)
+        classes = len(W) if np.ndim(W) else 0
+        for name, array, shape in zip(self.last, (W, b), ((classes, FEATURES), (classes,)),
+                                      strict=True):  # fmt: skip
+            _check_array(name, array, shape)
+        arrays['conv1/W'] = arrays['conv1/W'][:, self.colours]
+        return arrays
+
+    def _check_names(self, found):
+        wanted = {*self.parts, *self.last}
+        if missing := sorted(wanted - found):
+            raise RefusedError(f'{len(found)} names, without {excerpt(", ".join(missing), 60)}')
+        if other := sorted(map(str, found - wanted - self.counters)):
+            raise RefusedError(f'names of another net: {excerpt(", ".join(other), 60)}')
+
+
+def _parts(form):
+    """Yields the names of a layer, that of one of its arrays, and its shape."""
+    yield from _convolved('conv1', 'bn1', *('conv1', 'bn1') * 2, shape=(64, 3, 7, 7))
+    if form.stem_bias:
+        yield ('conv1',) * 3, 'b', (64,)
+    channels = 64
+    for stage, (count, width) in enumerate(zip(BLOCKS, WIDTHS, strict=True)):
+        for i in range(count):
+            out = EXPANSION * width
+            shapes = [(width, channels, 1, 1), (width, width, 3, 3), (out, width, 1, 1)]
+            shapes += [(out, channels, 1, 1)] if i == 0 else []
+            for j, shape in enumerate(shapes, 1):
+                own, chainers = f'res{stage + 2}/{i}', f'res{stage + 2}/{f"b{i}" if i else "a"}'
+                torchs = f'layer{stage + 1}.{i}'
+                pair = ('downsample.0', 'downsample.1') if j == 4 else (f'conv{j}', f'bn{j}')
+                yield from _convolved(
+                    *(f'{own}/conv{j}', f'{own}/bn{j}'),
+                    *(f'{torchs}.{part}' for part in pair),
+                    *(f'{chainers}/conv{j}', f'{chainers}/bn{j}'),
+                    shape=shape,
+                )
+            channels = out
+
+
+def _convolved(*names, shape):
+    """The arrays of a convolution and of the normalisation after it."""
+    yield names[::2], 'W', shape
+    for leaf in ('gamma', 'beta', 'avg_mean', 'avg_var'):
+        yield names[1::2], leaf, shape[:1]
+
+
+def _check_array(name, array, shape):
+    if not isinstance(array, np.ndarray) or array.dtype != np.float32:
+        kind = array.dtype if isinstance(array, np.ndarray) else type(array).__name__
+        raise RefusedError(f'{name} has the type {excerpt(kind, 20)}, not float32')
+    if array.shape != shape:
+        raise RefusedError(f'{name} has the shape {excerpt(array.shape)}, not {shape}')
+    if not np.isfinite(array).all():
+        raise RefusedError(f'{name} holds what is no finite number')
+
+
+_TORCH = _Naming(
+    TORCHVISION,
+    1,
+    {
+        'W': '.weight',
+        'gamma': '.weight',
+        'beta': '.bias',
+        'avg_mean': '.running_mean',
+        'avg_var': '.running_var',
+    },
+    '.num_batches_tracked',
+    ('fc.weight', 'fc.bias'),
+    slice(None),
+)
+_CHAINER = _Naming(
+    CAFFE,
+    2,
+    {leaf: f'/{leaf}' for leaf in ('W', 'b', 'gamma', 'beta', 'avg_mean', 'avg_var')},
+    '/N',
+    ('fc6/W', 'fc6/b'),
+    # Trained on blue, green and red.
+    slice(None, None, -1),
+)
