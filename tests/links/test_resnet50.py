@@ -115,7 +115,7 @@ def distances(found, wanted):
     assert set(found) == set(wanted)
     assert {array.dtype for array in found.values()} == {np.dtype('f')}
     # What is added before a normalisation by the batch has no gradient: rounding is all there is.
-    norms = {name: max(np.linalg.norm(array), 0.01) for name, array in wanted.items()}
+    norms = {name: max(np.linalg.norm(array), 0.1) for name, array in wanted.items()}
     return {name: np.linalg.norm(found[name] - wanted[name]) / norms[name] for name in found}
 
 
