@@ -414,6 +414,8 @@ MISTAKES = {
     'blocks without filters': lambda c: c.preact_resnet(3, 10, blocks=[1]),
     'half a block': lambda c: c.preact_resnet(3, 10, blocks=[1, 1, 0.5]),
     'images that are floats': lambda c: c.image_set(IMAGES / 255, [0] * 40),
+    'labels that are names': lambda c: c.image_set(IMAGES, ['cat', 'dog'] * 20),
+    'no images': lambda c: c.image_set(IMAGES[:0], []),
     'channels last': lambda c: c.image_set(IMAGES.transpose(0, 2, 3, 1), [0] * 40),
     'fewer labels than images': lambda c: c.image_set(IMAGES, [0, 1]),
     'test images of another size': lambda c: c.image_set(

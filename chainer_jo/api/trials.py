@@ -73,9 +73,9 @@ def image_set(
             seen=repr(name),
             fix="write for example name='mine'",
         )
-    given = [labels, *([] if true_labels is None else [true_labels]), *([test[1]] if test else [])]
     if classes is None:
-        classes = [str(i) for i in range(max(2, *(int(np.max(part)) + 1 for part in given)))]
+        given = [labels, true_labels, test[1] if test else None]
+        classes = [str(i) for i in range(max(2, *map(_classes_in, given)))]
     train = _part(images, labels, true_labels, len(classes))
     test = _part(*test, None, len(classes)) if test else None
     if test is not None and test.shape != train.shape:
@@ -87,6 +87,12 @@ def image_set(
     flips = None if flips is None else dict(flips)
     digest = _digest(train, test, classes, flips)
     return Dataset(name, f'variant {digest[:8]}', digest, tuple(classes), train, test, flips=flips)
+
+
+def _classes_in(labels):
+    array = np.asarray(labels)
+    # What is no label at all is told by the check of its part.
+    return int(array.max()) + 1 if array.dtype.kind in 'iu' and array.size else 0
 
 
 def _digest(train, test, classes, flips):
