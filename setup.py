@@ -40,6 +40,7 @@ setup(
         'pillow',
         'pooch',
         'rich',
+        'threadpoolctl',
     ],
     extras_require={
         **cuda,

@@ -69,7 +69,8 @@ def outcome(config, out):
     files = {path.name: path for path in folder(config, out).iterdir()}
     result = json.loads(files.pop('result.json').read_text())
     rows = [json.loads(line) for line in files.pop('log.jsonl').read_text().splitlines()]
-    del result['times']
+    # What times went into.
+    del result['times'], result['digest'], result['digests']['log']
     for row in rows:
         del row['seconds']
     return {name: path.read_bytes() for name, path in files.items()} | {

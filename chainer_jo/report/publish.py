@@ -7,7 +7,7 @@ from chainer_jo import config, paper, store
 from chainer_jo.errors import ConfigError, DataError
 from chainer_jo.report import fields, figures, markdown, readme, reference, tables
 from chainer_jo.report.cells import cells
-from chainer_jo.report.collect import log_problem, read_all, read_log
+from chainer_jo.report.collect import read_all, read_log
 from chainer_jo.report.escape import plain
 from chainer_jo.report.readme import figure_name
 
@@ -58,6 +58,7 @@ def write(table, preset, out):
     """
     report = read(table, preset, out)
     store.make_folder(out)
+    store.sweep(out)
     store.write_text(Path(out) / f'{table}.md', report.markdown)
     store.write_text(Path(out) / f'{table}.csv', tables.to_csv(report.rows))
     logs, damaged = read_logs(report.cells, out)
@@ -75,8 +76,7 @@ def read_logs(cells, out):
     for result in (result for cell in cells for result in cell.results):
         folder = Path(out) / 'runs' / result['trial']
         try:
-            rows = read_log(folder)
-            problem = log_problem(rows, result)
+            rows, problem = read_log(folder, result), None
         except DataError as error:
             problem = error.seen
         if problem is None:

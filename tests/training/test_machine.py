@@ -139,12 +139,16 @@ def test_a_configuration_that_somebody_edited_is_refused_with_the_key_that_diffe
     with pytest.raises(StoppedError):
         tiny.run(config, tmp_path, stop_after(1))
     place = tiny.folder(config, tmp_path) / 'config.json'
-    content = store.read_json(place)
+    content = store.read_sealed(place)
     section = content
     for key in path[:-1]:
         section = section[key]
     section[path[-1]] = value
-    place.write_text(json.dumps(content))
+    store.write_sealed(place, content)
     with pytest.raises(ConfigError, match='begun with other data or settings') as error:
         tiny.run(config, tmp_path)
     assert error.value.seen.startswith(seen)
+    place.write_text(json.dumps(content, indent=1))
+    with pytest.raises(DataError, match='not as it was written') as error:
+        tiny.run(config, tmp_path)
+    assert seen in error.value.seen
