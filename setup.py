@@ -41,6 +41,7 @@ setup(
         'pooch',
         'rich',
         'scipy>=1.15',
+        'threadpoolctl',
     ],
     extras_require={
         **cuda,

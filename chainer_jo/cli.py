@@ -10,7 +10,7 @@ from pathlib import Path
 
 import chainer_jo
 from chainer_jo import console, store
-from chainer_jo.commands import about, benchmark, data, report, sweep, train
+from chainer_jo.commands import about, benchmark, data, report, sweep, train, verify
 from chainer_jo.errors import (
     ChainerJoError,
     ConfigError,
@@ -22,12 +22,12 @@ from chainer_jo.errors import (
 
 EXIT_CODES = """\
 exit codes:
-  0  done                          5  diverged
-  1  outside tolerance             6  cannot write
-  2  usage or configuration        7  out of memory
+  0  done                          6  cannot write, or may not read
+  1  outside tolerance             7  out of memory
+  2  usage or configuration        8  the process of a trial was killed
   3  data missing or damaged       70  unforeseen error; it says where the traceback is
   4  in use by another process     129, 130, 143  stopped after a snapshot
-                                   141  nobody reads the output any more
+  5  diverged                      141  nobody reads the output any more
 """
 EXAMPLES = """\
 examples:
@@ -137,6 +137,6 @@ def parser():
         sub.set_defaults(command=function)
         return sub
 
-    for group in (about, data, sweep, train, report, benchmark):
+    for group in (about, data, sweep, train, report, verify, benchmark):
         group.add(command)
     return parser

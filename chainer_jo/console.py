@@ -99,26 +99,36 @@ class JsonLines:
     """Tells another program how a trial gets on, by a line of JSON on stdout for each event.
 
     ``{"begin": facts}``, ``{"start": rows}`` with the epochs that an earlier run did,
-    ``{"step": progress}`` once a second at most, and a row of the log for each epoch.
-    :func:`forward` reads them.
+    ``{"step": progress}`` once a second at most, ``{"warning": text}``, and a row of the log for
+    each epoch. :func:`forward` reads them.
+
+    Args:
+        needs_reader (bool): Whether a reader that has gone ends the process.
     """
 
-    def __init__(self):
-        self._due = 0.0
+    def __init__(self, needs_reader=True):
+        self._due, self._ignored = 0.0, () if needs_reader else BrokenPipeError
+
+    def _show(self, value):
+        with suppress(self._ignored):
+            show(json.dumps(value))
 
     def begin(self, facts):
-        show(json.dumps({'begin': facts}))
+        self._show({'begin': facts})
 
     def start(self, epochs, rows):
-        show(json.dumps({'start': rows}))
+        self._show({'start': rows})
 
     def step(self, progress):
         if time.monotonic() >= self._due:
             self._due = time.monotonic() + JSON_SECONDS
-            show(json.dumps({'step': progress}))
+            self._show({'step': progress})
+
+    def warn(self, text):
+        self._show({'warning': text})
 
     def epoch(self, row):
-        show(json.dumps(row))
+        self._show(row)
 
 
 def forward(progress):
@@ -132,9 +142,11 @@ def forward(progress):
             watched.start(config.epochs, line['start'])
         elif 'step' in line:
             watched.step(line['step'])
+        elif 'warning' in line:
+            progress.say(f'{config.trial}: {line["warning"]}')
         elif 'result' in line:
             progress.finish(config.trial, line['result'])
-        else:
+        elif 'epoch' in line:
             watched.epoch(line)
 
     return on_line
@@ -191,6 +203,10 @@ class TrialProgress:
         if self._said.get(key) != text:
             self._said[key] = text
             self.say(text)
+
+    def pass_on(self, config, text):
+        """Writes what the process of a trial has said; libraries say the same in every one."""
+        self.say_once('passed on', text)
 
     def _drawn(self):
         from rich.console import Group

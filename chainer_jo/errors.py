@@ -53,7 +53,7 @@ class DivergedError(ChainerJoError):
 
 
 class WriteError(ChainerJoError):
-    """A file cannot be written: disk full, no permission, folder gone."""
+    """A file cannot be written, or may not be read: disk full, no permission, folder gone."""
 
     exit_code = 6
 
@@ -62,6 +62,12 @@ class OutOfMemoryError(ChainerJoError):
     """The GPU, or this machine, has no more memory to give."""
 
     exit_code = 7
+
+
+class KilledError(ChainerJoError):
+    """The process of a trial was ended by a signal: by the kernel, by somebody, or by a fault."""
+
+    exit_code = 8
 
 
 class StoppedError(ChainerJoError):

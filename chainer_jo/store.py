@@ -2,6 +2,7 @@
 
 Every file goes to a temporary name in its own folder, is synced, renamed, and the folder synced.
 Array files carry the SHA-256 of their content and hold no pickles, so reading one runs no code.
+Sealed JSON files carry theirs as their last entry.
 """
 
 import contextlib
@@ -9,6 +10,7 @@ import hashlib
 import io
 import json
 import os
+import re
 import socket
 import time
 import zipfile
@@ -21,6 +23,9 @@ from chainer_jo.errors import DataError, InUseError, WriteError
 
 MAGIC = b'chainer_jo 1\n'
 DIGEST_BYTES = 32
+# Every byte of it counts, so that no bit of a file can change unnoticed.
+SEAL = re.compile(rb',\n "digest": "([0-9a-f]{64})"\n}\n\Z')
+TEMPORARY = re.compile(r'\..+\.(\d+)\.tmp')
 
 
 def write_bytes(path, content):
@@ -69,6 +74,29 @@ def make_folder(folder):
         ) from error
 
 
+def sweep(folder):
+    """Deletes the temporary files of writers that died in ``folder``.
+
+    Only of those that are dead on this host and have not written for a minute: a folder may be
+    shared with another host, where the same number is another process.
+    """
+    for path in Path(folder).glob('.*.tmp'):
+        with contextlib.suppress(OSError):
+            writer = TEMPORARY.fullmatch(path.name)
+            if writer and time.time() - path.stat().st_mtime > 60 and not _lives(int(writer[1])):
+                path.unlink()
+
+
+def _lives(pid):
+    try:
+        os.kill(pid, 0)
+    except (ProcessLookupError, OverflowError):
+        return False
+    except PermissionError:
+        pass
+    return True
+
+
 def _sync_folder(folder):
     descriptor = os.open(folder, os.O_RDONLY)
     try:
@@ -92,19 +120,103 @@ def read_json(path):
 
     Raises:
         DataError: The file is missing, torn, or holds ``NaN``.
+        WriteError: One may not read it.
     """
+    return _parsed(path, _content(path))
+
+
+_MADE_AGAIN = 'delete the file and run the command that made it again'
+
+
+def _parsed(path, content):
     try:
-        return json.loads(Path(path).read_text(), parse_constant=_refuse_constant)
-    except (OSError, ValueError) as error:
-        raise DataError(
-            f'cannot read {path}',
-            seen=str(error),
-            fix='delete the file and run the command that made it again',
-        ) from error
+        return json.loads(content, parse_constant=_refuse_constant)
+    except (ValueError, RecursionError) as error:
+        raise DataError(f'cannot read {path}', seen=str(error), fix=_MADE_AGAIN) from error
 
 
 def _refuse_constant(name):
     raise ValueError(f'{name} is not JSON')
+
+
+def _content(path, fix=_MADE_AGAIN):
+    """Returns the bytes of a file; what one may not read is not damaged, and has exit code 6."""
+    try:
+        return Path(path).read_bytes()
+    except (FileNotFoundError, IsADirectoryError, NotADirectoryError) as error:
+        raise DataError(f'cannot read {path}', seen=str(error), fix=fix) from error
+    except OSError as error:
+        raise WriteError(
+            f'cannot read {path}',
+            seen=error.strerror or str(error),
+            fix='see that the file may be read and that its disk is there; it was left as it is',
+        ) from error
+
+
+def write_sealed(path, value):
+    """Writes a dict as :func:`write_json`, and ``digest``, the SHA-256 of what stands before it."""
+    body = json.dumps(value, indent=1, allow_nan=False).removesuffix('\n}').encode()
+    write_bytes(path, body + b',\n "digest": "%s"\n}\n' % sha256(body).encode())
+
+
+def read_sealed(path):
+    """Returns the dict that :func:`write_sealed` wrote, without its digest.
+
+    Raises:
+        DataError: The file is missing or torn, or any bit of it has changed.
+        WriteError: One may not read it.
+    """
+    value, problem = read_unsealed(path)
+    if problem is not None:
+        raise DataError(
+            f'{path} is not as it was written',
+            seen=problem,
+            fix='bring back a copy of it, or delete it and run its command again; '
+            'chainer_jo verify FOLDER says what no longer fits',
+        )
+    return value
+
+
+def read_unsealed(path):
+    """Returns the dict in a sealed file, and what is wrong with its digest or ``None``.
+
+    Raises:
+        DataError: It is missing, no strict JSON, or no dict.
+        WriteError: One may not read it.
+    """
+    content = _content(path)
+    value, seal = _parsed(path, content), SEAL.search(content)
+    if not isinstance(value, dict):
+        raise DataError(f'cannot read {path}', seen='it holds no object', fix=_MADE_AGAIN)
+    value.pop('digest', None)
+    if seal is None:
+        return value, (
+            'it has no digest: altered, or of an older version, whose results '
+            'reproduce/seal_results.py takes over'
+        )
+    if sha256(content[: seal.start()]) != seal[1].decode():
+        return value, 'altered: its SHA-256 is not that of its content'
+    return value, None
+
+
+def sha256(content):
+    """Returns the SHA-256 of bytes, 64 hex digits."""
+    return hashlib.sha256(content).hexdigest()
+
+
+def check_sha256(path, expected):
+    """Checks that a file holds the bytes that somebody knows by their SHA-256.
+
+    Raises:
+        DataError: It is missing or holds others.
+        WriteError: One may not read it.
+    """
+    if sha256(_content(path)) != expected:
+        raise DataError(
+            f'{path} is not as it was written',
+            seen='altered: its SHA-256 is not that in result.json',
+            fix='bring back a copy of it, or delete the folder and run its command again',
+        )
 
 
 def write_arrays(path, arrays):
@@ -149,12 +261,10 @@ def read_arrays(path):
 
     Raises:
         DataError: The file is missing, is of another kind, or any bit of it has changed.
+        WriteError: One may not read it.
     """
     fix = 'delete the file; the same command makes it again or uses an older one'
-    try:
-        content = Path(path).read_bytes()
-    except OSError as error:
-        raise DataError(f'cannot read {path}', seen=str(error), fix=fix) from error
+    content = _content(path, fix)
     head, body = content[: len(MAGIC) + DIGEST_BYTES], content[len(MAGIC) + DIGEST_BYTES :]
     if head != MAGIC + hashlib.sha256(body).digest():
         raise DataError(

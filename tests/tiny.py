@@ -69,7 +69,8 @@ def outcome(config, out):
     files = {path.name: path for path in folder(config, out).iterdir()}
     result = json.loads(files.pop('result.json').read_text())
     rows = [json.loads(line) for line in files.pop('log.jsonl').read_text().splitlines()]
-    del result['times']
+    # What times went into.
+    del result['times'], result['digest'], result['digests']['log']
     for row in rows:
         del row['seconds']
     return {name: path.read_bytes() for name, path in files.items()} | {
@@ -102,3 +103,8 @@ def changed_dataset():
     arrays = [array.copy() for part in parts for array in (part.images, part.labels)]
     arrays[0][0, 0, 0, 0] ^= 1
     return Dataset.of_arrays('fashion_mnist', None, arrays, present.classes, present.flips)
+
+
+def digests(result):
+    """Returns those of a result that no time went into: of the net and of the labels."""
+    return {name: result['digests'][name] for name in ('model', 'labels')}

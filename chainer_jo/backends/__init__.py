@@ -6,9 +6,11 @@ What a function takes and returns, in which layout, is written in
 :mod:`~chainer_jo.backends.contract`.
 """
 
+import contextlib
 import functools
 
 import chainer
+import threadpoolctl
 
 from chainer_jo.backends import cudnn, cudnn_plans, onednn, onednn_api
 from chainer_jo.backends.cuda_graph import CudaGraph
@@ -195,6 +197,37 @@ def describe(device='@numpy'):
 def threads():
     """Returns how many threads oneDNN computes with, or ``None`` where it does not."""
     return onednn.threads() if name_on('@numpy') == 'onednn' else None
+
+
+def check_threads(count):
+    """Checks that ``count`` threads can be had. Raises :class:`ConfigError` where they cannot."""
+    reason = None if _why_not('onednn') else onednn.why_fewer_threads(count)
+    if reason:
+        raise ConfigError(
+            f'{count} threads cannot be had, and training would wait for them for ever',
+            seen=reason,
+            fix='take that variable out of the environment, or choose {setting}',
+            setting=('threads', 1),
+        )
+
+
+@contextlib.contextmanager
+def using_threads(count):
+    """Lets oneDNN and NumPy's products compute with ``count`` threads while the block runs.
+
+    The bits are those of a process that was started with ``OMP_NUM_THREADS`` set to it.
+
+    Raises:
+        ConfigError: As :func:`check_threads`.
+    """
+    check_threads(count)  # And loads the library, which would not be told otherwise.
+    changes = threads() not in (None, count)
+    with threadpoolctl.threadpool_limits(count):
+        if changes:
+            onednn.forget_primitives()
+        yield
+    if changes:
+        onednn.forget_primitives()
 
 
 def instruction_set():

@@ -23,10 +23,21 @@ BFLOAT16 = np.dtype([('bfloat16', np.uint16)])
 FLOAT32 = np.dtype(np.float32)
 DATA_TYPES = {FLOAT32: api.F32, BFLOAT16: api.BF16}
 
-# One net needs some 50 primitives for each batch size; the bound is for data of many sizes.
-_cache = functools.lru_cache(maxsize=512)
+_caches = []
 _lock = threading.Lock()
 pool = Pool()
+
+
+def _cache(function):
+    # One net needs some 50 primitives for each batch size; the bound is for data of many sizes.
+    _caches.append(functools.lru_cache(maxsize=512)(function))
+    return _caches[-1]
+
+
+def forget_primitives():
+    """Has every primitive made anew: one that was made for some threads computes with as many."""
+    for cached in _caches:
+        cached.cache_clear()
 
 
 class _Runtime(typing.NamedTuple):
@@ -59,6 +70,21 @@ def describe():
 def threads():
     """Returns the number of threads that compute. Raises as :func:`load`."""
     return load().library.omp_get_max_threads()
+
+
+def why_fewer_threads(count):
+    """Returns why OpenMP would start fewer than ``count`` threads, or ``None``. Raises as `load`.
+
+    The library shares its work out beforehand and would wait for ever for those that are missing.
+    """
+    library = load().library
+    if library.omp_get_thread_limit() < count:
+        return f'OMP_THREAD_LIMIT is {library.omp_get_thread_limit()}'
+    if count > 1 and library.omp_get_dynamic():
+        return 'OMP_DYNAMIC is true: there may be fewer on a busy machine'
+    if count > 1 and not library.omp_get_max_active_levels():
+        return 'OMP_MAX_ACTIVE_LEVELS is 0'
+    return None
 
 
 def instruction_set():

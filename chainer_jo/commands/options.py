@@ -1,7 +1,6 @@
 """The options that several commands share, and what becomes of their words."""
 
 import argparse
-import os
 from pathlib import Path
 
 from chainer_jo import paper
@@ -21,6 +20,7 @@ def machine(options):
         graph=not options.no_graph,
         snapshot_seconds=options.snapshot_seconds,
         share=options.share,
+        threads=options.threads,
     )
 
 
@@ -55,6 +55,13 @@ def add_training(parser, share):
         default=share,
         help='whether a first stage that is the same for several trials is trained once, with the '
         f'same result (default: {"yes" if share else "no"})',
+    )
+    parser.add_argument(
+        '--threads',
+        type=positive,
+        metavar='N',
+        help='threads of a trial that begins; it keeps them to its end (default: OMP_NUM_THREADS, '
+        'or else run: one on a CPU, train: one a core)',
     )
     parser.add_argument(
         '--snapshot-seconds',
@@ -199,21 +206,18 @@ def choose_device(options):
     return chosen
 
 
-def warn_of_threads(jobs, cores):
+def warn_of_threads(jobs, threads, cores):
     """Warns where more threads are asked for than there are cores to run them.
 
     Args:
         jobs (int): Trials side by side.
+        threads (int): Threads of each.
         cores (int): Processor cores that this process may use.
     """
-    # May be a list, one number for each level of nesting.
-    first = os.environ.get('OMP_NUM_THREADS', '').split(',')[0].strip()
-    threads = int(first) if first.isdecimal() and int(first) else max(1, cores // jobs)
     if threads * jobs > cores:
         # OpenMP threads busy-wait: one too many may cost a factor of thirty.
         count = f'{jobs} trials of {threads} threads' if jobs > 1 else f'{threads} threads'
         say(
             f'warning: {count} on {cores} cores wait for each other, which is slow; '
-            f'set OMP_NUM_THREADS={max(1, cores // jobs)}'
-            + (' or fewer --jobs' if jobs > 1 else '')
+            f'choose --threads {max(1, cores // jobs)}' + (' or fewer --jobs' if jobs > 1 else '')
         )

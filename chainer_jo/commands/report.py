@@ -33,6 +33,13 @@ def write(table, preset, out):
     return report
 
 
+def show_table(table, preset, out):
+    """Writes a table's files and shows it; returns the exit code of what could not be used."""
+    report = write(table, preset, out)
+    show(report.markdown)
+    return DataError.exit_code if report.unreadable else 0
+
+
 def _complain_of(unreadable):
     for file in unreadable:
         say(f'unreadable: {file["path"]}: {file["problem"]}')

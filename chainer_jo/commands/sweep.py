@@ -2,6 +2,7 @@
 
 from chainer_jo.commands import options
 from chainer_jo.console import TrialProgress, forward, say, show, show_json
+from chainer_jo.errors import DataError
 
 
 def add(command):
@@ -16,7 +17,7 @@ def add(command):
     run.add_argument(
         '--jobs',
         type=options.positive,
-        help='trials side by side (default: one a core; on a GPU one)',
+        help='trials side by side (default: as many as there are cores for; on a GPU one)',
     )
 
 
@@ -53,12 +54,20 @@ def _plan(given):
         show_json([trial.as_dict() for trial in trials])
     else:
         show(plan.as_text(trials))
-    return 0
+    return _complain_of(trials)
+
+
+def _complain_of(trials):
+    """Says which finished trials are not as they were written; returns the exit code of that."""
+    damaged = [trial for trial in trials if trial.problem]
+    for trial in damaged:
+        say(f'unreadable: {trial.config.trial}: {trial.problem}')
+    return DataError.exit_code if damaged else 0
 
 
 def _run(given):
     # Imported here, as everywhere in commands: Chainer takes a second, which --help has not.
-    from chainer_jo import datasets
+    from chainer_jo import backends, datasets
     from chainer_jo.commands import report
     from chainer_jo.sweep import local, plan
     from chainer_jo.training import shared_stage
@@ -72,17 +81,19 @@ def _run(given):
     # Loaded and dropped: what is wrong is said once here, and not by every trial.
     for name in {config.dataset for config in todo}:
         datasets.load(name, machine.data, progress.download)
-    jobs = given.jobs or min(local.default_jobs(device), max(1, len(todo)))
+    threads = given.threads or local.default_threads(device, given.jobs or 1)
+    jobs = given.jobs or min(local.default_jobs(device, threads), max(1, len(todo)))
     if todo and device == '@numpy':
-        options.warn_of_threads(jobs, local.cores())
+        options.warn_of_threads(jobs, threads, local.cores())
+        backends.check_threads(threads)
     say(plan.summary(trials))
     with progress.shown():
-        sweep = local.LocalSweep(machine, jobs, forward(progress))
+        sweep = local.LocalSweep(machine, jobs, threads, forward(progress), progress.pass_on)
         failures = sweep.run(todo)
     if not failures:
         shared_stage.remove_all(machine.out)
-    show(report.write(given.table, given.preset, machine.out).markdown)
+    code = report.show_table(given.table, given.preset, machine.out)
     for failure in failures:
         say(str(failure))
     # After the report: what did finish is shown even so.
-    return failures[0].exit_code if failures else 0
+    return failures[0].exit_code if failures else code

@@ -1,7 +1,11 @@
 """``train``: one trial."""
 
+import argparse
 import contextlib
 import json
+import os
+import signal
+import threading
 
 from chainer_jo import config, datasets, paper, store
 from chainer_jo.commands import options
@@ -30,22 +34,35 @@ def add(command):
     options.add_training(parser, share=False)
     options.add_out(parser)
     options.add_json(parser, 'print a JSON row an epoch')
+    # Of those who start trials: the end of a process closes its pipes, however it ends.
+    parser.add_argument('--while-stdin-is-open', action='store_true', help=argparse.SUPPRESS)
 
 
 def _train(given):
     from chainer_jo.sweep import local
     from chainer_jo.training import trial
+    from chainer_jo.training.machine import threads
 
+    if given.while_stdin_is_open:
+        threading.Thread(target=_stop_with_stdin, daemon=True).start()
     machine = options.machine(given)
     dataset, labels = _read_labels(given)
     described = _described(given, labels)
     device = options.choose_device(given)
     if device == '@numpy':
-        options.warn_of_threads(1, local.cores())
-    with _watching(described, given.json) as observer:
+        options.warn_of_threads(1, machine.threads or threads(), local.cores())
+    with _watching(described, given) as observer:
         result = trial.run(described, machine, observer, labels, dataset)
     show(json.dumps({'result': result}) if given.json else _in_a_line(described, machine, result))
     return 0
+
+
+def _stop_with_stdin():
+    """Asks this process for a snapshot and its end when whoever started it is no more."""
+    with contextlib.suppress(OSError):
+        while os.read(0, 1024):
+            pass
+    os.kill(os.getpid(), signal.SIGTERM)
 
 
 def _described(given, labels):
@@ -96,14 +113,16 @@ def _read_labels(given):
 
 
 @contextlib.contextmanager
-def _watching(described, as_json):
+def _watching(described, given):
     """Yields the Observer that shows people, or another program, how a trial gets on."""
     from chainer_jo.training.trial import Observer
 
-    if as_json:
+    if given.json:
         # A sweep reads these lines: whatever else is said goes to stderr.
-        lines = JsonLines()
-        yield Observer(lines.start, lines.epoch, say, lines.begin, lines.step)
+        # Whose pipe is broken has lost its starter too, and ends after a snapshot.
+        lines = JsonLines(needs_reader=not given.while_stdin_is_open)
+        warn = lines.warn if given.while_stdin_is_open else say
+        yield Observer(lines.start, lines.epoch, warn, lines.begin, lines.step)
         return
     progress = TrialProgress()
     with progress.shown():

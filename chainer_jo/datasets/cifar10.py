@@ -1,15 +1,12 @@
 """CIFAR-10 from its official archives, or from a variant that the user names.
 
-Archives are read member by member and never unpacked, and the pickles of the python version are
-read by an unpickler that can make arrays and nothing else.
+Archives are read member by member and never unpacked, and of the pickles of the python version
+nothing is run.
 """
 
-import codecs
 import contextlib
 import hashlib
-import io
 import os
-import pickle
 import tarfile
 import zlib
 from collections.abc import Callable
@@ -18,6 +15,7 @@ from pathlib import Path
 
 import numpy as np
 
+from chainer_jo.datasets import plain_pickle
 from chainer_jo.datasets.dataset import Dataset
 from chainer_jo.errors import DataError
 
@@ -41,6 +39,8 @@ CLASSES = (
 FLIPS = {9: 1, 2: 0, 3: 5, 5: 3, 4: 7}
 BATCH = 10_000
 PIXELS = 3 * 32 * 32
+# A batch has a label and the name of a file for every image; three operations make one at most.
+MOST_OBJECTS = 20 * BATCH
 
 
 def load(data=None, on_bytes=None, warn=None, *, url=URL):
@@ -149,42 +149,8 @@ class _Count:
         """Nothing is to be closed."""
 
 
-def _buffer(content, dtype, shape, order):
-    return np.frombuffer(content, dtype).reshape(shape, order=order)
-
-
-def _scalar(dtype, content):
-    # Of a type that holds objects, frombuffer makes no array.
-    return np.frombuffer(content, dtype)[0]
-
-
-class _ArrayUnpickler(pickle.Unpickler):
-    """Reads arrays, numbers, text and containers; a pickle that names anything else is refused."""
-
-    _reconstruct = np.ndarray(0).__reduce__()[0]
-    _allowed = {
-        ('numpy.core.multiarray', '_reconstruct'): _reconstruct,
-        ('numpy._core.multiarray', '_reconstruct'): _reconstruct,
-        # What arrays are made of by pickle's protocol 5, and numbers that are NumPy's.
-        ('numpy.core.numeric', '_frombuffer'): _buffer,
-        ('numpy._core.numeric', '_frombuffer'): _buffer,
-        ('numpy.core.multiarray', 'scalar'): _scalar,
-        ('numpy._core.multiarray', 'scalar'): _scalar,
-        ('numpy', 'ndarray'): np.ndarray,
-        ('numpy', 'dtype'): np.dtype,
-        # How Python 3 writes bytes in a format that Python 2 can read.
-        ('_codecs', 'encode'): lambda text, _: codecs.latin_1_encode(text)[0],
-    }
-
-    def find_class(self, module, name):
-        if (module, name) not in self._allowed:
-            raise pickle.UnpicklingError(f'the pickle asks for {module}.{name}')
-        return self._allowed[module, name]
-
-
 def _from_pickle(content):
-    # 'bytes' because Python 2 wrote the official files, and their pixels are text to Python 3.
-    batch = _ArrayUnpickler(io.BytesIO(content), encoding='bytes').load()
+    batch = plain_pickle.load(content, MOST_OBJECTS)
     batch = {key.decode() if isinstance(key, bytes) else key: batch[key] for key in batch}
     return batch['data'], np.array(batch['labels'])
 

@@ -1,7 +1,8 @@
 """Reads finished trials: ``result.json`` for the figures, ``log.jsonl`` for the curves.
 
 Results may come from elsewhere, so nothing in them is trusted: a file that a report could stumble
-over, or that could show something else than it says, is named and left out.
+over, that could show something else than it says, or that is not as it was written, is named and
+left out.
 """
 
 import json
@@ -10,7 +11,7 @@ from itertools import groupby
 from pathlib import Path
 
 from chainer_jo import store
-from chainer_jo.errors import DataError
+from chainer_jo.errors import DataError, WriteError
 from chainer_jo.report.escape import plain
 
 MOST_BYTES = 1_000_000
@@ -27,8 +28,8 @@ MEASURES = (
 def read_all(out):
     """Returns the usable results under ``<out>/runs/*/result.json``, and what is wrong with others.
 
-    Files that are torn, of another schema, with a value missing, out of range or not printable, or
-    in the folder of another trial are left out. Nothing else is read.
+    Files that are torn, altered, of another schema, with a value missing, out of range or not
+    printable, or in the folder of another trial are left out. Nothing else is read.
 
     Args:
         out (path): Output folder of a preset, such as ``results/quick``.
@@ -71,21 +72,27 @@ def read_result(path):
     return result
 
 
-def read_log(folder):
+def read_log(folder, result=None):
     """Returns the rows of a trial's ``log.jsonl`` in the order of their epochs.
 
     A last line that a killed process left unfinished is dropped. An epoch that was trained again
     after a resume counts once.
 
+    Args:
+        folder (path): The trial's.
+        result (dict): Of the trial, if it is done: its log is complete, and known by its SHA-256.
+
     Raises:
-        DataError: The file is missing, or a line before the last is damaged.
+        DataError: The file is missing, a line before the last is damaged, or the log is not that
+            of the result.
     """
     path = Path(folder) / 'log.jsonl'
     fix = 'delete the folder of the trial and run its command again'
     try:
-        lines = path.read_bytes().split(b'\n')
+        content = path.read_bytes()
     except OSError as error:
         raise DataError(f'cannot read {path}', seen=str(error), fix=fix) from error
+    lines = content.split(b'\n')
     rows = {}
     # What follows the last line break is empty in a whole file and torn otherwise.
     for number, line in enumerate(lines[:-1], 1):
@@ -98,7 +105,17 @@ def read_log(folder):
             raise DataError(f'line {number} of {path} is damaged', seen=plain(problem), fix=fix)
         # The later one: it is the one that the trial went on from.
         rows[row['epoch']] = row
-    return [rows[epoch] for epoch in sorted(rows)]
+    rows = [rows[epoch] for epoch in sorted(rows)]
+    problem = result and (log_problem(rows, result) or _other_bytes(content, result))
+    if problem:
+        raise DataError(f'{path} is not that of its result', seen=problem, fix=fix)
+    return rows
+
+
+def _other_bytes(content, result):
+    if store.sha256(content) != result['digests']['log']:
+        return 'altered: its SHA-256 is not that in result.json'
+    return None
 
 
 def log_problem(rows, result):
@@ -118,8 +135,7 @@ def read_logs(results, out):
     for result in results:
         folder = Path(out) / 'runs' / result['trial']
         try:
-            rows = read_log(folder)
-            problem = log_problem(rows, result)
+            rows, problem = read_log(folder, result), None
         except DataError as error:
             problem = error.seen
         if problem is None:
@@ -144,17 +160,24 @@ def _row_problem(row):
 
 def _read(path):
     """Returns ``(result, None)``, or ``(None, problem)``."""
+    result, problem = read_doubtful(path)
+    return (result, None) if problem is None else (None, problem)
+
+
+def read_doubtful(path):
+    """Returns what can be read of a ``result.json``, or ``None``, and why it is not to be used."""
     try:
         # Asked before anything is read: the file may come from anybody.
         if path.stat().st_size > MOST_BYTES:
             return None, f'larger than {MOST_BYTES:,} bytes'
-        result = store.read_json(path)
-    except DataError as error:
+        result, altered = store.read_unsealed(path)
+    except (DataError, WriteError) as error:
         return None, error.seen
     except (OSError, RecursionError) as error:
         return None, error
     problem = _hidden_problem(result) or _problem(result, path.parent.name)
-    return (result, None) if problem is None else (None, problem)
+    # A value that cannot be says more than that something has changed.
+    return (None, problem) if problem else (result, altered or _first_problem(result, _SEALED))
 
 
 def _hidden_problem(result):
@@ -320,4 +343,5 @@ _REQUIRED = {
     'environment': _kind(dict),
     'times.seconds': _number(0, 1e15),
 }
+_SEALED = dict.fromkeys(('digests.model', 'digests.labels', 'digests.log'), _DIGEST)
 _LOG = {'epoch': _EPOCHS, 'stage': _NAME, 'stage_epoch': _EPOCHS}

@@ -67,21 +67,23 @@ RESULT = {
     'environment.machine': 'kind of processor, such as `x86_64`',
     'environment.processor': "the processor's model",
     'environment.instruction_set': 'the widest instruction set that computed',
-    'environment.threads': 'number of threads that computed',
+    'environment.threads': 'number of threads that computed: chosen when the trial began, and kept',
     'environment.cores': 'number of cores of the machine',
     'environment.graph': 'whether training steps were replayed as CUDA graphs',
     'environments': 'every environment in which the trial was trained, the last one last',
     'digests.model': 'SHA-256 of the weights and statistics of the trained net',
     'digests.labels': 'SHA-256 of the labels after the last epoch',
+    'digests.log': 'SHA-256 of the bytes of `log.jsonl`',
     'times.started': 'when the process started that finished the trial',
     'times.finished': 'when it finished',
-    'times.seconds': 'time of that process, in seconds',
+    'times.seconds': 'time of all processes in seconds, of those before up to their snapshots',
     'times.training_seconds': 'time of all epochs, in seconds, over all processes; of epochs that '
     'another trial trained, its time',
     'times.resumes': 'how often training was resumed from a snapshot',
     'shared.stage': 'the first stage, if another trial trained it; `shared` is left out if not',
     'shared.trial': 'which one did',
     'shared.digest': 'SHA-256 of all that determines the stage',
+    'digest': 'SHA-256 of all that stands before it in the file',
 }
 
 

@@ -66,6 +66,7 @@ def write(table, preset, out):
     report = read(table, preset, out)
     # After everything was read and put into words: a mistake above leaves no half of a report.
     store.make_folder(out)
+    store.sweep(out)
     store.write_text(Path(out) / f'{table}.md', report.markdown)
     store.write_text(Path(out) / f'{table}.csv', tables.to_csv(report.rows))
     trials = [result for cell in report.cells for result in cell.results]

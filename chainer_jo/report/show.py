@@ -43,13 +43,15 @@ def show(out, trial, command):
         'command': command(config),
         'config': config,
         'result': result,
-        'log': read_log(folder)[-LAST_ROWS:] if (folder / 'log.jsonl').exists() else [],
+        'log': read_log(folder, result)[-LAST_ROWS:] if (folder / 'log.jsonl').exists() else [],
     }
 
 
 def _read_config(path):
-    config = store.read_json(path)
-    problem = config_problem(config)
+    config, altered = store.read_unsealed(path)
+    # Those of older versions have no digest; the command of the trial adds it.
+    altered = altered if 'threads' in config else None
+    problem = config_problem(config) or altered
     if problem:
         raise DataError(
             f'{path} is damaged', seen=problem, fix='run the command of the trial again'

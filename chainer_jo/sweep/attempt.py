@@ -6,8 +6,11 @@ import shlex
 import subprocess
 import sys
 import threading
+from collections import deque
 
 from chainer_jo.training.machine import THREAD_VARIABLES
+
+LINES_KEPT = 200
 
 
 class Attempt:
@@ -16,24 +19,27 @@ class Attempt:
     Args:
         config (TrialConfig): The trial.
         machine (Machine): Where it runs.
-        threads (int): Threads that it may compute with, unless the environment says so.
+        threads (int): Threads that it computes with if it has not begun with others.
     """
 
     def __init__(self, config, machine, threads):
         self._words = [*shlex.split(config.command)[1:], *machine.as_words(), '--json']
-        self._environment = dict.fromkeys(THREAD_VARIABLES, str(threads)) | os.environ
+        self._words += ['--while-stdin-is-open']
+        self._environment = os.environ | dict.fromkeys(THREAD_VARIABLES, str(threads))
         self._process = self._signum = None
 
-    def run(self, on_line):
-        """Waits for the end and returns the exit code and all that was said on stderr.
+    def run(self, on_line, on_text):
+        """Waits for the end and returns the exit code and the last lines said on stderr.
 
         Args:
             on_line (callable): Called with every line that the trial prints, a dict.
+            on_text (callable): Called with any other line on its stdout, which libraries print.
         """
         with subprocess.Popen(
             [sys.executable, *self._words],
             env=self._environment,
-            stdin=subprocess.DEVNULL,
+            # Nothing is written: when this process dies, however it does, the pipe is closed.
+            stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             stderr=subprocess.PIPE,
             text=True,
@@ -43,16 +49,27 @@ class Attempt:
         ) as self._process:
             if self._signum is not None:
                 self._process.send_signal(self._signum)
-            said = []
-            reader = threading.Thread(target=lambda: said.append(self._process.stderr.read()))
+            said = deque(maxlen=LINES_KEPT)
+            reader = threading.Thread(target=lambda: said.extend(self._process.stderr))
             reader.start()
             for line in self._process.stdout:
-                on_line(json.loads(line))
+                _hand_on(line, on_line, on_text)
             reader.join()
-            return self._process.wait(), said[0]
+            return self._process.wait(), ''.join(said)
 
     def stop(self, signum):
         """Sends the process a signal, now or as soon as there is one; it takes a snapshot."""
         self._signum = signum
         if self._process is not None:
             self._process.send_signal(signum)
+
+
+def _hand_on(line, on_line, on_text):
+    try:
+        value = json.loads(line)
+    except (ValueError, RecursionError):
+        value = None
+    if isinstance(value, dict):
+        on_line(value)
+    elif line.strip():
+        on_text(line.rstrip('\n'))

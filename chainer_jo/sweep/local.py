@@ -8,13 +8,20 @@ import signal
 import threading
 import time
 from collections import deque
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import ThreadPoolExecutor, wait
 
-from chainer_jo.errors import ChainerJoError, InUseError, StoppedError
+from chainer_jo.errors import (
+    ChainerJoError,
+    InUseError,
+    KilledError,
+    StoppedError,
+    UnforeseenError,
+)
 from chainer_jo.sweep.attempt import Attempt
-from chainer_jo.training.machine import cores
+from chainer_jo.training.machine import asked_threads, cores
 
 RETRY_SECONDS = 2.0
+SIGNAL_SECONDS = 0.1
 SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 
 
@@ -22,30 +29,47 @@ class TrialFailedError(ChainerJoError):
     """A trial's process ended with an error, which it has said on stderr.
 
     Args:
-        exit_code (int): That of the process.
+        exit_code (int): That of the process; ``-n`` if signal ``n`` ended it.
     """
 
     def __init__(self, trial, exit_code, said):
+        own, end = None, f'exit code {exit_code}'
+        if exit_code < 0:
+            own, end = KilledError, f'its process was killed by {_signal_name(-exit_code)}'
+        elif exit_code == 1:
+            # No trial ends with 1 by itself: it is Python's code for a traceback.
+            own, end = UnforeseenError, 'its process broke off'
+        seen = [said.strip()] if said.strip() else []
         super().__init__(
             f'trial {trial} failed',
-            seen=said.strip() or f'exit code {exit_code}',
+            seen='\n        '.join(seen + [end] * (own is not None or not seen)),
             fix='mend the cause and run the same command again; finished trials are kept',
         )
-        self.exit_code = exit_code if exit_code > 0 else 1
+        self.exit_code = own.exit_code if own else exit_code
+
+
+def _signal_name(number):
+    try:
+        return signal.Signals(number).name
+    except ValueError:
+        return f'signal {number}'
 
 
 class LocalSweep:
-    """Runs trials in up to ``jobs`` processes that share the cores.
+    """Runs trials in up to ``jobs`` processes.
 
     Args:
         machine (Machine): Where every trial runs.
         jobs (int): Processes at a time.
+        threads (int): Threads of a trial that begins; one that goes on keeps its own.
         on_line (callable): Called with (TrialConfig, dict) for every line a trial prints.
+        on_text (callable): Called with (TrialConfig, str) for whatever else its process says, but
+            for the error of a trial that fails.
     """
 
-    def __init__(self, machine, jobs, on_line):
-        self.machine, self.jobs, self.on_line = machine, jobs, on_line
-        self._threads = max(1, cores() // jobs)
+    def __init__(self, machine, jobs, threads, on_line, on_text=lambda config, text: None):
+        self.machine, self.jobs, self.on_line, self.on_text = machine, jobs, on_line, on_text
+        self._threads = threads
         self._attempts, self._lock = set(), threading.Lock()
         self._signum = None
 
@@ -57,12 +81,13 @@ class LocalSweep:
         """
         # What nohup has this process ignore, it goes on ignoring.
         heeded = [number for number in SIGNALS if signal.getsignal(number) != signal.SIG_IGN]
-        previous = {number: signal.signal(number, self._stop) for number in heeded}
+        previous = {number: signal.signal(number, self._note) for number in heeded}
         try:
             # The longest first, so that the last ones to finish are short.
             todo = deque(sorted(configs, key=lambda config: -config.epochs))
             with ThreadPoolExecutor(self.jobs) as pool:
                 workers = [pool.submit(self._work, todo) for _ in range(self.jobs)]
+                self._heed_signals(workers)
             failures = [error for worker in workers for error in worker.result()]
         finally:
             for number, handler in previous.items():
@@ -75,10 +100,19 @@ class LocalSweep:
             )
         return failures
 
-    def _stop(self, signum, _):
+    def _note(self, signum, _):
+        # No more than this: whatever takes a lock may have been interrupted while it held it.
         self._signum = signum
-        for attempt in tuple(self._attempts):
-            attempt.stop(signum)
+
+    def _heed_signals(self, workers):
+        told = None
+        while wait(workers, SIGNAL_SECONDS).not_done:
+            if self._signum != told:
+                told = self._signum
+                with self._lock:
+                    attempts = tuple(self._attempts)
+                for attempt in attempts:
+                    attempt.stop(told)
 
     def _work(self, todo):
         failures = []
@@ -103,16 +137,36 @@ class LocalSweep:
             if self._signum is not None:
                 return 0, ''
         try:
-            return attempt.run(lambda line: self.on_line(config, line))
+            code, said = attempt.run(
+                lambda line: self.on_line(config, line), lambda text: self.on_text(config, text)
+            )
+            if not code and said.strip():
+                self.on_text(config, said.strip())
+            return code, said
         finally:
             with self._lock:
                 self._attempts.discard(attempt)
 
 
-def default_jobs(device):
+def default_jobs(device, threads=1):
     """Returns how many trials run side by side unless one says.
 
     Args:
-        device (str): Chainer's name of it: one a core on a CPU, and one on a GPU.
+        device (str): Chainer's name of it: as many as its cores allow on a CPU, and one on a GPU.
+        threads (int): Threads of a trial.
     """
-    return 1 if device.startswith('@cupy') else cores()
+    return 1 if device.startswith('@cupy') else max(1, cores() // threads)
+
+
+def default_threads(device, jobs=1):
+    """Returns how many threads a trial begins with unless one says; the environment may.
+
+    On a CPU it is one, however many trials are left: trials side by side are the fastest in sum,
+    and a trial must not depend on how many others there are.
+
+    Args:
+        device (str): Chainer's name of it.
+        jobs (int): Trials side by side, which share the cores beside a GPU.
+    """
+    shared = max(1, cores() // jobs) if device.startswith('@cupy') else 1
+    return asked_threads() or shared

@@ -7,8 +7,8 @@ from datetime import timedelta
 from pathlib import Path
 from statistics import median
 
-from chainer_jo import config, paper
-from chainer_jo.errors import ConfigError
+from chainer_jo import config, paper, store
+from chainer_jo.errors import ConfigError, DataError, WriteError
 
 
 @dataclass(frozen=True)
@@ -17,16 +17,18 @@ class PlannedTrial:
 
     Attributes:
         config (TrialConfig): The trial.
-        state (str): ``done``, ``begun`` or ``to do``.
+        state (str): ``done``, ``begun``, ``to do``, or ``damaged``: done, and altered since.
         epochs_done (int): Epochs in its log.
         seconds (float): Training time of the whole trial, measured on it or, per epoch, on others
             of its method in the same folder; ``None`` where nothing was measured.
+        problem (str): What is wrong with a damaged one, else ``None``.
     """
 
     config: config.TrialConfig
     state: str
     epochs_done: int
     seconds: float | None
+    problem: str | None = None
 
     def as_dict(self):
         """Returns the row of ``plan --json``."""
@@ -101,17 +103,34 @@ def _makes_sense(grid, method, rate, overrides):
 def planned(configs, out):
     """Returns a :class:`PlannedTrial` for every TrialConfig, by what lies under ``out``."""
     folders = [Path(out) / 'runs' / trial.trial for trial in configs]
-    logs = [_log_seconds(folder) for folder in folders]
+    problems = [_problem(folder) for folder in folders]
+    logs = [
+        [] if problem else _log_seconds(folder)
+        for folder, problem in zip(folders, problems, strict=True)
+    ]
     pace = {}
     for trial, seconds in zip(configs, logs, strict=True):
         pace.setdefault(trial.method, []).extend(seconds)
-    return [
-        PlannedTrial(trial, _state(folder), len(log), _total(trial, log, pace[trial.method]))
-        for trial, folder, log in zip(configs, folders, logs, strict=True)
-    ]
+    states = [_state(*found) for found in zip(folders, problems, strict=True)]
+    totals = [_total(t, log, pace[t.method]) for t, log in zip(configs, logs, strict=True)]
+    return list(map(PlannedTrial, configs, states, map(len, logs), totals, problems))
 
 
-def _state(folder):
+def _problem(folder):
+    """Returns what is wrong with the files of a finished trial, or ``None``."""
+    try:
+        if (folder / 'result.json').exists():
+            result = store.read_sealed(folder / 'result.json')
+            if log := result.get('digests', {}).get('log'):
+                store.check_sha256(folder / 'log.jsonl', log)
+    except (DataError, WriteError) as error:
+        return f'{error.problem}: {error.seen}'
+    return None
+
+
+def _state(folder, problem):
+    if problem:
+        return 'damaged'
     if (folder / 'result.json').exists():
         return 'done'
     return 'begun' if (folder / 'config.json').exists() else 'to do'
@@ -134,8 +153,9 @@ def summary(trials):
     """Returns one line: how many trials are done, and how long the others take one by one."""
     count = Counter(trial.state for trial in trials)
     states = ', '.join(f'{count[state]} {state}' for state in ('done', 'begun', 'to do'))
+    states += f', {count["damaged"]} damaged' if count['damaged'] else ''
     line = f'{len(trials)} trials: {states}'
-    left = [trial for trial in trials if trial.state != 'done']
+    left = [trial for trial in trials if trial.state in ('begun', 'to do')]
     if left and all(trial.seconds is not None for trial in left):
         seconds = sum(t.seconds * (1 - t.epochs_done / t.config.epochs) for t in left)
         line += f', about {timedelta(seconds=round(seconds))} of training left'
@@ -145,7 +165,7 @@ def summary(trials):
 def as_text(trials):
     """Returns a line a trial and the summary."""
     lines = [
-        f'{trial.state:6} {trial.epochs_done:4}/{trial.config.epochs} epochs  '
+        f'{trial.state:7} {trial.epochs_done:4}/{trial.config.epochs} epochs  '
         f'{_pace(trial):>12}  {trial.config.trial}'
         for trial in trials
     ]

@@ -192,6 +192,11 @@ class Schedule(training.Extension):
         )
 
 
+def log_text(rows):
+    """Returns the content of ``log.jsonl``: a line of JSON for every row."""
+    return ''.join(json.dumps(row) + '\n' for row in rows)
+
+
 class Log(training.Extension):
     """Adds one row an epoch to ``log.jsonl`` and hands it to ``progress``.
 
@@ -226,7 +231,7 @@ class Log(training.Extension):
         }
         self._since = now
         self.rows.append(row)
-        store.write_text(self.path, ''.join(json.dumps(row) + '\n' for row in self.rows))
+        store.write_text(self.path, log_text(self.rows))
         self.progress(row)
 
 

@@ -24,6 +24,8 @@ class Machine:
         snapshot_seconds (float): Least time between two snapshots of a trial.
         share (bool): Whether a first stage is trained once for all trials in ``out`` that have the
             same; see :mod:`chainer_jo.training.shared_stage`.
+        threads (int): Threads that a trial begins to compute with; ``None``: see :func:`threads`.
+            It keeps them: another number adds in another order, and gives other last digits.
     """
 
     out: Path
@@ -33,6 +35,7 @@ class Machine:
     graph: bool = True
     snapshot_seconds: float = 60.0
     share: bool = False
+    threads: int | None = None
 
     def as_words(self):
         """Returns the options that tell a child process the same: a list of words."""
@@ -41,6 +44,7 @@ class Machine:
         words += [f'--snapshot-seconds={self.snapshot_seconds:g}']
         words += [] if self.graph else ['--no-graph']
         words += ['--share'] if self.share else []
+        words += [f'--threads={self.threads}'] if self.threads else []
         return words + ([f'--data={self.data}'] if self.data else [])
 
 
@@ -68,9 +72,15 @@ def widest_instructions():
 
 
 def threads():
-    """Returns how many threads the libraries of this process may start."""
-    asked = os.environ.get('OMP_NUM_THREADS', '').partition(',')[0]
-    return int(asked) if asked.isdecimal() and int(asked) else cores()
+    """Returns how many threads this process is meant to compute with."""
+    return asked_threads() or cores()
+
+
+def asked_threads():
+    """Returns the number in ``OMP_NUM_THREADS``, or ``None`` where there is none."""
+    # May be a list, one number for each level of nesting.
+    asked = os.environ.get('OMP_NUM_THREADS', '').partition(',')[0].strip()
+    return int(asked) if asked.isdecimal() and int(asked) else None
 
 
 def name_value_lines(path):

@@ -21,17 +21,25 @@ SCHEMA = 1
 
 
 class Clock:
-    """When a process began with a trial."""
+    """When a process began with a trial, and how long others were at it before.
+
+    Attributes:
+        before (float): Seconds that earlier processes spent on it, up to their last snapshots.
+    """
 
     def __init__(self):
-        self.started, self._monotonic = _now(), time.monotonic()
+        self.started, self.before, self._monotonic = _now(), 0.0, time.monotonic()
+
+    def spent(self):
+        """Returns the seconds that this and all earlier processes have spent."""
+        return self.before + time.monotonic() - self._monotonic
 
     def times(self, rows, resumes):
         """Returns the section ``times``."""
         return {
             'started': self.started,
             'finished': _now(),
-            'seconds': round(time.monotonic() - self._monotonic, 1),
+            'seconds': round(self.spent(), 1),
             'training_seconds': round(sum(row['seconds'] for row in rows), 1),
             'resumes': resumes,
         }
@@ -51,7 +59,7 @@ def result(config, dataset, data, noise_digest, rows, environments, digests, tim
         rows (list of dict): The log.
         environments (list of dict): Where: every :func:`environment` that differed, the last one
             last.
-        digests (dict): ``model`` and ``labels``.
+        digests (dict): See :func:`digests`.
         times (dict): See :meth:`Clock.times`.
     """
     last_stage = list(config.stages)[-1]
@@ -95,15 +103,19 @@ def _accuracies(row):
     }
 
 
-def digests(model, y):
-    """Returns the section ``digests`` of the net's arrays, a dict, and the labels."""
+def digests(model, y, log):
+    """Returns the section ``digests`` of the net's arrays, a dict, the labels and the log, bytes.
+
+    What lies beside ``result.json`` can be checked against it.
+    """
     return {
         'model': store.digest(*(model[name] for name in sorted(model))),
         'labels': store.digest(y),
+        'log': store.sha256(log),
     }
 
 
-def environment(device, graph):
+def environment(device, graph, threads):
     """Returns versions, backend, device and processor of this process, as plain JSON values.
 
     Another processor, instruction set, backend or number of threads adds in another order, and
@@ -112,6 +124,7 @@ def environment(device, graph):
     Args:
         device (chainer.Device): What trains.
         graph (bool): Whether steps are captured as CUDA graphs.
+        threads (int): How many threads compute.
     """
     return {
         'version': chainer_jo.__version__,
@@ -124,6 +137,6 @@ def environment(device, graph):
         'cores': os.cpu_count(),
         'processor': machine.processor()['processor'],
         'instruction_set': backends.instruction_set() or machine.widest_instructions(),
-        'threads': backends.threads() or machine.threads(),
+        'threads': backends.threads() or threads,
         'graph': graph,
     }

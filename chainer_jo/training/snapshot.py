@@ -1,6 +1,7 @@
 """Snapshots: everything that changes the result, whole or absent, newest first, never a pickle."""
 
 import json
+import re
 import signal
 import time
 
@@ -12,6 +13,7 @@ from chainer_jo.errors import ConfigError, DataError, StoppedError
 from chainer_jo.training.extensions import finite_state
 
 KEEP = 2
+NAME = re.compile(r'snapshot-([0-9]{6,})\.arrays')
 SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 #: Raised when the names of what is saved change: a snapshot of another format is refused.
 FORMAT = 2
@@ -27,13 +29,17 @@ class Snapshot(training.Extension):
         environments (list of dict): Of the processes that trained it so far, saved too.
         resumes (int): How often the trial went on from a snapshot, saved too.
         seconds (float): Least time between two snapshots.
+        spent (callable): Returns the seconds that all processes have spent, saved too.
     """
 
     trigger = 1, 'iteration'
 
-    def __init__(self, folder, identity, rows, environments=(), resumes=0, seconds=60.0):
+    def __init__(
+        self, folder, identity, rows, environments=(), resumes=0, seconds=60.0, spent=lambda: 0.0
+    ):
         self.folder, self.identity, self.rows = folder, identity, rows
         self.environments, self.resumes, self.seconds = environments, resumes, seconds
+        self.spent = spent
         self._signum = None
 
     def __enter__(self):
@@ -69,6 +75,7 @@ class Snapshot(training.Extension):
         arrays['resumes'] = np.array(self.resumes)
         arrays['log'] = np.array(json.dumps(self.rows))
         arrays['environments'] = np.array(json.dumps(list(self.environments)))
+        arrays['seconds'] = np.array(self.spent())
         numbered = list_newest_first(self.folder)
         number = _number(numbered[0]) + 1 if numbered else 1
         path = self.folder / f'snapshot-{number:06d}.arrays'
@@ -81,11 +88,12 @@ class Snapshot(training.Extension):
 
 def list_newest_first(folder):
     """Returns the snapshot paths, by their number and never by their time."""
-    return sorted(folder.glob('snapshot-??????.arrays'), key=_number, reverse=True)
+    paths = (path for path in folder.glob('snapshot-*.arrays') if NAME.fullmatch(path.name))
+    return sorted(paths, key=_number, reverse=True)
 
 
 def _number(path):
-    return int(path.stem.removeprefix('snapshot-'))
+    return int(NAME.fullmatch(path.name)[1])
 
 
 def read_newest(folder, identity, warn):
@@ -96,6 +104,7 @@ def read_newest(folder, identity, warn):
 
     Raises:
         ConfigError: A snapshot belongs to another configuration, data set or version.
+        WriteError: One may not read a snapshot, which says nothing about what is in it.
     """
     paths = list_newest_first(folder)
     for path in paths:
@@ -130,3 +139,9 @@ def rows(arrays):
 def environments(arrays):
     """Returns where the trial of a snapshot was trained so far, a list of dicts."""
     return json.loads(str(arrays['environments']))
+
+
+def seconds(arrays):
+    """Returns the seconds that the processes of a snapshot have spent on its trial."""
+    # Snapshots of the first versions do not say.
+    return float(arrays.get('seconds', 0.0))

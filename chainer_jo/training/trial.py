@@ -8,11 +8,12 @@ import numpy as np
 from chainer import training
 from chainer.serializers import DictionarySerializer
 
-from chainer_jo import datasets, methods, paper, store
+from chainer_jo import backends, datasets, methods, paper, store
 from chainer_jo.datasets.label_files import save_noise
 from chainer_jo.errors import ConfigError, DataError, OutOfMemoryError
 from chainer_jo.training import data as trial_data
 from chainer_jo.training import extensions, result, snapshot, state
+from chainer_jo.training import machine as machines
 from chainer_jo.training.assembly import assemble
 from chainer_jo.training.shared_stage import SharedStage
 from chainer_jo.training.updaters import LabelCorrectionUpdater
@@ -75,11 +76,15 @@ def run(config, machine, observer, labels=None, dataset=None):
         data = trial_data.prepare(dataset, config, labels)
         needs_T = methods.load(config.method).uses_true_T(config.stages)
         trial_data.check(data, config.method, needs_T)
+        if not (folder / 'config.json').exists():
+            backends.check_threads(machine.threads or machines.threads())
     with store.lock(folder):
         if done.exists():
             return _finished(config, machine, observer, dataset, folder)
         try:
-            return _Trial(config, machine, observer, dataset, data, folder).run()
+            trial = _Trial(config, machine, observer, dataset, data, folder)
+            with backends.using_threads(trial.threads):
+                return trial.run()
         # CuPy's error is a MemoryError, too.
         except MemoryError as error:
             where = 'the GPU' if 'cupy' in type(error).__module__ else 'this machine'
@@ -92,8 +97,13 @@ def run(config, machine, observer, labels=None, dataset=None):
 
 
 def _finished(config, machine, observer, dataset, folder):
-    """Returns the result of a trial that is done, if it was made from these data."""
-    found = store.read_json(folder / 'result.json')
+    """Returns the result of a trial that is done, if it was made from these data.
+
+    Nothing is deleted before all of it is known to be as it was written.
+    """
+    found = store.read_sealed(folder / 'result.json')
+    if found['digests'].get('log'):
+        store.check_sha256(folder / 'log.jsonl', found['digests']['log'])
     try:
         # Nothing is downloaded for a trial that is done.
         if dataset is None and datasets.at_hand(config.dataset, machine.data):
@@ -118,27 +128,63 @@ class _Trial:
         self.identity = store.digest(
             config.as_dict(), dataset.digest, result.SCHEMA, snapshot.FORMAT
         )
+        begun = self._read_config()
+        self.arrays = snapshot.read_newest(folder, self.identity, observer.warn)
+        self.threads = self._threads(begun.get('threads'))
         self._write_config()
         self.noise_digest = save_noise(
             folder / 'noisy_labels.arrays', data.train.labels, data.true_labels, data.train.index
         )
-        self.assembly = assemble(config, data, machine)
-        self.method = self.assembly.method
 
-    def _write_config(self):
+    def _read_config(self):
+        """Returns the ``config.json`` of a trial that has begun, which must be this one, or {}."""
         path = self.folder / 'config.json'
-        content = self.config.as_dict() | {'data': self.dataset.digest}
-        if path.exists() and (seen := _without_place(store.read_json(path))) != content:
+        if not path.exists():
+            return {}
+        seen, problem = store.read_unsealed(path)
+        # The same labels may lie in another file by now.
+        compared = {k: v for k, v in seen.items() if k not in ('labels_file', 'threads')}
+        differs = _difference(compared, self._content())
+        # Older versions began trials without a digest.
+        if problem and (differs or 'threads' in seen):
+            raise DataError(
+                f'{path} is not as it was written',
+                seen=f'{problem}; {differs}' if differs else problem,
+                fix='delete it: the same command writes it again',
+            )
+        if differs:
             raise ConfigError(
                 f'{self.folder} was begun with other data or settings',
-                seen=_difference(seen, content),
+                seen=differs,
                 fix='name the same data, or choose another folder with --out',
             )
-        store.write_json(path, content | self.config.as_record())
+        return seen
+
+    def _content(self):
+        return self.config.as_dict() | {'data': self.dataset.digest}
+
+    def _threads(self, begun):
+        """Those that the trial began with, or else those of this machine."""
+        if begun is None and self.arrays:
+            begun = snapshot.environments(self.arrays)[-1].get('threads')
+        asked = self.machine.threads
+        if begun and asked and asked != begun:
+            self.observer.warn(
+                f'{self.config.trial}: goes on with {begun} threads, as it began, not {asked}: '
+                'the last digits hang on it'
+            )
+        return begun or asked or machines.threads()
+
+    def _write_config(self):
+        content = self._content() | self.config.as_record() | {'threads': self.threads}
+        store.write_sealed(self.folder / 'config.json', content)
 
     def run(self):
-        arrays = snapshot.read_newest(self.folder, self.identity, self.observer.warn)
+        self.assembly = assemble(self.config, self.data, self.machine)
+        self.method = self.assembly.method
+        arrays = self.arrays
         resumes = int(arrays['resumes']) + 1 if arrays else 0
+        self.clock.before = snapshot.seconds(arrays) if arrays else 0.0
         environments = self._environments(snapshot.environments(arrays) if arrays else [])
         shared = self._shared_stage(environments[-1])
         if shared and not arrays:
@@ -148,8 +194,9 @@ class _Trial:
         self.observer.begin(self._facts(environments[-1]))
         # Not Chainer's own extension: nothing in its file says whose settings and data it is of.
         saver = snapshot.Snapshot(
-            self.folder, self.identity, rows, environments, resumes, self.machine.snapshot_seconds
-        )
+            self.folder, self.identity, rows, environments, resumes,
+            self.machine.snapshot_seconds, self.clock.spent,
+        )  # fmt: skip
         stages = list(self.config.stages)
         first = stages.index(str(arrays['stage'])) if arrays else 0
         # Chainer would check the shapes and types of every call of every step, and none of them
@@ -172,7 +219,9 @@ class _Trial:
 
     def _environments(self, before):
         """Adds this process to those that trained before, and says so if it differs from them."""
-        present = result.environment(self.assembly.device, self.assembly.capturer is not None)
+        present = result.environment(
+            self.assembly.device, self.assembly.capturer is not None, self.threads
+        )
         changed = [name for name in present if before and present[name] != before[-1].get(name)]
         if changed:
             was = ', '.join(f'{name} {before[-1].get(name)}' for name in changed)
@@ -233,29 +282,27 @@ class _Trial:
         y = chainer.get_device('@numpy').send(self.method.labels.y)
         store.write_arrays(self.folder / 'model.arrays', model)
         store.write_arrays(self.folder / 'labels.arrays', {'y': y})
+        log = extensions.log_text(rows)
+        # Not left to the last epoch: a trial killed since then finds the file of another process.
+        store.write_text(self.folder / 'log.jsonl', log)
         made = result.result(
             self.config, self.dataset, self.data, self.noise_digest, rows, environments,
-            result.digests(model, y), self.clock.times(rows, resumes),
+            result.digests(model, y, log.encode()), self.clock.times(rows, resumes),
         )  # fmt: skip
-        store.write_json(self.folder / 'result.json', made)
+        store.write_sealed(self.folder / 'result.json', made)
         snapshot.remove_all(self.folder)
         return made
 
 
-def _without_place(content):
-    # The same labels may lie in another file by now.
-    return {key: value for key, value in content.items() if key != 'labels_file'}
-
-
 def _difference(seen, content):
-    """Says which setting differs first, by its full name and with both values."""
+    """Says which setting differs first, by its full name and with both values; none: ``None``."""
     for key in sorted(seen.keys() | content.keys()):
         before, now = seen.get(key), content.get(key)
         if isinstance(before, dict) and isinstance(now, dict) and before != now:
             return f'{key}.{_difference(before, now)}'
         if before != now:
             return f'{key} {before}, now {now}'
-    return 'the same'
+    return None
 
 
 def _arrays(link):

@@ -223,7 +223,7 @@ def read_batch(tmp_path, content):
 
 def test_a_crafted_pickle_runs_nothing(tmp_path):
     payload = Payload(tmp_path / 'ran')
-    with pytest.raises(DataError, match=r'the pickle asks for (_io|io)\.open'):
+    with pytest.raises(DataError, match=r'a call of (_io|io)\.open'):
         read_batch(tmp_path, python_batch(0, extra=payload))
     assert not (tmp_path / 'ran').exists()
 
@@ -242,7 +242,7 @@ def test_a_crafted_pickle_runs_nothing(tmp_path):
     ids=['class', 'fraction', 'short', 'signed', 'long', 'text', 'objects'],
 )
 def test_a_batch_with_other_content_is_refused(tmp_path, changes):
-    with pytest.raises(DataError, match='data_batch_1 '):
+    with pytest.raises(DataError, match='data_batch_1[ :]'):
         read_batch(tmp_path, python_batch(0, **changes))
 
 

@@ -52,7 +52,7 @@ def test_images_that_are_read_while_it_trains_make_the_same_trial_with_and_witho
     config = gpu.config('ours', 'common.pad=2', 'common.flip=true')
     arrays, files = fashion_files.first(400), fashion_files.write(tmp_path, 400)
     captured, eager, resident = (
-        run(config, tmp_path / name, graph, dataset)['digests']
+        tiny.digests(run(config, tmp_path / name, graph, dataset))
         for name, graph, dataset in (
             ('captured', True, files),
             ('eager', False, files),

@@ -5,6 +5,8 @@ import json
 
 import pytest
 
+from chainer_jo import store
+
 CONFIG = {
     'preset': 'quick',
     'dataset': 'fashion_mnist',
@@ -96,10 +98,12 @@ def add_trial(tmp_path):
         result = make_result(config, data, best, last, labels)
         folder = out / 'runs' / result['trial']
         folder.mkdir(parents=True)
-        (folder / 'config.json').write_text(json.dumps(config))
+        store.write_sealed(folder / 'config.json', config)
+        text = make_log(config['stages'], last, labels)
+        result['digests']['log'] = store.sha256(text.encode())
         if log:
-            (folder / 'log.jsonl').write_text(make_log(config['stages'], last, labels))
-        (folder / 'result.json').write_text(json.dumps(result))
+            (folder / 'log.jsonl').write_text(text)
+        store.write_sealed(folder / 'result.json', result)
         return result
 
     return add

@@ -4,6 +4,7 @@ import shutil
 
 import pytest
 
+from chainer_jo import store
 from chainer_jo.errors import DataError
 from chainer_jo.report.collect import collect, log_problem, read_log, unreadable
 
@@ -37,7 +38,7 @@ def test_a_result_cut_at_any_byte_is_listed_and_never_used(tmp_path, add_trial):
         ('"schema": 1', '"schema": 2', 'schema is 2, not 1'),
         ('"label_accuracy": 0.8', '"label_accuracy": NaN', 'NaN is not JSON'),
         ('"label_accuracy": 0.8', '"label_accuracy": 1e999', 'label_accuracy is inf'),
-        ('"label_accuracy": 0.8, ', '', 'label_accuracy is missing'),
+        ('"label_accuracy": 0.8,', '', 'label_accuracy is missing'),
         ('"test_accuracy": 0.85', '"test_accuracy": 85', 'best.test_accuracy is 85'),
         ('"test_accuracy": 0.85', '"test_accuracy": true', 'best.test_accuracy is True'),
         ('"modified": []', '"modified": ""', "config.modified is '', not a list of overrides"),
@@ -77,10 +78,10 @@ def test_a_copy_of_a_trial_does_not_count_twice(tmp_path, add_trial):
 
 def test_what_cannot_be_known_may_be_null(tmp_path, add_trial):
     path = tmp_path / 'runs' / add_trial(labels=None)['trial'] / 'result.json'
-    result = json.loads(path.read_text())
+    result = store.read_sealed(path)
     result['best']['test_accuracy'] = result['last']['test_accuracy'] = None
     result['noise']['wrong'] = result['data']['test'] = None
-    path.write_text(json.dumps(result))
+    store.write_sealed(path, result)
 
     assert collect(tmp_path) == [result]
 
@@ -156,6 +157,36 @@ def test_a_log_of_other_stages_is_not_that_of_the_result(add_trial):
 
     assert log_problem(rows, result) == 'its stages are not those of the result'
     assert log_problem(rows[:3], result) == '3 of 5 epochs'
+
+
+def test_a_result_without_a_digest_is_listed_with_the_way_to_take_it_over(tmp_path, add_trial):
+    result = add_trial()
+    path = tmp_path / 'runs' / result['trial'] / 'result.json'
+    path.write_text(json.dumps(result, indent=1))
+
+    assert collect(tmp_path) == []
+    assert 'reproduce/seal_results.py' in unreadable(tmp_path)[0]['problem']
+
+
+def test_a_digit_changed_by_hand_is_listed_and_never_used(tmp_path, add_trial):
+    path = tmp_path / 'runs' / add_trial()['trial'] / 'result.json'
+    path.write_text(path.read_text().replace('"test_accuracy": 0.85', '"test_accuracy": 0.95'))
+
+    assert collect(tmp_path) == []
+    assert 'altered' in unreadable(tmp_path)[0]['problem']
+
+
+def test_the_log_of_a_result_is_known_by_its_bytes(tmp_path, add_trial):
+    result = add_trial()
+    folder = tmp_path / 'runs' / result['trial']
+    assert len(read_log(folder, result)) == result['epochs']
+    text = (folder / 'log.jsonl').read_text()
+    (folder / 'log.jsonl').write_text(text.replace('0.839', '0.838'))
+
+    assert len(read_log(folder)) == result['epochs']
+    with pytest.raises(DataError, match='not that of its result') as error:
+        read_log(folder, result)
+    assert 'altered' in error.value.seen
 
 
 def test_a_log_cut_at_any_byte_gives_the_whole_lines_before_the_cut(tmp_path):

@@ -9,7 +9,7 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from chainer_jo import config
+from chainer_jo import config, store
 from chainer_jo.report import figures, publish, readme
 from chainer_jo.report.collect import unreadable
 
@@ -185,13 +185,15 @@ def test_the_committed_folder_of_the_same_name_goes_before_that_of_the_preset(tm
 
 def test_reports_need_neither_true_labels_nor_a_test_set(tmp_path, add_quick):
     folder = tmp_path / 'runs' / add_quick(labels=None)['trial']
-    result = json.loads((folder / 'result.json').read_text())
+    result = store.read_sealed(folder / 'result.json')
     result['best']['test_accuracy'] = result['last']['test_accuracy'] = None
     result['noise']['wrong'] = result['data']['test'] = None
-    (folder / 'result.json').write_text(json.dumps(result))
     rows = [json.loads(line) for line in (folder / 'log.jsonl').read_text().splitlines()]
     rows = [row | {'test/main/accuracy': None} for row in rows]
-    (folder / 'log.jsonl').write_text(''.join(json.dumps(row) + '\n' for row in rows))
+    text = ''.join(json.dumps(row) + '\n' for row in rows)
+    (folder / 'log.jsonl').write_text(text)
+    result['digests']['log'] = store.sha256(text.encode())
+    store.write_sealed(folder / 'result.json', result)
 
     report = publish.write('table2', 'quick', tmp_path)
     publish.write_page(tmp_path)
@@ -227,10 +229,10 @@ def test_no_result_whatever_is_in_it_stops_a_report(add_quick, data):
     with tempfile.TemporaryDirectory() as folder:
         whole = add_quick(out=Path(folder), log=False)
         path = Path(folder, 'runs', add_quick(out=Path(folder), seed=1)['trial'], 'result.json')
-        result = json.loads(path.read_text())
+        result = store.read_sealed(path)
         place, key = data.draw(st.sampled_from(list(places(result))))
         place[key] = data.draw(JSON)
-        path.write_text(json.dumps(result))
+        store.write_sealed(path, result)
 
         report = publish.read('table2', 'quick', folder)
         page = publish.page_text(folder)
@@ -249,7 +251,11 @@ def test_no_log_whatever_is_in_it_stops_the_figures(add_quick, data):
         rows = [json.loads(line) for line in path.read_text().splitlines()]
         row = data.draw(st.integers(0, len(rows) - 1))
         rows[row][data.draw(st.sampled_from(list(rows[row])))] = data.draw(JSON)
-        path.write_text(''.join(json.dumps(row) + '\n' for row in rows))
+        text = ''.join(json.dumps(row) + '\n' for row in rows)
+        path.write_text(text)
+        result = path.with_name('result.json')
+        digests = results[1]['digests'] | {'log': store.sha256(text.encode())}
+        store.write_sealed(result, results[1] | {'digests': digests})
 
         found = publish.read('table2', 'quick', folder).cells
         trials = [result for cell in found for result in cell.results]

@@ -2,7 +2,7 @@ import json
 
 import pytest
 
-from chainer_jo import paper
+from chainer_jo import paper, store
 from chainer_jo.errors import ConfigError
 from chainer_jo.sweep import plan
 
@@ -102,11 +102,29 @@ def begin(out, trial, seconds=()):
     return folder
 
 
+def finish(folder):
+    log = store.sha256((folder / 'log.jsonl').read_bytes())
+    store.write_sealed(folder / 'result.json', {'digests': {'log': log}})
+
+
+@pytest.mark.parametrize('name', ['result.json', 'log.jsonl'])
+def test_a_finished_trial_that_was_altered_is_neither_done_nor_measured(name, tmp_path):
+    (trial,) = plan.trials('table2', 'quick', only=['ours'], rates=[0.5], count=1)
+    folder = begin(tmp_path, trial, seconds=[1.0])
+    finish(folder)
+    path = folder / name
+    path.write_text(path.read_text().replace('1', '2').replace('a', 'b'))
+    (found,) = plan.planned([trial], tmp_path)
+    assert (found.state, found.epochs_done, found.seconds) == ('damaged', 0, None)
+    assert name in found.problem
+    assert plan.summary([found]) == '1 trials: 0 done, 0 begun, 0 to do, 1 damaged'
+
+
 def test_states_and_times_come_from_what_lies_in_the_folder(tmp_path):
     trials = plan.trials('table2', 'quick', only=['ours', 'cross_entropy'], rates=[0.5], count=2)
     cross_entropy, _, ours, other = trials
     assert [planned.state for planned in plan.planned(trials, tmp_path)] == ['to do'] * 4
-    (begin(tmp_path, cross_entropy) / 'result.json').write_text('{}')
+    finish(begin(tmp_path, cross_entropy))
     begin(tmp_path, ours, seconds=[9.0, 2.0, 1.0])
     found = plan.planned(trials, tmp_path)
     assert [planned.state for planned in found] == ['done', 'to do', 'begun', 'to do']

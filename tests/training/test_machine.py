@@ -31,7 +31,9 @@ def test_its_words_tell_a_child_process_the_same(wanted):
 def test_a_trial_loads_its_data_set_once_though_its_labels_come_from_a_file(tmp_path, monkeypatch):
     load, loads = datasets.load, []
     np.save(tmp_path / 'labels.npy', load('fashion_mnist').train.labels)
-    monkeypatch.setattr(datasets, 'load', lambda *place: loads.append(place) or load(*place))
+    monkeypatch.setattr(
+        datasets, 'load', lambda *place, **told: loads.append(place) or load(*place, **told)
+    )
     settings = (f'--set={override}' for override in tiny.overrides('cross_entropy'))
     words = ['--dataset', 'fashion_mnist', '--preset', 'quick', '--method', 'cross_entropy']
     words += ['--noise', 'file', '--labels', str(tmp_path / 'labels.npy'), *settings]
@@ -139,12 +141,16 @@ def test_a_configuration_that_somebody_edited_is_refused_with_the_key_that_diffe
     with pytest.raises(StoppedError):
         tiny.run(config, tmp_path, stop_after(1))
     place = tiny.folder(config, tmp_path) / 'config.json'
-    content = store.read_json(place)
+    content = store.read_sealed(place)
     section = content
     for key in path[:-1]:
         section = section[key]
     section[path[-1]] = value
-    place.write_text(json.dumps(content))
+    store.write_sealed(place, content)
     with pytest.raises(ConfigError, match='begun with other data or settings') as error:
         tiny.run(config, tmp_path)
     assert error.value.seen.startswith(seen)
+    place.write_text(json.dumps(content, indent=1))
+    with pytest.raises(DataError, match='not as it was written') as error:
+        tiny.run(config, tmp_path)
+    assert seen in error.value.seen

@@ -1,0 +1,33 @@
+"""``verify``: whether the files of results are as they were written."""
+
+from chainer_jo.commands import options
+from chainer_jo.console import show, show_json
+from chainer_jo.errors import ConfigError, DataError, excerpt
+
+
+def add(command):
+    """Adds the command; ``command(name, function, text)`` returns a new parser."""
+    parser = command('verify', _verify, 'checks every file in a folder of results')
+    parser.add_argument(
+        'folder', metavar='FOLDER', type=options.path, help='of results, or of one trial'
+    )
+    options.add_json(parser, 'print the problems as JSON')
+
+
+def _verify(given):
+    from chainer_jo.report import integrity
+
+    trials, files, problems = integrity.verify(given.folder)
+    if not trials:
+        raise ConfigError(
+            f'no trial in {excerpt(given.folder)}',
+            seen='no folder runs/TRIAL' if given.folder.exists() else 'no such folder',
+            fix='name a folder of results, such as results/quick',
+        )
+    if given.json:
+        show_json(problems)
+    else:
+        lines = [f'{problem["path"]}: {problem["problem"]}' for problem in problems]
+        count = f'{trials:,} trials, {files:,} files: {len(problems) or "no"} problems'
+        show('\n'.join([*lines, count]))
+    return DataError.exit_code if problems else 0

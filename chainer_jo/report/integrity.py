@@ -1,0 +1,133 @@
+"""Checks every file of finished and unfinished trials against what was written."""
+
+from pathlib import Path
+
+from chainer_jo import config, store
+from chainer_jo.errors import DataError, WriteError
+from chainer_jo.report.collect import config_problem, read_doubtful, read_log
+from chainer_jo.report.escape import plain
+
+FILES = ('config.json', 'log.jsonl', 'model.arrays', 'labels.arrays', 'noisy_labels.arrays')
+
+
+def verify(folder):
+    """Checks a trial's folder, or all that lie below a folder; writes nothing.
+
+    What is not kept is not missed: of a finished trial only ``result.json`` and ``log.jsonl`` need
+    to be there.
+
+    Returns:
+        tuple: Number of trials and number of files that were read; and for each problem a dict of
+        ``path`` and ``problem``, in printable characters.
+    """
+    folder = Path(folder)
+    trials = [folder] if folder.parent.name == 'runs' else sorted(_trials(folder))
+    checks = [_Check(trial) for trial in trials]
+    problems = [problem for check in checks for problem in check.problems]
+    return len(checks), sum(check.files for check in checks), problems
+
+
+def _trials(folder):
+    return {path for path in folder.glob('**/runs/*') if path.is_dir()}
+
+
+class _Check:
+    """The files of one trial."""
+
+    def __init__(self, folder):
+        self.folder, self.files, self.problems = folder, 0, []
+        self.result = self._checked_result() if self._has('result.json') else None
+        for name in FILES:
+            needed = name == 'log.jsonl' and self.result is not None
+            if needed or self._has(name):
+                self._try(name, getattr(self, f'_check_{name.partition(".")[0]}'))
+        for path in sorted(folder.glob('snapshot-*.arrays')):
+            self._try(path.name, store.read_arrays)
+
+    def _has(self, name):
+        return (self.folder / name).exists()
+
+    def _complain(self, name, problem):
+        path = plain(self.folder / name, 1000)
+        self.problems.append({'path': path, 'problem': plain(problem, 300)})
+
+    def _try(self, name, check):
+        """Calls ``check`` with the path of a file; it returns what is wrong, or raises it."""
+        self.files += 1
+        try:
+            problem = check(self.folder / name)
+        except (DataError, WriteError) as error:
+            problem = error.seen
+        if isinstance(problem, str):
+            self._complain(name, problem)
+
+    def _checked_result(self):
+        self.files += 1
+        result, problem = read_doubtful(self.folder / 'result.json')
+        if problem is not None:
+            self._complain('result.json', problem)
+        for misfit in misfits(result, self.folder) if result else ():
+            self._complain('result.json', misfit)
+        return result
+
+    def _check_log(self, path):
+        read_log(path.parent, self.result)
+
+    def _check_config(self, path):
+        found, problem = store.read_unsealed(path)
+        if problem or (problem := config_problem(found)):
+            return problem
+        trial = config.from_dict(found).trial
+        if trial != self.folder.name:
+            return f'it is the configuration of {trial}'
+        if self.result and found.get('data') != self.result['data']['digest']:
+            return 'it names other data than result.json'
+        return None
+
+    def _check_model(self, path):
+        arrays = store.read_arrays(path)
+        return self._other('model', *(arrays[name] for name in sorted(arrays)))
+
+    def _check_labels(self, path):
+        return self._other('labels', store.read_arrays(path).get('y'))
+
+    def _check_noisy_labels(self, path):
+        noisy = store.read_arrays(path).get('noisy')
+        if self.result and store.digest(noisy) != self.result['noise']['digest']:
+            return 'they are not the labels that result.json names'
+        return None
+
+    def _other(self, name, *arrays):
+        if self.result and store.digest(*arrays) != self.result['digests'][name]:
+            return f'its content is not what result.json names as digests.{name}'
+        return None
+
+
+def misfits(result, folder):
+    """Returns what in a result contradicts itself or the log beside it, a list of text.
+
+    Args:
+        result (dict): Content of a ``result.json`` that has every field of one.
+        folder (pathlib.Path): The trial's.
+    """
+    found = []
+    trial = config.from_dict(result['config']).trial
+    if trial != result['trial']:
+        found.append(f'its settings are those of {trial}')
+    try:
+        rows = {row['epoch']: row for row in read_log(folder)}
+    except (DataError, WriteError):
+        return found
+    for which in ('best', 'last'):
+        epoch = result[which]['epoch']
+        for part in ('validation', 'test'):
+            seen = result[which][f'{part}_accuracy']
+            logged = rows.get(epoch, {}).get(f'{part}/main/accuracy')
+            if seen != logged:
+                found.append(
+                    f'{which}.{part}_accuracy is {seen}, in log.jsonl epoch {epoch} has {logged}'
+                )
+    last = rows[max(rows)].get('label_accuracy') if rows else None
+    if result['label_accuracy'] != last:
+        found.append(f'label_accuracy is {result["label_accuracy"]}, log.jsonl ends with {last}')
+    return found
