@@ -25,7 +25,7 @@ class Answering:
 
 
 class FewImages:
-    images, batch, evaluation_images = 45_000, 128, 500
+    images, batch, evaluation_images, epoch_images = 45_000, 128, 500, 45_000
 
 
 def row(name, precision, milliseconds):

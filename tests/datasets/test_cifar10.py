@@ -268,14 +268,8 @@ def test_batches_that_somebody_pickled_again_are_read(protocol, kind, tmp_path):
 def test_a_pickled_number_that_holds_an_object_is_refused():
     harm = np.array([print], object)[0:1]
     crafted = pickle.dumps({'data': harm, 'labels': [0]}, 5)
-    with pytest.raises(pickle.UnpicklingError, match='the pickle asks for'):
+    with pytest.raises(ValueError, match='by itself'):
         cifar10._from_pickle(crafted)
-    for make in (
-        lambda: cifar10._scalar(np.dtype(object), bytes(8)),
-        lambda: cifar10._buffer(bytes(8), np.dtype(object), (1,), 'C'),
-    ):
-        with pytest.raises(ValueError, match='OBJECT'):
-            make()
 
 
 def test_an_archive_whose_names_begin_with_a_dot_is_read(made, tmp_path):

@@ -58,7 +58,7 @@ def test_naming_a_folder_for_it_is_refused(tmp_path):
 def test_an_unknown_name_is_answered_with_the_nearest():
     with pytest.raises(ConfigError, match="write 'fashion_mnist'$"):
         datasets.load('fashionmnist')
-    with pytest.raises(ConfigError, match="write 'cifar10' or 'fashion_mnist'$"):
+    with pytest.raises(ConfigError, match="write 'cifar10' or 'fashion_mnist' or 'clothing1m'$"):
         datasets.load('svhn')
 
 

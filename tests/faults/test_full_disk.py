@@ -55,9 +55,9 @@ def test_a_disk_full_at_any_write_loses_nothing(full_at, expected, tmp_path, fig
         full_at.room()
         tiny.run(CONFIG, out)
         assert tiny.outcome(CONFIG, out) == expected, write
-    # Nine writes, each with a sync of the file and of its folder: the holder's name, configuration,
-    # noise, log twice, snapshot, net, labels, result.
-    assert write - 1 == 2 * 9
+    # Ten writes, each with a sync of the file and of its folder: the holder's name, configuration,
+    # noise, log thrice, snapshot, net, labels, result.
+    assert write - 1 == 2 * 10
     figure('F-09', f'disk full at each of {write - 1} syncs, {write - 1} resumed and identical')
 
 

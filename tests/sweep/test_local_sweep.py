@@ -100,7 +100,7 @@ def test_trials_side_by_side_share_a_first_stage_and_end_as_alone(tmp_path):
         tiny.config('ours', 'ours.fine_tune.loss=kl'),
     ]
     machine = tiny.machine(tmp_path / 'shared', share=True)
-    assert local.LocalSweep(machine, 2, lambda config, line: None).run(configs) == []
+    assert local.LocalSweep(machine, 2, 1, lambda config, line: None).run(configs) == []
     assert sweep(tmp_path / 'alone').run(configs) == []
 
     for config in configs:
