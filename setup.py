@@ -48,6 +48,6 @@ setup(
         'cpu': [
             'onednn-cpu-gomp==2023.2.0; sys_platform == "linux" and platform_machine == "x86_64"'
         ],
-        'dev': ['hypothesis', 'pytest', 'ruff==0.17.6'],
+        'dev': ['hypothesis', 'pytest', 'pytest-xdist', 'ruff==0.17.6'],
     },
 )

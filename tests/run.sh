@@ -1,11 +1,11 @@
 #!/usr/bin/env bash
-# Sets up .venv and runs the tests; --long includes those that take minutes. Other arguments are
-# pytest's.
+# Sets up .venv and runs the tests, one process a core; --long includes those that take minutes.
+# Other arguments are pytest's, for example -n 0 for one process alone.
 set -euo pipefail
 cd "$(dirname "${BASH_SOURCE[0]}")/.."
 bash reproduce/setup.sh
 
-arguments=(-m 'not long')
+arguments=(-n auto -m 'not long')
 for argument in "$@"; do
     if [ "$argument" = --long ]; then
         arguments+=(-m '')

@@ -110,6 +110,9 @@ class Calls:
     def __reduce__(self):
         return self.function, self.arguments
 
+    def __repr__(self):
+        return f'{self.function.__name__} called'
+
 
 @pytest.mark.parametrize('protocol', [0, 2, 4, 5])
 @pytest.mark.parametrize(
