@@ -1,6 +1,7 @@
 """What every test shares."""
 
 import os
+import tempfile
 
 import pytest
 from hypothesis import Phase, settings
@@ -20,6 +21,16 @@ settings.load_profile('reproducible')
 settings.register_profile(
     'mutations', settings.get_profile('reproducible'), phases=(Phase.explicit, Phase.generate)
 )
+
+
+@pytest.fixture(scope='session', autouse=True)
+def temporary_folder_of_the_run(tmp_path_factory):
+    """What tests and their processes leave in the temporary folder goes with the run's folders."""
+    folder = tmp_path_factory.mktemp('temporary')
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv('TMPDIR', str(folder))
+        patch.setattr(tempfile, 'tempdir', str(folder))
+        yield
 
 
 @pytest.fixture(autouse=True)
