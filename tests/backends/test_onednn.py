@@ -1,4 +1,6 @@
 import os
+import subprocess
+import sys
 
 import numpy as np
 import pytest
@@ -84,6 +86,49 @@ def test_ten_thousand_calls_leave_memory_flat():
     for _ in range(10_000 // 23):
         every_primitive()
     assert resident_bytes() - before < 1 << 20
+
+
+STRIDED = """
+import chainer_jo
+import numpy as np
+from chainer_jo.backends import onednn
+
+x, W, gy = (np.ones(shape, np.float32) for shape in ((56, 4, 8, 8), (4, 4, 1, 1), (56, 4, 4, 4)))
+for _ in range(10):
+    onednn.convolution(x, W, 2, 0)
+    onednn.convolution_gradient_x(x.shape, W, gy, 2, 0)
+    onednn.convolution_gradient_W(x, W.shape, gy, 2, 0)
+    for function in vars(onednn).values():
+        getattr(function, 'cache_clear', int)()
+"""
+
+
+def test_a_strided_1x1_convolution_of_few_channels_leaves_the_heap_whole_on_avx2():
+    # In a process of its own: a damaged heap ends it.
+    environment = {**os.environ, 'ONEDNN_MAX_CPU_ISA': 'AVX2', 'OMP_NUM_THREADS': '1'}
+    done = subprocess.run([sys.executable, '-c', STRIDED], env=environment, stderr=subprocess.PIPE)
+    assert (done.returncode, done.stderr) == (0, b'')
+
+
+@pytest.mark.parametrize('channels', [4, 5, 8])
+@pytest.mark.parametrize('side', [7, 8])
+def test_a_strided_1x1_convolution_is_one_of_the_pixels_it_sees(channels, side):
+    x, W, gy = arrays((3, channels, side, side), (6, channels, 1, 1), (3, 6, 4, 4))
+    seen, w = x[:, :, ::2, ::2].astype(np.float64), W[:, :, 0, 0].astype(np.float64)
+    gx = np.zeros(x.shape)
+    gx[:, :, ::2, ::2] = np.einsum('noij,oc->ncij', gy, w)
+    expected = {
+        'y': np.einsum('ncij,oc->noij', seen, w),
+        'gx': gx,
+        'gW': np.einsum('noij,ncij->oc', gy, seen)[:, :, None, None],
+    }
+    computed = {
+        'y': onednn.convolution(x, W, 2, 0),
+        'gx': onednn.convolution_gradient_x(x.shape, W, gy, 2, 0),
+        'gW': onednn.convolution_gradient_W(x, W.shape, gy, 2, 0),
+    }
+    for name, array in expected.items():
+        np.testing.assert_allclose(computed[name], array, 1e-4, 1e-5, err_msg=name)
 
 
 def test_a_failure_names_the_primitive_and_the_status():
