@@ -1,6 +1,7 @@
 """What every test shares."""
 
 import os
+import signal
 import tempfile
 
 import pytest
@@ -9,6 +10,9 @@ from hypothesis import Phase, settings
 # Before NumPy and oneDNN start their threads: on the tests' nets these cost more than they bring,
 # and on a busy machine they wait for each other.
 os.environ.setdefault('OMP_NUM_THREADS', '1')
+
+# Under nohup it is ignored, by the commands under test as well, and tests that send it would wait.
+signal.signal(signal.SIGHUP, signal.SIG_DFL)
 
 # Before Chainer too, which tests import first.
 from chainer_jo import backends
