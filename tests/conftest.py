@@ -11,12 +11,12 @@ from hypothesis import Phase, settings
 # and on a busy machine they wait for each other.
 os.environ.setdefault('OMP_NUM_THREADS', '1')
 
-# Under nohup it is ignored, by the commands under test as well, and tests that send it would wait.
-signal.signal(signal.SIGHUP, signal.SIG_DFL)
-
 # Before Chainer too, which tests import first.
 from chainer_jo import backends
 from chainer_jo.backends import onednn
+
+# Under nohup it is ignored, by the commands under test as well, and tests that send it would wait.
+signal.signal(signal.SIGHUP, signal.SIG_DFL)
 
 # The same examples on every machine, and no time limit on a busy one.
 settings.register_profile('reproducible', deadline=None, derandomize=True)
