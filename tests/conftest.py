@@ -15,8 +15,10 @@ os.environ.setdefault('OMP_NUM_THREADS', '1')
 from chainer_jo import backends
 from chainer_jo.backends import onednn
 
-# Under nohup it is ignored, by the commands under test as well, and tests that send it would wait.
+# Under nohup, or behind an `&` in a script, they are ignored, by the commands under test as well,
+# and tests that send them would wait for ever.
 signal.signal(signal.SIGHUP, signal.SIG_DFL)
+signal.signal(signal.SIGINT, signal.default_int_handler)
 
 # The same examples on every machine, and no time limit on a busy one.
 settings.register_profile('reproducible', deadline=None, derandomize=True)
