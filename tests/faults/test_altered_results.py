@@ -71,6 +71,27 @@ def test_no_flipped_bit_of_a_result_or_its_log_is_accepted(name, count, out, fig
     figure('flips', f'{count} flipped bits of {name}, {count - len(accepted)} noticed')
 
 
+def key_paths(record, path=()):
+    for key, value in record.items():
+        yield (*path, key)
+        if isinstance(value, dict):
+            yield from key_paths(value, (*path, key))
+
+
+def test_no_renamed_key_of_a_result_is_accepted_at_any_depth(out):
+    path = tiny.folder(CONFIG, out) / 'result.json'
+    whole, accepted = path.read_text(), []
+    for *above, key in key_paths(json.loads(whole)):
+        altered = inner = json.loads(whole)
+        for name in above:
+            inner = inner[name]
+        inner[f'{key}x'] = inner.pop(key)
+        path.write_text(json.dumps(altered))
+        if not is_noticed(out):
+            accepted.append((*above, key))
+    assert accepted == []
+
+
 @pytest.mark.parametrize('name', NAMES)
 def test_no_command_uses_an_altered_result(name, out, tmp_path, capsys, figure):
     path = tiny.folder(CONFIG, out) / name
