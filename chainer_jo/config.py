@@ -138,7 +138,7 @@ def trial(
         raise paper.unknown('data set', dataset, datasets.NAMES)
     if seed < 0:
         raise ConfigError('the seed is negative', seen=str(seed), fix='write 0 or more')
-    settings = paper.hyperparameters(preset)
+    settings = paper.hyperparameters(preset, dataset)
     applied = dict(_override(settings, override) for override in overrides)
     _check_net(settings['net'])
     rate = _checked_rate(noise, rate)
@@ -305,7 +305,7 @@ def _check_range(key, text, numbers, limits):
 
 def _check_net(net):
     # No range of one key says this: each is right alone.
-    if len(net['filters']) != len(net['blocks']) + 1:
+    if 'blocks' in net and len(net['filters']) != len(net['blocks']) + 1:
         raise ConfigError(
             'net.filters and net.blocks do not fit together',
             seen=f'filters {net["filters"]}, blocks {net["blocks"]}',

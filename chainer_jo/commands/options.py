@@ -21,6 +21,7 @@ def machine(options):
         snapshot_seconds=options.snapshot_seconds,
         share=options.share,
         threads=options.threads,
+        weights=options.weights,
     )
 
 
@@ -55,6 +56,13 @@ def add_training(parser, share):
         default=share,
         help='whether a first stage that is the same for several trials is trained once, with the '
         f'same result (default: {"yes" if share else "no"})',
+    )
+    parser.add_argument(
+        '--weights',
+        type=path_as_text,
+        metavar='FILE',
+        help='ImageNet weights of ResNet-50, for clothing1m: .pth or .safetensors of torchvision or '
+        'timm, or the npz of chainer.links.ResNet50Layers',
     )
     parser.add_argument(
         '--threads',

@@ -63,3 +63,32 @@ def batches(seed, purpose, epoch, n, batch_size):
     shape = (last - first, batch_size)
     index = orders[position].astype(np.int32).reshape(shape)
     return index, (epoch + position // n).astype(np.int32).reshape(shape)
+
+
+def balanced_batches(seed, purpose, epoch, labels, count, batch_size):
+    """Draws an epoch of ``count`` batches with as many examples of every class that there is.
+
+    Where the classes do not divide evenly, their numbers differ by one. A class with fewer examples
+    than that is drawn whole, as often as it takes.
+
+    Args:
+        seed, purpose, epoch, batch_size: As for :func:`batches`.
+        labels (numpy.ndarray): ``(N,)``, integers from 0.
+        count (int): ``S``.
+
+    Returns:
+        tuple of numpy.ndarray: As from :func:`batches`; ``turn`` is ``epoch`` throughout.
+    """
+    generator, total = rng(seed, purpose, epoch), count * batch_size
+    classes = [np.flatnonzero(labels == c) for c in np.unique(labels)]
+    shares = np.full(len(classes), total // len(classes))
+    # Drawn, as always the same classes would have one more.
+    shares[generator.permutation(len(classes))[: total % len(classes)]] += 1
+    drawn = [
+        np.concatenate([generator.permutation(own) for _ in range(-(-share // len(own)))])[:share]
+        for own, share in zip(classes, shares, strict=True)
+        if share
+    ]
+    index = generator.permutation(np.concatenate(drawn)).astype(np.int32)
+    shape = (count, batch_size)
+    return index.reshape(shape), np.full(shape, epoch, np.int32)

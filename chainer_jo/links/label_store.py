@@ -35,10 +35,18 @@ class Window(chainer.Link):
         self.history[turn % len(self.history)] = f
 
     def mean(self):
-        """Returns the mean of the outputs of every image, ``(N, C)``, rows that sum to 1."""
+        """Returns the mean of the outputs of every image, ``(N, C)``, rows that sum to 1.
+
+        Zeros stand where there is none.
+        """
         total = self.history.sum(axis=0)
         # The sum of the rows counts the filled places, which are fewer than the window at first.
-        return total / total.sum(axis=1, keepdims=True)
+        count = total.sum(axis=1, keepdims=True)
+        return total / self.xp.where(count == 0, np.float32(1), count)
+
+    def recorded(self):
+        """Returns which images have an output, ``(N,)``, bool."""
+        return self.history.any(axis=(0, 2))
 
 
 class AllPast(chainer.Link):
@@ -66,9 +74,13 @@ class AllPast(chainer.Link):
         self.count += 1
 
     def mean(self):
-        """Returns the mean of the outputs of every image, ``(N, C)``, rows that sum to 1."""
+        """As :meth:`Window.mean`."""
         # int32 would make the quotient float64.
-        return self.total / self.count[:, None].astype('f')
+        return self.total / self.xp.maximum(self.count, 1)[:, None].astype('f')
+
+    def recorded(self):
+        """As :meth:`Window.recorded`."""
+        return self.count > 0
 
 
 class LabelStore(chainer.Chain):
@@ -111,10 +123,12 @@ class LabelStore(chainer.Chain):
     def average_outputs(self, hard=False):
         """Replaces every label by the mean of its recorded outputs (Sec. 3.1; D-01, D-02).
 
+        An image without one keeps its label: an epoch may draw some images only.
+
         Args:
             hard (bool): Whether to keep only the most likely class, as Algorithm 1 has it.
         """
         # In place: a captured step reads labels from this address.
-        self.y[...] = self.past.mean()
+        self.y[...] = self.xp.where(self.past.recorded()[:, None], self.past.mean(), self.y)
         if hard:
             self.y[...] = self.xp.eye(self.y.shape[1], dtype='f')[self.y.argmax(axis=1)]

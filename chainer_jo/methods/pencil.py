@@ -72,8 +72,15 @@ class Pencil(Method):
         if self.stage == 'correct':
             # What is logged and saved as labels; the losses read the logits.
             self.labels.y[...] = F.softmax(self.labels.logits).array
-            first, last = self.hyper.lambda_first, self.hyper.lambda_last
-            self.lam[...] = first + epoch / self.hyper.epochs * (last - first)
+            self.lam[...] = self._lam(epoch)
+
+    def _lam(self, epoch):
+        """Returns lambda after so many epochs: on a straight line, or in one jump (D-52)."""
+        first, last = self.hyper.lambda_first, self.hyper.lambda_last
+        jump = getattr(self.hyper, 'lambda_jump', None)
+        if jump is not None:
+            return last if epoch >= jump else first
+        return first + epoch / self.hyper.epochs * (last - first)
 
     def fine_tune(self, batch):
         log_f = self.log_f(batch.x)

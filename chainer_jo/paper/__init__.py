@@ -17,14 +17,24 @@ PRESETS = tuple(sorted(path.stem for path in (FOLDER / 'presets').glob('*.toml')
 OF_THE_TABLES = ('grid', 'compare', 'differs')
 
 
-def hyperparameters(preset):
+def hyperparameters(preset, dataset=None):
     """Returns the nested dict of ``hyperparameters.toml`` with the preset's overrides merged in.
 
     The updaters of the stages are not in it: see :func:`updaters`.
+
+    Args:
+        preset (str): Name of a file in ``presets``.
+        dataset (str): Whose own sections, ``[on.<data set>]``, take the place of the general ones
+            of that name; those of the preset go before those of ``hyperparameters.toml``.
+
+    Raises:
+        ConfigError: There is no such preset.
     """
     settings = _without_updaters(_read('hyperparameters.toml'))
     overrides = {key: v for key, v in _preset(preset).items() if key not in OF_THE_TABLES}
-    return _merge(settings, overrides)
+    own = [part.pop('on', {}).get(dataset, {}) for part in (settings, overrides)]
+    # Whole sections: a setting that is not written there does not exist on that data set.
+    return _merge(settings, overrides) | own[0] | own[1]
 
 
 def updaters(method, stage):
@@ -61,8 +71,9 @@ def grid(table, preset):
     """Returns what a table needs under a preset.
 
     Returns:
-        dict: ``caption``, ``dataset``, ``noise``, ``rates`` (fractions), ``methods``, ``others``
-        (methods that the preset leaves out unless they are asked for), ``trials``, ``tolerance``
+        dict: ``caption``, ``dataset``, ``noise``, ``rates`` (fractions, or a single ``None`` where
+        the noise has none), ``methods``, ``others`` (methods that the preset leaves out unless they
+        are asked for), ``trials``, ``tolerance``
         (points), ``compare`` (``none``, ``orientation`` or ``verdict``: how far the paper's numbers
         may stand beside this preset's) and, unless it is ``verdict``, ``differs``, the reason.
 
@@ -73,7 +84,7 @@ def grid(table, preset):
     if table not in grids:
         raise unknown('table', table, grids)
     settings = _preset(preset)
-    merged = _merge(grids[table], settings.get('grid', {}).get(table, {}))
+    merged = _merge({'rates': [None]} | grids[table], settings.get('grid', {}).get(table, {}))
     others = [method for method in grids[table]['methods'] if method not in merged['methods']]
     kept = {key: settings[key] for key in ('compare', 'differs') if key in settings}
     return merged | {'others': others} | kept

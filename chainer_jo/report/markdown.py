@@ -76,7 +76,7 @@ def column_title(grid, column):
     """Returns the words for a ``(noise, rate)`` column."""
     noise, rate = column
     if rate is None:
-        return noise
+        return {'none': 'labels as they are'}.get(noise, noise)
     return percent(rate, 0) if isinstance(grid['noise'], str) else f'{noise} {percent(rate, 0)}'
 
 

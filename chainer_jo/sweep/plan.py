@@ -86,6 +86,12 @@ def _columns(grid, table, preset, rates):
     columns = paper.columns(grid)
     for rate in rates or ():
         config.check_rate(rate)
+        if grid['rates'] == [None]:
+            raise ConfigError(
+                f'the labels of {table} are those of the data set, without a noise rate',
+                seen=f'--rates {rate:g}',
+                fix='leave out --rates',
+            )
         if rate not in grid['rates']:
             raise ConfigError(
                 f'{table} of preset {preset} has no rate {rate:g}',

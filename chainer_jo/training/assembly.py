@@ -7,27 +7,29 @@ import numpy as np
 
 from chainer_jo import backends, methods, paper
 from chainer_jo.datasets.streams import rng
-from chainer_jo.links.preact_resnet import PreActResNet
+from chainer_jo.links.resnet50 import ResNet50
 from chainer_jo.training import device as devices
-from chainer_jo.training import images, tables, updaters
+from chainer_jo.training import images, nets, tables, updaters
 from chainer_jo.training.extensions import Evaluate
 from chainer_jo.training.optimizer import MomentumSGD
 
 
-def assemble(config, data, machine):
+def assemble(config, data, machine, weights=None):
     """Returns the :class:`Assembly` of a trial, and makes its device the current one.
 
     Args:
         config (TrialConfig): What is trained.
         data (TrialData): What it is trained on.
         machine (Machine): Device, backend, and whether steps are captured.
+        weights (Weights): That the net begins with; see :func:`chainer_jo.training.nets.weights`.
 
     Raises:
         ConfigError: The device or the backend cannot be had.
     """
     device = chainer.get_device(devices.choose(machine.device, machine.backend))
     device.use()
-    return Assembly(config, data, device, backends.capturer(device.name) if machine.graph else None)
+    capturer = backends.capturer(device.name) if machine.graph else None
+    return Assembly(config, data, device, capturer, weights)
 
 
 class Assembly:
@@ -43,19 +45,16 @@ class Assembly:
         evaluators (list of Evaluate): ``validation``, and ``test`` where there is a test set.
     """
 
-    def __init__(self, config, data, device, capturer):
+    def __init__(self, config, data, device, capturer, weights=None):
         self.config, self.device, self.capturer = config, device, capturer
-        self._channels, self._n_class = data.train.source.shape[0], data.n_class
-        self._margin = data.train.source.margin
-        stages = config.stages
-        self.method = methods.load(config.method)(
-            self.net('init'), data.train.labels, data.n_class, stages, data.T
-        ).to_device(device)
-        # Of the training split alone: nothing of the images that are measured on reaches the net
-        # (D-25).
-        mean = images.pixel_mean(data.train) if data.mean is None else data.mean
+        self._shape, self._n_class, self._weights = data.train.source.shape, data.n_class, weights
+        self._margin, self._given_labels = data.train.source.margin, data.train.labels
+        net = self.net('init')
         # A mean per channel becomes an image, the one form that kernels take.
-        mean = np.array(np.broadcast_to(mean, data.train.source.shape), 'f')
+        mean = np.array(np.broadcast_to(_mean(net, data), self._shape), 'f')
+        self.method = methods.load(config.method)(
+            net, data.train.labels, data.n_class, config.stages, data.T
+        ).to_device(device)
         self.train = images.of(data.train, mean, device)
         self.true_labels = None if data.true_labels is None else device.send(data.true_labels)
         parts = {'validation': data.validation, 'test': data.test}
@@ -67,13 +66,9 @@ class Assembly:
 
     def net(self, purpose):
         """Returns a net with the initial weights that are drawn for ``purpose``, on the host."""
-        config = self.config
-        return PreActResNet(
-            self._channels,
-            self._n_class,
-            **config.net,
-            precision=config.precision,
-            rng=rng(config.seed, purpose),
+        config, random = self.config, rng(self.config.seed, purpose)
+        return nets.build(
+            config.net, self._shape, self._n_class, config.precision, self._weights, random
         )
 
     def updater(self, stage):
@@ -84,7 +79,8 @@ class Assembly:
         optimizer = MomentumSGD(common['momentum'], common['weight_decay']).setup(self.method)
         draw = partial(self._draw, stage, 'mix_up' in names)
         # `epoch` counts from 0 in each stage: its tables do not depend on how long others were.
-        iterator = self.train.iterate(draw, common['batch_size'], common['pad'], self.device)
+        n = tables.images_per_epoch(len(self.train), common)
+        iterator = self.train.iterate(draw, common['batch_size'], common['pad'], self.device, n)
         return updaters.kind(names)(iterator, optimizer, self.capturer)
 
     def start_anew(self, stage):
@@ -96,5 +92,16 @@ class Assembly:
     def _draw(self, stage, mixes, epoch):
         config, settings = self.config, self.config.stages[stage]
         mixing = {'a': settings['a'], 'per': settings['mix_lambda']} if mixes else None
-        n = len(self.train)
-        return tables.draw(config.seed, stage, epoch, n, config.common, self._margin, mixing)
+        return tables.draw(
+            config.seed, stage, epoch, len(self.train), config.common, self._margin, mixing,
+            self._given_labels,
+        )  # fmt: skip
+
+
+def _mean(net, data):
+    """What is subtracted from images: the net's own mean, the data set's, or the split's."""
+    if isinstance(net, ResNet50):
+        return net.mean
+    # Of the training split alone: nothing of the images that are measured on reaches the net
+    # (D-25).
+    return images.pixel_mean(data.train) if data.mean is None else data.mean

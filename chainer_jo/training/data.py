@@ -76,9 +76,8 @@ def prepare(dataset, config, given_labels=None):
     held = common['validation_images'] if dataset.validation is None else 0
     # By the true class, so that every method and noise rate of a seed is validated on the same
     # images.
-    train, held_out = split(
-        _clean(source), held, rng(config.seed, 'split'), n_train=common['train_images']
-    )
+    n_train = None if common['train_images'] == 'all' else common['train_images']
+    train, held_out = split(_clean(source), held, rng(config.seed, 'split'), n_train=n_train)
     noisy = _noisy(dataset, config, given_labels, train, 'noise')
     if dataset.validation is not None:
         validation = _whole(dataset.validation)

@@ -24,6 +24,7 @@ class TableIterator(chainer.dataset.Iterator):
         batch_size (int): ``B``.
         pad (int): Width of the border from which images without a margin are cropped.
         device (chainer.Device): Where the rows are wanted.
+        n (int): Images an epoch; by default those of the data set.
 
     Attributes:
         dataset (ResidentImages or StreamedImages): As given.
@@ -35,8 +36,9 @@ class TableIterator(chainer.dataset.Iterator):
 
     repeat = True
 
-    def __init__(self, dataset, draw, batch_size, pad, device):
+    def __init__(self, dataset, draw, batch_size, pad, device, n=None):
         self.dataset, self._draw, self._batch_size, self._pad = dataset, draw, batch_size, pad
+        self._n = n or len(dataset)
         self.device, self.iteration, self.epoch, self.is_new_epoch = device, 0, 0, False
         self.row = self._tables = None
 
@@ -60,17 +62,17 @@ class TableIterator(chainer.dataset.Iterator):
     def first_iteration(self, epoch):
         """Returns the first iteration of ``epoch`` (0 for the first): batches are always full."""
         # Rounded up: the batch that lies across the end of an epoch belongs to it (D-35).
-        return -(-epoch * len(self.dataset) // self._batch_size)
+        return -(-epoch * self._n // self._batch_size)
 
     @property
     def epoch_detail(self):
-        """Epochs so far, a float: images taken over images there are."""
-        return self.iteration * self._batch_size / len(self.dataset)
+        """Epochs so far, a float: images taken over images an epoch."""
+        return self.iteration * self._batch_size / self._n
 
     @property
     def previous_epoch_detail(self):
         """:attr:`epoch_detail` one step ago, at least 0."""
-        return max(0, self.iteration - 1) * self._batch_size / len(self.dataset)
+        return max(0, self.iteration - 1) * self._batch_size / self._n
 
     def finalize(self):
         self._tables = None

@@ -18,6 +18,7 @@ class Machine:
     Attributes:
         out (pathlib.Path): A trial's folder is ``out/runs/<trial id>``.
         data (str): Where the data set lies; see :func:`chainer_jo.datasets.load`.
+        weights (str): File of the weights that a net begins with, where it begins with any.
         device (str): ``auto``, ``cpu`` or ``cuda:N``.
         backend (str): As for :func:`chainer_jo.backends.use`.
         graph (bool): Whether to capture training steps as CUDA graphs where cuDNN computes.
@@ -36,6 +37,7 @@ class Machine:
     snapshot_seconds: float = 60.0
     share: bool = False
     threads: int | None = None
+    weights: str | None = None
 
     def as_words(self):
         """Returns the options that tell a child process the same: a list of words."""
@@ -45,6 +47,7 @@ class Machine:
         words += [] if self.graph else ['--no-graph']
         words += ['--share'] if self.share else []
         words += [f'--threads={self.threads}'] if self.threads else []
+        words += [f'--weights={self.weights}'] if self.weights else []
         return words + ([f'--data={self.data}'] if self.data else [])
 
 

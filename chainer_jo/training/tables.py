@@ -8,7 +8,7 @@ from dataclasses import dataclass, fields
 from typing import Any
 
 from chainer_jo.datasets.augment import crops, flips, mixing
-from chainer_jo.datasets.streams import batches, rng
+from chainer_jo.datasets.streams import balanced_batches, batches, rng
 
 
 @dataclass
@@ -52,19 +52,31 @@ class EpochTables:
         return row
 
 
-def draw(seed, stage, epoch, n, common, margin=(0, 0), mixing=None):
+def images_per_epoch(n, common):
+    """Returns how many images an epoch draws of ``n``, by the section ``[common]``."""
+    return common.get('balanced_batches', 0) * common['batch_size'] or n
+
+
+def draw(seed, stage, epoch, n, common, margin=(0, 0), mixing=None, labels=None):
     """Returns the :class:`EpochTables` for epoch ``epoch`` (0 for the first) of a stage.
 
     Args:
         seed (int): The trial's seed.
         stage (str): The stage's name: each stage draws from its own streams.
         n (int): Number of training images.
-        common (dict): ``batch_size``, ``pad`` (pixels) and ``flip``.
+        common (dict): ``batch_size``, ``pad`` (pixels), ``flip`` and, where there is a choice,
+            ``balanced_batches``: batches an epoch with as many images of every class (D-30).
         margin (tuple): Of the source of the images. Where there is none they are padded, and crops
             move over the border.
         mixing (dict): Parameters of :func:`add_mixing` where batches are mixed.
+        labels (numpy.ndarray): Given labels, ``(n,)``, integers, where batches may be balanced.
     """
-    index, turn = batches(seed, f'{stage}/order', epoch, n, common['batch_size'])
+    batch_size, balanced = common['batch_size'], common.get('balanced_batches', 0)
+    order = f'{stage}/order'
+    if balanced:
+        index, turn = balanced_batches(seed, order, epoch, labels, balanced, batch_size)
+    else:
+        index, turn = batches(seed, order, epoch, n, batch_size)
     # A source with a margin has larger images than the net sees: there is something to crop without
     # a border.
     limit = margin if any(margin) else 2 * common['pad']

@@ -12,10 +12,11 @@ from chainer_jo import backends, datasets, methods, paper, store
 from chainer_jo.datasets.label_files import save_noise
 from chainer_jo.errors import ConfigError, DataError, OutOfMemoryError
 from chainer_jo.training import data as trial_data
-from chainer_jo.training import extensions, result, snapshot, state
+from chainer_jo.training import extensions, nets, result, snapshot, state
 from chainer_jo.training import machine as machines
 from chainer_jo.training.assembly import assemble
 from chainer_jo.training.shared_stage import SharedStage
+from chainer_jo.training.tables import images_per_epoch
 from chainer_jo.training.updaters import LabelCorrectionUpdater
 
 
@@ -76,13 +77,14 @@ def run(config, machine, observer, labels=None, dataset=None):
         data = trial_data.prepare(dataset, config, labels)
         needs_T = methods.load(config.method).uses_true_T(config.stages)
         trial_data.check(data, config.method, needs_T)
+        weights = nets.weights(config.net, machine.weights)
         if not (folder / 'config.json').exists():
             backends.check_threads(machine.threads or machines.threads())
     with store.lock(folder):
         if done.exists():
             return _finished(config, machine, observer, dataset, folder)
         try:
-            trial = _Trial(config, machine, observer, dataset, data, folder)
+            trial = _Trial(config, machine, observer, dataset, data, weights, folder)
             with backends.using_threads(trial.threads):
                 return trial.run()
         # CuPy's error is a MemoryError, too.
@@ -122,12 +124,15 @@ def _finished(config, machine, observer, dataset, folder):
 
 
 class _Trial:
-    def __init__(self, config, machine, observer, dataset, data, folder):
+    def __init__(self, config, machine, observer, dataset, data, weights, folder):
         self.clock, self.folder, self.observer = result.Clock(), folder, observer
+        self.weights = weights
+        self.begins_with = {'weights': weights.digest} if weights else {}
         self.config, self.machine, self.dataset, self.data = config, machine, dataset, data
         self.identity = store.digest(
-            config.as_dict(), dataset.digest, result.SCHEMA, snapshot.FORMAT
-        )
+            config.as_dict(), dataset.digest, result.SCHEMA, snapshot.FORMAT,
+            *self.begins_with.values(),
+        )  # fmt: skip
         begun = self._read_config()
         self.arrays = snapshot.read_newest(folder, self.identity, observer.warn)
         self.threads = self._threads(begun.get('threads'))
@@ -161,7 +166,7 @@ class _Trial:
         return seen
 
     def _content(self):
-        return self.config.as_dict() | {'data': self.dataset.digest}
+        return self.config.as_dict() | {'data': self.dataset.digest} | self.begins_with
 
     def _threads(self, begun):
         """Those that the trial began with, or else those of this machine."""
@@ -180,7 +185,7 @@ class _Trial:
         store.write_sealed(self.folder / 'config.json', content)
 
     def run(self):
-        self.assembly = assemble(self.config, self.data, self.machine)
+        self.assembly = assemble(self.config, self.data, self.machine, self.weights)
         self.method = self.assembly.method
         arrays = self.arrays
         resumes = int(arrays['resumes']) + 1 if arrays else 0
@@ -234,6 +239,7 @@ class _Trial:
 
     def _facts(self, environment):
         config, train = self.config, self.assembly.train
+        common = config.common
         return {
             'trial': config.trial,
             'data': datasets.TITLES.get(self.dataset.name, self.dataset.name),
@@ -242,7 +248,7 @@ class _Trial:
             'wrong': self.data.wrong,
             'method': paper.methods()[config.method],
             'stages': {name: stage['epochs'] for name, stage in config.stages.items()},
-            'steps_per_epoch': -(-len(train) // config.common['batch_size']),
+            'steps_per_epoch': -(-images_per_epoch(len(train), common) // common['batch_size']),
             **{name: environment[name] for name in ('device', 'backend', 'threads')},
             'out': str(self.folder),
         }
@@ -288,7 +294,7 @@ class _Trial:
         made = result.result(
             self.config, self.dataset, self.data, self.noise_digest, rows, environments,
             result.digests(model, y, log.encode()), self.clock.times(rows, resumes),
-        )  # fmt: skip
+        ) | self.begins_with  # fmt: skip
         store.write_sealed(self.folder / 'result.json', made)
         snapshot.remove_all(self.folder)
         return made

@@ -11,7 +11,7 @@ from chainer_jo.training import read_ahead
 
 CONFIG = configuration.trial(
     'ours', 'clothing1m', 'none', None, 0, 'quick',
-    (*tiny.overrides('ours'), 'common.flip=true'),
+    tuple(o for o in tiny.overrides("ours") if not o.startswith("common.validation_images")),
 )  # fmt: skip
 
 
