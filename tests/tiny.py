@@ -55,9 +55,10 @@ def machine(out=Path(), **options):
     return Machine(Path(out), **{'device': 'cpu'} | options)
 
 
-def run(config, out, observer=SILENT, seconds=60.0, dataset=None):
+def run(config, out, observer=SILENT, seconds=60.0, dataset=None, weights=None):
     """Runs the trial in this process and returns its result."""
-    return trial.run(config, machine(out, snapshot_seconds=seconds), observer, dataset=dataset)
+    place = machine(out, snapshot_seconds=seconds, weights=weights)
+    return trial.run(config, place, observer, dataset=dataset)
 
 
 def folder(config, out):

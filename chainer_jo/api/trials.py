@@ -25,7 +25,7 @@ from chainer_jo.datasets.source import ArrayImages
 from chainer_jo.errors import ConfigError
 from chainer_jo.report.collect import read_log
 from chainer_jo.training import data as trial_data
-from chainer_jo.training import evaluation, state, trial
+from chainer_jo.training import evaluation, nets, state, trial
 from chainer_jo.training.assembly import assemble
 from chainer_jo.training.images import ResidentImages
 from chainer_jo.training.machine import Machine
@@ -175,6 +175,7 @@ def train(
     precision: str = 'float32',
     out: str | PathLike[str] | None = None,
     data: str | PathLike[str] | None = None,
+    weights: str | PathLike[str] | None = None,
     device: str = 'auto',
     backend: str = 'auto',
     on_epoch: Callable[[dict[str, Any]], None] | None = None,
@@ -200,6 +201,7 @@ def train(
         out: Folder of results: the trial is in ``out/runs/<trial id>``. A trial that was killed
             goes on from its snapshot, and one that is done is only read. ``None`` keeps nothing.
         data: Where the archive of a named data set lies.
+        weights: File of ImageNet's weights, for nets that begin with them: ResNet-50.
         device: ``'auto'``, ``'cpu'`` or ``'cuda:N'``.
         backend: ``'auto'``, or ``'chainer'`` for Chainer's own functions, from now on and in the
             whole process.
@@ -239,7 +241,8 @@ def train(
     settings = (seed, preset, overrides, precision, digest)
     described = replace(config.trial(method, known, noise, rate, *settings), dataset=name)
     with _folder(out) as folder:
-        machine = Machine(folder, data, device, backend)
+        weights = None if weights is None else str(weights)
+        machine = Machine(folder, data, device, backend, weights=weights)
         return _run(described, machine, loaded, noisy_labels, on_epoch)
 
 
@@ -275,7 +278,12 @@ def _run(described, machine, dataset, noisy_labels, on_epoch):
     result = trial.run(described, machine, observer, noisy_labels, dataset)
     folder = machine.out / 'runs' / described.trial
     # The trial's own way to a net and its mean; the weights are those that it left behind.
-    made = assemble(described, trial_data.prepare(dataset, described, noisy_labels), machine)
+    made = assemble(
+        described,
+        trial_data.prepare(dataset, described, noisy_labels),
+        machine,
+        nets.weights(described.net, machine.weights),
+    )
     state.restore(made.method.net, store.read_arrays(folder / 'model.arrays'))
     noisy, _, index = load_noise(folder / 'noisy_labels.arrays')
     labels = store.read_arrays(folder / 'labels.arrays')['y']

@@ -83,6 +83,7 @@ RESULT = {
     'shared.stage': 'the first stage, if another trial trained it; `shared` is left out if not',
     'shared.trial': 'which one did',
     'shared.digest': 'SHA-256 of all that determines the stage',
+    'weights': 'SHA-256 of the file of weights that the net began with; left out without one',
     'digest': 'SHA-256 of all that stands before it in the file',
 }
 

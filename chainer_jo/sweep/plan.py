@@ -84,20 +84,17 @@ def _methods(grid, table, only):
 def _columns(grid, table, preset, rates):
     """The columns of the rates; what a report has no column for is not trained."""
     columns = paper.columns(grid)
+    known = grid['rates']
     for rate in rates or ():
+        if rate in known:
+            continue
         config.check_rate(rate)
-        if grid['rates'] == [None]:
-            raise ConfigError(
-                f'the labels of {table} are those of the data set, without a noise rate',
-                seen=f'--rates {rate:g}',
-                fix='leave out --rates',
-            )
-        if rate not in grid['rates']:
-            raise ConfigError(
-                f'{table} of preset {preset} has no rate {rate:g}',
-                seen=f'its rates are {", ".join(f"{known:g}" for known in grid["rates"])}',
-                fix=f'choose among them, or train single trials: train --rate {rate:g}',
-            )
+        if known == [None]:
+            seen, fix = 'the labels are those of the data set', 'leave out --rates'
+        else:
+            seen = f'its rates are {", ".join(f"{other:g}" for other in known)}'
+            fix = f'choose among them, or train single trials: train --rate {rate:g}'
+        raise ConfigError(f'{table} of preset {preset} has no rate {rate:g}', seen=seen, fix=fix)
     return [column for column in columns if column[1] in rates] if rates else columns
 
 

@@ -11,6 +11,7 @@ from chainer.serializers import DictionarySerializer
 from chainer_jo import backends, datasets, methods, paper, store
 from chainer_jo.datasets.label_files import save_noise
 from chainer_jo.errors import ConfigError, DataError, OutOfMemoryError
+from chainer_jo.links import pretrained
 from chainer_jo.training import data as trial_data
 from chainer_jo.training import extensions, nets, result, snapshot, state
 from chainer_jo.training import machine as machines
@@ -118,6 +119,12 @@ def _finished(config, machine, observer, dataset, folder):
             f'{folder} holds the result of other data',
             seen=f'data {found["data"]["digest"]}, now {dataset.digest}',
             fix='name the same data, or choose another folder with --out',
+        )
+    if machine.weights and found.get('weights') != pretrained.read(machine.weights).digest:
+        raise ConfigError(
+            f'{folder} holds the result of other weights',
+            seen=f'weights {found.get("weights")}, now those of {machine.weights}',
+            fix='name the same file, or choose another folder with --out',
         )
     snapshot.remove_all(folder)
     return found

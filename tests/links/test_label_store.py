@@ -129,3 +129,16 @@ def test_the_mean_over_all_epochs_costs_two_arrays_however_many_there_are():
     store.serialize(saved)
     shapes = {name: array.shape for name, array in saved.target.items()}
     assert shapes == {'y': (N, C), 'past/total': (N, C), 'past/count': (N,)}
+
+
+@pytest.mark.parametrize('window', [2, 'all'])
+@pytest.mark.parametrize('hard', [False, True])
+def test_an_image_that_no_epoch_has_drawn_keeps_its_label(window, hard):
+    store = LabelStore(np.array([2, 0, 1, 1, 0]), C, window)
+    f = np.array([[0.5, 0.3, 0.2], [0.1, 0.2, 0.7]], 'f')
+    store.record(f, np.array([0, 3]), np.zeros(2, int))
+    with np.errstate(all='raise'):
+        store.average_outputs(hard)
+    expected = np.eye(C, dtype='f')[[2, 0, 1, 1, 0]]
+    expected[[0, 3]] = np.eye(C)[[0, 2]] if hard else f
+    np.testing.assert_allclose(store.y, expected, atol=1e-7)

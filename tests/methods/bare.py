@@ -15,9 +15,9 @@ class Bare(chainer.Chain):
         return x
 
 
-def method(name, labels, *overrides, n_class=3, noise='symmetric', rate=0.7):
+def method(name, labels, *overrides, n_class=3, noise='symmetric', rate=0.7, dataset='cifar10'):
     """Returns a method at the paper's settings but for ``overrides``, at its first stage."""
-    stages = config.trial(name, 'cifar10', noise, rate, 0, overrides=overrides).stages
+    stages = config.trial(name, dataset, noise, rate, 0, overrides=overrides).stages
     made = methods.load(name)(Bare(), np.array(labels), n_class, stages, np.eye(n_class))
     made.begin(next(iter(stages)))
     return made

@@ -196,3 +196,12 @@ def test_the_public_code_divides_the_last_learning_rate_down_to_nought(overrides
     assert learning_rate(settings, 0) == learning_rate(settings, 39) == 0.2
     assert learning_rate(settings, 40) == learning_rate(settings, 79) == pytest.approx(rates[0])
     assert learning_rate(settings, 80) == learning_rate(settings, 119) == pytest.approx(rates[1])
+
+
+def test_on_clothing1m_the_step_of_the_labels_jumps_after_five_epochs():
+    method = correcting(noise='none', rate=None, dataset='clothing1m')
+    steps = [float(method.lam)]
+    for epoch in range(1, 10):
+        method.end_epoch(epoch, None)
+        steps.append(float(method.lam))
+    assert steps == 5 * [3000] + 5 * [500]

@@ -26,6 +26,8 @@ CELLS = [
     for preset in paper.PRESETS
     for table in paper.tables()
     for column in paper.columns(paper.grid(table, preset))
+    # Labels as they are have no rate, and the settings of their data set.
+    if column[1] is not None
 ]
 
 
@@ -98,6 +100,10 @@ def test_a_preset_overrides_only_what_exists_and_keeps_its_type(preset):
     assert overrides.pop('compare') in ('none', 'orientation', 'verdict')
     overrides.pop('differs', None)
     known = dict(leaves(read('hyperparameters.toml'))) | dict(leaves(read('grids.toml')))
+    # Another net than the paper's on a data set is one that has settings elsewhere.
+    known |= {
+        f'on.clothing1m.net.{key}': v for key, v in read('hyperparameters.toml')['net'].items()
+    }
     for key, value in [*leaves(overrides), *leaves(grids)]:
         # A value may come from a table of values by noise; a grid's noise may be one for all rates.
         free = known[key] == 'table1' or key.endswith('.noise')
@@ -143,3 +149,36 @@ def test_reading_settings_twice_gives_the_same_whatever_was_done_to_the_first():
 def test_a_name_that_does_not_exist_gets_the_nearest_that_does(call, fix):
     with pytest.raises(ConfigError, match=fix):
         call()
+
+
+def test_clothing1m_has_the_settings_of_section_4_3():
+    """Typed from the paper and PENCIL's port a second time."""
+    settings = dict(leaves(paper.hyperparameters('paper', 'clothing1m')))
+    printed = {
+        'common.batch_size': 32,
+        'common.weight_decay': 1e-3,
+        'net.link': 'resnet50',
+        'ours.fine_tune.a': 0.8,
+        'ours.fine_tune.start': 'continue',
+        'tanaka.retrain.start': 'fresh',
+        'pencil.warm_up.epochs': 5,
+        'pencil.correct.epochs': 10,
+        'pencil.correct.alpha': 0.08,
+        'pencil.correct.beta': 0.8,
+        'pencil.correct.learning_rate': 1.6e-3,
+    }
+    for stage in ('ours.correct', 'tanaka.correct'):
+        correct = {'epochs': 10, 'begin': 1, 'window': 'all', 'learning_rate': 8e-4}
+        printed |= {f'{stage}.{k}': v for k, v in (correct | {'alpha': 2.4, 'beta': 0.8}).items()}
+    for stage in ('ours.fine_tune', 'tanaka.retrain', 'pencil.fine_tune'):
+        tuned = {'epochs': 10, 'learning_rate': 5e-4, 'divide_after': [5]}
+        printed |= {f'{stage}.{key}': value for key, value in tuned.items()}
+    assert {key: settings[key] for key in printed} == printed
+
+
+def test_sections_of_a_data_set_leave_other_data_sets_alone():
+    plain = paper.hyperparameters('quick')
+    assert paper.hyperparameters('quick', 'cifar10') == plain
+    assert 'on' not in plain
+    own = read('presets/quick.toml')['on']['clothing1m']
+    assert paper.hyperparameters('quick', 'clothing1m') == plain | own

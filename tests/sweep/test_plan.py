@@ -172,3 +172,12 @@ def test_an_override_of_one_method_gives_no_second_trial_of_another():
 
     assert len({t.trial for t in trials}) == len(trials) == 2 * len(grid['rates']) * 3
     assert sum(t.method == 'tanaka' for t in trials) == 2 * len(grid['rates'])
+
+
+def test_labels_as_they_are_have_one_column_and_no_rates():
+    found = plan.trials('table4', 'paper', only=['ours'], count=2)
+    assert [(t.dataset, t.noise['kind'], t.noise['rate'], t.seed) for t in found] == [
+        ('clothing1m', 'none', None, 0), ('clothing1m', 'none', None, 1),
+    ]  # fmt: skip
+    with pytest.raises(ConfigError, match='leave out --rates'):
+        plan.trials('table4', 'paper', rates=[0.5])

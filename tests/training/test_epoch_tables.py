@@ -65,3 +65,30 @@ def test_mixing_adds_partners_and_weights_and_changes_no_other_draw(per, shape):
         assert sorted(row) == list(range(56))
     for plain, other in zip(arrays(draw(0)), arrays(mixed), strict=True):
         np.testing.assert_array_equal(plain, other)
+
+
+@given(
+    st.lists(st.integers(0, 4), min_size=1, max_size=60), st.integers(1, 9), st.integers(1, 16),
+    st.integers(0, 3),
+)  # fmt: skip
+def test_a_balanced_epoch_draws_as_many_images_of_every_class(labels, count, batch_size, epoch):
+    labels = np.array(labels)
+    common = COMMON | {'batch_size': batch_size, 'balanced_batches': count}
+    drawn = tables.draw(0, 'train', epoch, len(labels), common, labels=labels)
+    assert drawn.index.shape == drawn.turn.shape == (count, batch_size)
+    assert (drawn.turn == epoch).all()
+    images = np.bincount(drawn.index.ravel(), minlength=len(labels))
+    classes = [images[labels == c] for c in np.unique(labels)]
+    totals = [own.sum() for own in classes]
+    assert max(totals) - min(totals) <= 1
+    # No image of a class is drawn again before all of them were.
+    assert all(own.max() - own.min() <= 1 for own in classes)
+    assert tables.images_per_epoch(len(labels), common) == count * batch_size
+
+
+def test_balanced_epochs_differ_in_their_images_and_no_class_is_always_the_larger():
+    labels, common = np.arange(300) % 3, COMMON | {'batch_size': 10, 'balanced_batches': 1}
+    epochs = [tables.draw(0, 'train', e, 300, common, labels=labels).index for e in range(30)]
+    assert len({tuple(np.sort(index.ravel())) for index in epochs}) == 30
+    larger = {int(np.bincount(labels[index.ravel()]).argmax()) for index in epochs}
+    assert larger == {0, 1, 2}
