@@ -26,15 +26,22 @@ STEPS = 7  # Batches of 56 in 3 epochs of 128 images: 3 + 2 + 2.
 SILENT = trial.Observer()
 
 
-def overrides(method):
+def overrides(method, dataset='fashion_mnist'):
     """The settings that make any method's trial tiny, whatever stages it has."""
-    stages = paper.hyperparameters('quick')[method]
-    return SMALL + tuple(
-        f'{method}.{stage}.{key}={SHORT[key]}'
-        for stage, settings in stages.items()
-        if isinstance(settings, dict)
-        for key in settings
-        if key in SHORT
+    settings = paper.hyperparameters('quick', dataset)
+    stages = settings[method]
+    # Clothing1M has validation images of its own.
+    held = 'validation_images' in settings['common']
+    small = [text for text in SMALL if held or 'validation_images' not in text]
+    return (
+        *small,
+        *(
+            f'{method}.{stage}.{key}={SHORT[key]}'
+            for stage, values in stages.items()
+            if isinstance(values, dict)
+            for key in values
+            if key in SHORT
+        ),
     )
 
 

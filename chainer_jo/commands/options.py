@@ -61,7 +61,7 @@ def add_training(parser, share):
         '--weights',
         type=path_as_text,
         metavar='FILE',
-        help='ImageNet weights of ResNet-50, for clothing1m: .pth or .safetensors of torchvision or '
+        help='ImageNet weights of ResNet-50 for clothing1m: .pth or .safetensors of torchvision or '
         'timm, or the npz of chainer.links.ResNet50Layers',
     )
     parser.add_argument(

@@ -30,7 +30,7 @@ def test_it_says_what_it_found_and_training_starts_from_the_index(call, folder, 
     assert 'unusable 1 missing, 1 empty, 1 no image, 1 damaged' in out
     assert 'train            308 listed,       304 used, 4 unusable' in out
     assert 'Underwear' in out
-    words = [f"--set '{text}'" for text in tiny.overrides('cross_entropy')]
+    words = [f"--set '{text}'" for text in tiny.overrides('cross_entropy', 'clothing1m')]
     train = 'train --dataset clothing1m --noise none --method cross_entropy --preset quick'
     code, out, said = call(
         f'{train} --data x/y.index --out o --device cpu --json {" ".join(words)}'
