@@ -183,8 +183,27 @@ def test_every_number_has_one_range_and_every_word_one_list_of_choices(key):
 
 @pytest.mark.parametrize('kind', ['choices', 'ranges'])
 def test_no_choices_and_no_range_are_of_a_key_that_is_gone(kind):
+    known = {*KEYS, *config._keys(paper.hyperparameters('paper', 'clothing1m'))}
     for pattern in SETTINGS[kind]:
-        assert [key for key in KEYS if fnmatchcase(key, pattern)], pattern
+        assert [key for key in known if fnmatchcase(key, pattern)], pattern
+
+
+def test_settings_that_clothing1m_alone_has_are_checked_like_others():
+    def set_to(*overrides):
+        return config.trial('pencil', 'clothing1m', 'none', None, 0, overrides=overrides)
+
+    assert set_to('common.train_images=500').common['train_images'] == 500
+    assert set_to('net.weights=none').net == {'link': 'resnet50', 'weights': 'none'}
+    for override, fix in {
+        'common.balanced_batches=-1': 'write 0 to',
+        'net.weights=caffe': 'known: imagenet, none',
+        'net.link=vgg': 'known: resnet50',
+        'pencil.correct.lambda_jump=2000000000': 'write 1 to',
+        'pencil.correct.lambda_jump=x': 'takes a whole number',
+        'net.filters=[1]': 'unknown setting',
+    }.items():
+        with pytest.raises(ConfigError, match=fix):
+            set_to(override)
 
 
 @pytest.mark.parametrize('preset', paper.PRESETS)
@@ -224,7 +243,7 @@ def test_a_key_is_not_judged_by_its_last_word(monkeypatch):
     settings = paper.hyperparameters('paper')
     settings |= {'noise_adaptation': settings['noise_adaptation'] | {'extra': {'k': 3.0}}}
     settings['ranges'] = settings['ranges'] | {'noise_adaptation.extra.k': [2, 5]}
-    monkeypatch.setattr(paper, 'hyperparameters', lambda preset: settings | {})
+    monkeypatch.setattr(paper, 'hyperparameters', lambda preset, dataset: settings | {})
     described = trial('noise_adaptation.extra.k=4', method='noise_adaptation')
     assert described.stages['extra']['k'] == 4.0
     assert 'write 2 to 5' in refusal('noise_adaptation.extra.k=0.5', method='noise_adaptation')
@@ -233,7 +252,7 @@ def test_a_key_is_not_judged_by_its_last_word(monkeypatch):
 def test_a_word_may_stand_beside_whole_numbers(monkeypatch):
     settings = paper.hyperparameters('paper')
     settings['choices'] = settings['choices'] | {'*.correct.window': ['all']}
-    monkeypatch.setattr(paper, 'hyperparameters', lambda preset: settings | {})
+    monkeypatch.setattr(paper, 'hyperparameters', lambda preset, dataset: settings | {})
     for value in ('all', 3):
         assert trial(f'ours.correct.window={value}').stages['correct']['window'] == value
     # Whatever stood there before.
