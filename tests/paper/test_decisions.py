@@ -51,7 +51,7 @@ def test_a_switch_is_a_setting_that_can_be_changed(switch):
     method = section if section in paper.methods() else 'ours'
     # On Clothing1M what only that data set has.
     own = paper.hyperparameters('paper', 'clothing1m')
-    only_there = path[-1] not in str(paper.hyperparameters('paper'))
+    only_there = key not in config._keys(paper.hyperparameters('paper'))
     present = (own if only_there else paper.hyperparameters('paper'))[section]
     for name in path:
         present = present[name]
