@@ -128,7 +128,7 @@ class LabelStore(chainer.Chain):
         Args:
             hard (bool): Whether to keep only the most likely class, as Algorithm 1 has it.
         """
-        # In place: a captured step reads labels from this address.
-        self.y[...] = self.xp.where(self.past.recorded()[:, None], self.past.mean(), self.y)
+        # In place: a captured step reads labels from this address, and a million of them are large.
+        self.xp.copyto(self.y, self.past.mean(), where=self.past.recorded()[:, None])
         if hard:
             self.y[...] = self.xp.eye(self.y.shape[1], dtype='f')[self.y.argmax(axis=1)]
