@@ -19,13 +19,14 @@ PACKAGES = (
 _GPU_FIX = 'bash reproduce/setup.sh, or pip install ".[cuda13]" (".[cuda12]" for an older driver)'
 
 
-def examine(wanted_device, backend, data=None):
+def examine(wanted_device, backend, data=None, weights=None):
     """Returns the findings as plain JSON values.
 
     Args:
         wanted_device (str): As for ``--device``.
         backend (str): As for ``--backend``.
         data (str): As for ``--data``.
+        weights (str): As for ``--weights``.
     """
     findings = {'python': platform.python_version()}
     findings |= {name: _version(name) for name in PACKAGES}
@@ -34,6 +35,7 @@ def examine(wanted_device, backend, data=None):
     findings['device'], findings['backend'] = _chosen(wanted_device, backend)
     if reason := _what_the_gpu_lacks(backend):
         findings['to mend'] = f'{reason}: {_GPU_FIX}'
+    findings['weights'] = _examine_weights(weights)
     findings['data'] = [_examine_data(name, data) for name in datasets.NAMES]
     return findings
 
@@ -75,6 +77,18 @@ def _what_the_gpu_lacks(backend):
     if backend == 'auto' and not backends.is_fast('@cupy:0'):
         return backends.describe('@cupy:0')
     return None
+
+
+def _examine_weights(path):
+    """What a file of ImageNet's weights is, which Table 4 begins with."""
+    if path is None:
+        return 'none: Table 4 begins with ImageNet weights of ResNet-50; name a file with --weights'
+    from chainer_jo.links import pretrained
+
+    try:
+        return f'ResNet-50, SHA-256 {pretrained.read(path).digest[:16]}…'
+    except ChainerJoError as error:
+        return f'none: {error.problem}: {error.seen}; {error.fix}'
 
 
 def _examine_data(name, data):

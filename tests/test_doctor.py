@@ -29,3 +29,12 @@ def test_every_package_that_a_gpu_needs_has_its_line():
     findings = doctor.examine('cpu', 'auto')
     for name in ('cupy-cuda13x', 'nvidia-cudnn-cu13', 'nvidia-cudnn-frontend', 'cuda', 'gpu'):
         assert name in findings
+
+
+def test_it_says_what_a_file_of_weights_is_and_what_is_missing(tmp_path):
+    wrong = tmp_path / 'resnet50.pth'
+    wrong.write_bytes(b'no weights')
+    said = {path: doctor.examine('cpu', 'auto', weights=path)['weights'] for path in (None, wrong)}
+    assert '--weights' in said[None]
+    assert str(wrong) in said[wrong]
+    assert 'resnet50-0676ba61.pth' in said[wrong]

@@ -19,7 +19,7 @@ def _doctor(given):
     from chainer_jo import doctor
     from chainer_jo.training import device
 
-    findings = doctor.examine(given.device, given.backend, given.data)
+    findings = doctor.examine(given.device, given.backend, given.data, given.weights)
     # What cannot be had is part of the answer, not an error before it.
     show_json(findings) if given.json else show(doctor.as_text(findings))
     # Refuses what cannot be had, once all that explains it is on the screen.

@@ -30,6 +30,13 @@ def add_machine(parser):
     parser.add_argument(
         '--data', type=path_as_text, help='the data set: its archive, or a folder with it'
     )
+    parser.add_argument(
+        '--weights',
+        type=path_as_text,
+        metavar='FILE',
+        help='ImageNet weights of ResNet-50 for clothing1m: .pth or .safetensors of torchvision or '
+        'timm, or the npz of chainer.links.ResNet50Layers',
+    )
     add_device(parser)
     parser.add_argument(
         '--backend',
@@ -56,13 +63,6 @@ def add_training(parser, share):
         default=share,
         help='whether a first stage that is the same for several trials is trained once, with the '
         f'same result (default: {"yes" if share else "no"})',
-    )
-    parser.add_argument(
-        '--weights',
-        type=path_as_text,
-        metavar='FILE',
-        help='ImageNet weights of ResNet-50 for clothing1m: .pth or .safetensors of torchvision or '
-        'timm, or the npz of chainer.links.ResNet50Layers',
     )
     parser.add_argument(
         '--threads',
