@@ -58,18 +58,24 @@ def to_markdown(report):
 
 def heading(report):
     """Yields the lines about day, machine and net."""
-    machine, work, memory = report['machine'], report['workload'], report['machine']['memory_bytes']
+    work = report['workload']
+    yield place(report)
     yield (
+        f'Net: {_net(work["net"])}, '
+        f'{report["rows"][0]["parameters"]:,} parameters; mini-batches of {work["batch"]}.'
+    )
+
+
+def place(report):
+    """Returns the line about day and machine."""
+    machine, memory = report['machine'], report['machine']['memory_bytes']
+    return (
         f'{report["date"][:10]}, '
         + (f'{machine["gpu"]}; ' if machine['gpu'] else '')
         + f'{machine["processor"]}, {machine["cores"]} cores'
         + (f' with {", ".join(machine["instructions"])}' if machine['instructions'] else '')
         + (f', {gib(memory)} of memory' if memory else '')
         + f', {machine["system"]}; load before the start: {machine["load_before"]:.2f}.'
-    )
-    yield (
-        f'Net: {_net(work["net"])}, '
-        f'{report["rows"][0]["parameters"]:,} parameters; mini-batches of {work["batch"]}.'
     )
 
 

@@ -36,6 +36,12 @@ def add(command):
         metavar='1,2,…',
         help='instead: images a second in sum of so many trials side by side on the device',
     )
+    kind.add_argument(
+        '--decoding',
+        type=options.path,
+        metavar='DIR',
+        help="instead: how fast its JPEG files are read, beside Pillow's bare decoding",
+    )
     parser.add_argument(
         '--peer', metavar='PYTHON', help='interpreter that has PyTorch (default: .venv-peer)'
     )
@@ -53,11 +59,14 @@ def add(command):
 def _benchmark(given):
     if given.worker:
         return _serve(json.loads(given.worker))
-    from chainer_jo.benchmark import compare, page, side_by_side, workload
+    from chainer_jo.benchmark import compare, decoding, page, side_by_side, workload
 
     # Before minutes of measuring whose result could not be kept.
     store.make_folder(given.out)
-    if given.jobs:
+    if given.decoding:
+        report = decoding.run(given.decoding, given.steps, given.out, say)
+        text = decoding.to_markdown(report)
+    elif given.jobs:
         report = side_by_side.run(given.device, given.jobs, given.steps, given.out, say)
         text = side_by_side.to_markdown(report)
     else:
