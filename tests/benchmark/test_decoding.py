@@ -22,9 +22,10 @@ def folder(tmp_path):
 
 def test_both_ways_read_the_files_that_can_be_read_and_are_compared(folder, tmp_path, capsys):
     out = tmp_path / 'out'
-    assert (
-        cli.main(['benchmark', '--decoding', str(folder), '--steps', '2', '--out', str(out)]) == 0
-    )
+    words = ['benchmark', '--decoding', str(folder), '--steps', '2', '--out', str(out)]
+    with pytest.raises(SystemExit) as exited:
+        cli.main(words)
+    assert exited.value.code == 0
     report = json.loads((out / 'decoding.json').read_text())
     assert report['files'] == 40
     assert report['mean_sides'] == [319.5, 280.0]
