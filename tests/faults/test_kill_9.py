@@ -9,27 +9,39 @@ import time
 from dataclasses import dataclass
 
 import children
+import clothing_files
 import pytest
 import tiny
+
+from chainer_jo import config as configuration
+from chainer_jo import paper
 
 EVERY_STEP = ('--snapshot-seconds', '0', '--json')
 
 
-@pytest.mark.parametrize(
-    ('kills', 'fresh'), [(20, False), pytest.param(100, True, marks=pytest.mark.long)]
-)
-def test_killed_at_random_moments_a_trial_ends_bit_identical(kills, fresh, tmp_path, figure):
-    config, moments, log = tiny.config('ours'), random.Random(0), tmp_path / 'log'
-    child = children.Child(tiny.words(config, tmp_path, *EVERY_STEP), log, fresh=fresh)
+def killed(words, outcome, kills, tmp_path, fresh=False):
+    """Kills a command at random moments and repeats it until it has done its work, time and again.
+
+    Args:
+        words (callable): The command line that works in a folder.
+        outcome (callable): What it leaves in a folder.
+        kills (int): How often to kill it.
+        fresh (bool): Whether each is a Python of its own.
+
+    Returns:
+        tuple of int: Kills, runs to the end, and those with the outcome of one that was not killed.
+    """
+    moments, log = random.Random(0), tmp_path / 'log'
+    child = children.Child(words(tmp_path / 'whole'), log, fresh=fresh)
     child.wait_for('start')
     began = time.monotonic()
     assert child.wait() == 0
-    duration, expected = time.monotonic() - began, tiny.outcome(config, tmp_path)
+    duration, expected = time.monotonic() - began, outcome(tmp_path / 'whole')
     done = runs = identical = 0
     while done < kills:
         out, finished, runs = tmp_path / f'run{runs}', False, runs + 1
         while not finished:
-            child = children.Child(tiny.words(config, out, *EVERY_STEP), log, fresh=fresh)
+            child = children.Child(words(out), log, fresh=fresh)
             child.wait_for('start')
             if done < kills:
                 time.sleep(moments.uniform(0, duration / 2))
@@ -38,9 +50,62 @@ def test_killed_at_random_moments_a_trial_ends_bit_identical(kills, fresh, tmp_p
             assert code in (0, -signal.SIGKILL)
             finished = code == 0
             done += not finished
-        identical += tiny.outcome(config, out) == expected
+        identical += outcome(out) == expected
+    return done, runs, identical
+
+
+@pytest.mark.parametrize(
+    ('kills', 'fresh'), [(20, False), pytest.param(100, True, marks=pytest.mark.long)]
+)
+def test_killed_at_random_moments_a_trial_ends_bit_identical(kills, fresh, tmp_path, figure):
+    config = tiny.config('ours')
+    done, runs, identical = killed(
+        lambda out: tiny.words(config, out, *EVERY_STEP),
+        lambda out: tiny.outcome(config, out),
+        kills, tmp_path, fresh,
+    )  # fmt: skip
     assert identical == runs
     figure('F-01', f'{done} kills, {runs} runs, {identical} identical')
+
+
+@pytest.fixture(scope='module')
+def index(tmp_path_factory):
+    """The index of a stand-in for Clothing1M, whose images are read while a trial trains."""
+    folder = tmp_path_factory.mktemp('clothing')
+    clothing_files.make(folder / 'data', (300, 32, 32))
+    return clothing_files.verify(folder / 'data', folder / 'index', limit=0.02)['index']
+
+
+@pytest.mark.long
+@pytest.mark.parametrize('method', paper.methods())
+def test_every_method_killed_at_random_moments_ends_bit_identical(method, tmp_path, figure):
+    config = tiny.config(method)
+    done, runs, identical = killed(
+        lambda out: tiny.words(config, out, *EVERY_STEP),
+        lambda out: tiny.outcome(config, out),
+        8, tmp_path,
+    )  # fmt: skip
+    assert identical == runs
+    figure('F-01', f'{method}: {done} kills, {runs} runs, {identical} identical')
+
+
+@pytest.mark.long
+@pytest.mark.parametrize(
+    'method', ['cross_entropy', 'forward_estimated', 'tanaka', 'pencil', 'ours']
+)
+def test_a_streamed_trial_killed_at_random_moments_ends_bit_identical(
+    method, index, tmp_path, figure
+):
+    config = configuration.trial(
+        method, 'clothing1m', 'none', None, 0, 'quick', tiny.overrides(method, 'clothing1m')
+    )
+    done, runs, identical = killed(
+        lambda out: tiny.words(config, out, '--data', index, *EVERY_STEP),
+        lambda out: tiny.outcome(config, out),
+        8, tmp_path,
+    )  # fmt: skip
+    assert identical == runs
+    figure('F-01', f'{method}, streamed: {done} kills, {runs} runs, {identical} identical')
 
 
 @dataclass

@@ -1,0 +1,7 @@
+#!/usr/bin/env bash
+# The fault suite in its long form, and its figures in results/reliability.md. Takes about an hour on
+# two cores. Arguments are pytest's.
+set -euo pipefail
+cd "$(dirname "${BASH_SOURCE[0]}")/../.."
+bash reproduce/setup.sh
+RELIABILITY=results/reliability.md exec .venv/bin/python -m pytest tests/faults -m '' -n auto "$@"
