@@ -1,6 +1,7 @@
 """A folder of anybody's images: what is in it, what cannot be read, and which are the same."""
 
 import contextlib
+import difflib
 import functools
 import hashlib
 import io
@@ -52,6 +53,7 @@ class Row:
         size (tuple): Height and width, ``None`` where it cannot be read.
         grey (bool): Whether it has one channel.
         digest (bytes): SHA-256 of the pixels as they are seen, 16 bytes.
+        final (str): What a human has said that it is; ``''`` where nobody has.
     """
 
     path: str
@@ -60,6 +62,12 @@ class Row:
     size: tuple | None = None
     grey: bool = False
     digest: bytes = b''
+    final: str = ''
+
+    @property
+    def believed(self):
+        """The label to train on."""
+        return self.final or self.label
 
 
 @dataclass
@@ -80,6 +88,11 @@ class Folder:
     def usable(self):
         """Places of the rows that can be used, ``(N,)``, integers."""
         return np.array([i for i, row in enumerate(self.rows) if not row.reason], np.int64)
+
+    @property
+    def known(self):
+        """Which of the usable rows a human has answered, ``(N,)``, bool."""
+        return np.array([bool(self.rows[i].final) for i in self.usable])
 
 
 def find(folder, labels=None):
@@ -108,10 +121,10 @@ def find(folder, labels=None):
     for path in _files(folder):
         if given is None:
             first, slash, _ = path.partition('/')
-            row = Row(path, first) if slash else Row(path, '', 'in no folder of a class')
+            row = Row(path, first) if slash else Row(path, '', NO_FOLDER)
         else:
             label = given.pop(path, '')
-            row = Row(path, label, '' if label else 'no label is given')
+            row = Row(path, label, '' if label else NO_LABEL)
         if (
             Path(path).suffix.lower() in ENDINGS
             or (given is not None and row.label)
@@ -135,6 +148,42 @@ def find(folder, labels=None):
             fix='put the images of each class into a folder of its own, or name another folder',
         )
     return found
+
+
+NO_FOLDER, NO_LABEL = 'in no folder of a class', 'no label is given'
+
+
+def answer(found, finals):
+    """Gives the rows of a :class:`Folder` the labels that a human has written for them.
+
+    An answer for an image that is not there has a row too, so that it is not lost.
+
+    Args:
+        found (Folder): Changed in place.
+        finals (dict): Path to label.
+
+    Raises:
+        DataError: A label is no class.
+    """
+    classes = {row.label for row in found.rows if row.label}
+    for path, label in finals.items():
+        if label not in classes:
+            near = difflib.get_close_matches(label, classes, 1) or sorted(classes)[:3]
+            raise DataError(
+                f'the final_label of {excerpt(path)} is no class',
+                seen=excerpt(label),
+                fix=f'write {" or ".join(map(excerpt, near))}, or leave the cell empty',
+            )
+    rows = {row.path: row for row in found.rows}
+    for path, label in finals.items():
+        row = rows.get(path)
+        if row is None:
+            row = Row(path, '', 'missing')
+            found.rows.append(row)
+        row.final = label
+        if row.reason in (NO_FOLDER, NO_LABEL):
+            row.reason = ''
+    found.rows.sort(key=lambda row: row.path)
 
 
 def _absent(path):
@@ -207,7 +256,8 @@ def examine(found, imap, size=None, on_file=None):
             on_file(done, count)
     classes = _classes(found)
     usable = [found.rows[i] for i in found.usable]
-    labels = np.array([classes.index(row.label) for row in usable], np.int32)
+    number = {name: i for i, name in enumerate(classes)}
+    labels = np.array([number[row.believed] for row in usable], np.int32)
     if resident:
         source = ArrayImages(np.stack(images), labels)
     else:
@@ -243,7 +293,7 @@ def side(sizes):
 def _classes(found):
     """Returns the names of the classes of the usable rows; raises ConfigError unless they do."""
     usable = [found.rows[i] for i in found.usable]
-    classes = tuple(sorted({row.label for row in usable}))
+    classes = tuple(sorted({row.believed for row in usable}))
     what = None
     if len(usable) < 4:
         bad = next((row for row in found.rows if row.reason), None)

@@ -113,6 +113,16 @@ def labels(path):
     return found
 
 
+def require(path, rows, column):
+    """Raises DataError unless the rows that :func:`read` found in a file have a column."""
+    if column not in rows[0]:
+        raise _refusal(
+            path,
+            f'no column {column} among {excerpt(", ".join(rows[0]))}',
+            'bring the column back, or move the file away to start anew',
+        )
+
+
 def _column(path, row, known, what):
     if name := next((name for name in known if name in row), None):
         return name

@@ -42,7 +42,7 @@ class Corrected:
     net: SavedNet
 
 
-def describe(dataset, labels, seed=0, overrides=()):
+def describe(dataset, labels, seed=0, overrides=(), precision='float32'):
     """Returns the TrialConfig that corrects labels.
 
     Args:
@@ -50,6 +50,7 @@ def describe(dataset, labels, seed=0, overrides=()):
         labels (numpy.ndarray): As given, ``(N,)``, int32.
         seed (int): Drives every random choice.
         overrides (sequence of str): ``key=value`` over the preset.
+        precision (str): One of :data:`chainer_jo.precision.PRECISIONS`.
 
     Raises:
         ConfigError: Fewer than four images, or an override that does not exist.
@@ -68,7 +69,7 @@ def describe(dataset, labels, seed=0, overrides=()):
     sizes = [f'common.{name}={size}' for name, size in sizes.items()]
     described = config.trial(
         'ours', datasets.NAMES[0], 'file', None, seed, PRESET, [*sizes, *overrides],
-        labels=store.digest(labels),
+        precision, labels=store.digest(labels),
     )  # fmt: skip
     # These images are in no list of names; all else of a configuration holds for them.
     return replace(described, dataset=dataset.name)

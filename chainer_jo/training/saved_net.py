@@ -4,6 +4,7 @@ from pathlib import Path
 
 import chainer
 import numpy as np
+from chainer.serializers import DictionarySerializer
 
 from chainer_jo import store
 from chainer_jo.datasets.streams import rng
@@ -48,9 +49,10 @@ class SavedNet:
         """Writes the net into a folder, its facts last. Raises WriteError."""
         folder = Path(folder)
         store.make_folder(folder)
-        arrays = state.arrays(self.net, 'biuf')
-        arrays = {name: chainer.get_device('@numpy').send(value) for name, value in arrays.items()}
-        store.write_arrays(folder / 'net.arrays', {**arrays, 'mean': self.mean})
+        serializer = DictionarySerializer()
+        self.net.serialize(serializer)
+        arrays = {name: np.asarray(value) for name, value in serializer.target.items()}
+        store.write_arrays(folder / 'net.arrays', arrays | {'mean': self.mean})
         store.write_sealed(folder / 'net.json', self.facts)
 
 
