@@ -80,9 +80,12 @@ def _fraction(text):
 def _correct(given):
     from chainer_jo.datasets import image_folder
     from chainer_jo.report import label_table
+    from chainer_jo.training import corrections
     from chainer_jo.training.read_ahead import read_ahead
 
     _check_places(given)
+    # Before all images are read.
+    corrections.settings(given.seed, given.overrides, given.precision)
     table = given.out / label_table.NAME
     finals = label_table.finals(table)
     found = image_folder.find(given.folder, given.labels)

@@ -42,6 +42,14 @@ class Corrected:
     net: SavedNet
 
 
+def settings(seed=0, overrides=(), precision='float32', labels=None):
+    """Returns the TrialConfig of :func:`describe` without the sizes of a data set."""
+    known = datasets.NAMES[0]
+    return config.trial(
+        'ours', known, 'file', None, seed, PRESET, overrides, precision, labels=labels
+    )
+
+
 def describe(dataset, labels, seed=0, overrides=(), precision='float32'):
     """Returns the TrialConfig that corrects labels.
 
@@ -67,10 +75,7 @@ def describe(dataset, labels, seed=0, overrides=(), precision='float32'):
         'batch_size': min(BATCH_SIZE, count - held),
     }
     sizes = [f'common.{name}={size}' for name, size in sizes.items()]
-    described = config.trial(
-        'ours', datasets.NAMES[0], 'file', None, seed, PRESET, [*sizes, *overrides],
-        precision, labels=store.digest(labels),
-    )  # fmt: skip
+    described = settings(seed, [*sizes, *overrides], precision, store.digest(labels))
     # These images are in no list of names; all else of a configuration holds for them.
     return replace(described, dataset=dataset.name)
 
