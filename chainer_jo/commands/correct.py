@@ -46,7 +46,7 @@ def add(command):
     parser.add_argument('--seed', type=int, default=0, help='of all random choices (default: 0)')
     options.add_settings(parser)
     _add_device(parser)
-    options.add_training(parser, share=False)
+    options.add_training(parser, share=None)
     options.add_json(parser, 'print what was found as JSON')
 
     parser = command('predict', _predict, 'labels images with a net that correct has trained')
@@ -199,7 +199,6 @@ def _machine(given):
         backend=given.backend,
         graph=not given.no_graph,
         snapshot_seconds=given.snapshot_seconds,
-        share=given.share,
         threads=given.threads,
     )
 
