@@ -9,7 +9,7 @@ import signal
 
 import numpy as np
 import pytest
-from narrow import THREE_LINES, command
+from narrow import ROOT, THREE_LINES, command
 from PIL import Image
 
 from chainer_jo import store
@@ -94,6 +94,20 @@ def test_the_same_image_under_two_labels_is_an_error_of_one_of_them(corrected):
     # The same twice with one label is a group without an error.
     assert table['bright/2.png']['duplicate_group']
     assert table['bright/2.png']['reason'] == ''
+
+
+def test_the_commands_of_the_readme_do_what_they_say(corrected, call, tmp_path):
+    section = (ROOT / 'README.md').read_text().partition('\n## Your own images')[2]
+    lines = section.partition('```\n')[2].partition('```')[0].splitlines()
+    commands = [line.partition('#')[0].partition('-m chainer_jo ')[2].strip() for line in lines]
+    (tmp_path / 'FOLDER').symlink_to(corrected[0] / 'images')
+    (tmp_path / 'IMAGE...').symlink_to(corrected[0] / 'images' / 'dark' / '0.png')
+    for words in commands:
+        more = TINY if words.startswith('correct') else '--device cpu'
+        code, out, said = call(f'{words} {more}')
+        assert (code, bool(out)) == (0, True), said
+    assert {path.name for path in tmp_path.iterdir()} >= {'DIR', 'CLEAN'}
+    assert len(commands) == 3
 
 
 class Page(html.parser.HTMLParser):
