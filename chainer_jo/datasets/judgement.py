@@ -4,7 +4,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-#: A label with a score below this, and not the likeliest class, is taken for wrong.
+#: A label with a score below this, and not the likeliest class, is taken for wrong (D-51).
 THRESHOLD = 0.8
 ROUNDS = 4
 #: No class is impossible: a net's 0 is a rounding error.

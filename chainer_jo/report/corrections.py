@@ -97,7 +97,7 @@ def finding(table, classes):
     )
     if pairs:
         (given, corrected), count = pairs.most_common(1)[0]
-        words += f', most often {plain(given, 40)} for {plain(corrected, 40)} ({count:,})'
+        words += f', most often {plain(given, 40)} instead of {plain(corrected, 40)} ({count:,})'
     if found['conflicts']:
         words += f'; {found["conflicts"]:,} images are there several times with different labels'
     if found['left_out']:
