@@ -107,6 +107,12 @@ def _check_places(given):
                 seen=f'{excerpt(place, 200)} is in {excerpt(given.folder, 200)}',
                 fix=f'choose another folder with {name}',
             )
+    if given.apply is not None and given.apply.resolve() == given.out.resolve():
+        raise ConfigError(
+            '--apply and --out are one folder',
+            seen=excerpt(given.apply, 200),
+            fix='choose another folder with --apply',
+        )
     if given.copies and given.apply is None:
         raise ConfigError(
             '--copies goes with --apply', seen='no --apply', fix='add --apply DIR2, or leave it out'

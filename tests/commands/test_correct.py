@@ -13,6 +13,7 @@ from narrow import ROOT, THREE_LINES, command
 from PIL import Image
 
 from chainer_jo import store
+from chainer_jo.datasets import image_folder
 from chainer_jo.errors import WriteError
 from chainer_jo.training import trial
 
@@ -224,6 +225,23 @@ def test_what_was_stopped_goes_on_to_the_same_labels(corrected, call, tmp_path, 
     assert rows(tmp_path / 'out') == rows(root / 'out')
 
 
+def test_colour_photographs_of_a_table_are_streamed_to_the_same_labels(call, tmp_path, monkeypatch):
+    rng, lines = np.random.default_rng(1), ['path;label']
+    (tmp_path / 'photos' / 'deep').mkdir(parents=True)
+    for i in range(24):
+        pixels = rng.integers(0, 40, (14 + i % 3, 12, 3)) + [0, 200 * (i % 2), 100]
+        name = f'deep/{i}.jpg' if i % 4 else f'{i}.webp'
+        Image.fromarray(pixels.astype(np.uint8)).save(tmp_path / 'photos' / name)
+        lines.append(f'{name};{("a/b", "é")[i % 2]}')
+    (tmp_path / 'photos.csv').write_bytes('\r\n'.join(lines).encode('utf-8-sig'))
+    words = f'correct photos --labels photos.csv --apply tree{{0}} --out out{{0}} {TINY}'
+    assert call(words.format(1))[0] == 0
+    monkeypatch.setattr(image_folder, 'RESIDENT_BYTES', 0)
+    assert call(words.format(2))[0] == 0
+    assert rows(tmp_path / 'out1') == rows(tmp_path / 'out2')
+    assert {path.name for path in (tmp_path / 'tree2').iterdir()} == {'a%2Fb', 'é'}
+
+
 def test_a_full_disk_leaves_the_table_of_before(corrected, call, tmp_path, monkeypatch):
     root, _, words = corrected
     words = words.replace(' --apply clean', '')
@@ -259,6 +277,7 @@ def test_copies_are_files_of_their_own_and_a_tree_in_the_way_is_kept(corrected, 
         ('correct images --out images', 2, '--out is inside'),
         ('correct images --out out --apply images/dark/new', 2, '--apply is inside'),
         ('correct link --out images/out', 2, '--out is inside'),
+        ('correct images --out out --apply ./out', 2, 'are one folder'),
         ('correct images --out out --copies', 2, 'add --apply'),
         ('correct empty --out out', 2, 'an empty folder'),
         ('correct images/dark --out out', 2, 'in no folder of a class'),
