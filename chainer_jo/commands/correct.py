@@ -163,6 +163,12 @@ def _train_and_write(given, found, dataset, place):
     # What somebody has written in the meantime stays.
     image_folder.answer(found, label_table.finals(place))
     table = label_table.rows(found, dataset.classes, judged, groups, trained.held_out)
+    unlabelled = [
+        row for row in table if row['reason'] in (image_folder.NO_LABEL, image_folder.NO_FOLDER)
+    ]
+    paths = [given.folder / row['path'] for row in unlabelled]
+    for row, seen in zip(unlabelled, _predictions(trained.net, paths), strict=True):
+        row['predicted_label'] = seen['predicted_label']
     store.write_bytes(place, label_table.written(table))
     trained.net.save(given.out)
     places = {found.rows[i].path: n for n, i in enumerate(found.usable)}

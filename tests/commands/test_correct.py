@@ -49,6 +49,7 @@ def corrected(tmp_path_factory):
     root = tmp_path_factory.mktemp('corrected')
     fill(root / 'images')
     (root / 'images' / 'dark' / 'torn.png').write_bytes(b'\x89PNG torn')
+    Image.new('L', (9, 9), 20).save(root / 'images' / 'loose.png')
     same = (root / 'images' / 'dark' / '1.png').read_bytes()
     (root / 'images' / 'bright' / 'as dark 1.png').write_bytes(same)
     (root / 'images' / 'bright' / '=cmd|1!A1 <b>.png').write_bytes(
@@ -70,7 +71,9 @@ def rows(place):
 def test_every_image_has_one_row_with_all_that_is_known(corrected):
     root, done, _ = corrected
     table = rows(root / 'out')
-    assert len(table) == 27
+    assert len(table) == 28
+    assert table['loose.png']['reason'] == 'in no folder of a class'
+    assert table['loose.png']['predicted_label'] in ('dark', 'bright')
     assert set(table) == {
         str(path.relative_to(root / 'images')) for path in (root / 'images').rglob('*.png')
     }
