@@ -27,7 +27,7 @@ setup(
     package_data={
         'chainer_jo': [
             f'**/*{end}'
-            for end in ('.toml', '.csv', '.json', '.md', '.npz', '.cu', '.cuh', 'LICENSE*')
+            for end in ('.toml', '.csv', '.json', '.md', '.html', '.npz', '.cu', '.cuh', 'LICENSE*')
         ]
     },
     entry_points={'console_scripts': ['chainer-jo = chainer_jo.cli:main']},
@@ -35,6 +35,7 @@ setup(
     install_requires=[
         'chainer==7.8.1',
         'filelock',
+        'jinja2',
         'matplotlib',
         'numpy>=1.26',
         'pillow',

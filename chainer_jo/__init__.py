@@ -10,9 +10,10 @@ For a Python program, in the order in which one needs them:
     LabelStore                          corrects labels by the mean of past outputs (Algorithm 1)
     preact_resnet                       the net of the paper
     image_set, train, Trained           train one trial, on a named data set or on your own arrays
+    correct, Corrections                find and correct the wrong labels of your own arrays
     table, results, columns             finished trials as rows, or as columns
 
-All but the last two lines are pure functions and plain objects that need no trainer. ``python -m
+All but the last three lines are pure functions and plain objects that need no trainer. ``python -m
 chainer_jo --help`` lists the commands. Every error a caller can cause is a
 :class:`chainer_jo.errors.ChainerJoError` and says the problem, what was seen, and the fix.
 
@@ -29,6 +30,7 @@ from typing import TYPE_CHECKING
 from chainer_jo import compat
 
 if TYPE_CHECKING:
+    from chainer_jo.api.corrections import Corrections, correct
     from chainer_jo.api.label_store import LabelStore
     from chainer_jo.api.losses import joint_loss, method_loss, one_hot
     from chainer_jo.api.mixing import Mixed, mix_up
@@ -45,6 +47,7 @@ __all__ = [
     'LabelStore',
     'preact_resnet',
     'image_set', 'train', 'Trained',
+    'correct', 'Corrections',
     'table', 'results', 'columns',
 ]  # fmt: skip
 
@@ -59,6 +62,7 @@ _PLACES = {
     'label_store': ('LabelStore',),
     'nets': ('preact_resnet',),
     'trials': ('image_set', 'train', 'Trained'),
+    'corrections': ('correct', 'Corrections'),
     'tables': ('table', 'results', 'columns'),
 }
 _PLACE = {name: place for place, names in _PLACES.items() for name in names}

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import chainer_jo
 from chainer_jo import console, store
-from chainer_jo.commands import about, benchmark, data, report, sweep, train, verify
+from chainer_jo.commands import about, benchmark, correct, data, report, sweep, train, verify
 from chainer_jo.errors import (
     ChainerJoError,
     ConfigError,
@@ -137,6 +137,6 @@ def parser():
         sub.set_defaults(command=function)
         return sub
 
-    for group in (about, data, sweep, train, report, verify, benchmark):
+    for group in (about, correct, data, sweep, train, report, verify, benchmark):
         group.add(command)
     return parser

@@ -11,6 +11,7 @@ import io
 import json
 import os
 import re
+import shutil
 import socket
 import time
 import zipfile
@@ -72,6 +73,44 @@ def make_folder(folder):
             seen=error.strerror,
             fix='choose another folder with --out',
         ) from error
+
+
+def write_tree(folder, files, copies=False):
+    """Makes a folder of links to files, or of copies of them, whole or not at all.
+
+    Args:
+        folder (str or os.PathLike): Must not be there, or be empty.
+        files (iterable): ``(path below the folder, file)``.
+        copies (bool): Whether to copy, where a link would do.
+
+    Raises:
+        WriteError: The folder is there with something in it, or cannot be written.
+    """
+    folder = Path(folder)
+    temporary = folder.with_name(f'.{folder.name}.{os.getpid()}.tmp')
+    try:
+        if folder.exists() and any(folder.iterdir()):
+            raise WriteError(
+                f'{folder} is there already',
+                seen='it is not empty',
+                fix='choose another folder, or move it away',
+            )
+        make_folder(temporary)
+        for path, file in files:
+            (temporary / path).parent.mkdir(parents=True, exist_ok=True)
+            if copies:
+                shutil.copy2(file, temporary / path)
+            else:
+                (temporary / path).symlink_to(Path(file).absolute())
+        os.replace(temporary, folder)
+    except OSError as error:
+        raise WriteError(
+            f'cannot write {folder}',
+            seen=error.strerror or str(error),
+            fix='make room or choose another folder, then run the same command again',
+        ) from error
+    finally:
+        shutil.rmtree(temporary, ignore_errors=True)
 
 
 def sweep(folder):

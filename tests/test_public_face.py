@@ -374,6 +374,31 @@ def test_a_result_that_cannot_be_read_is_a_warning(tmp_path):
         assert chainer_jo.results(tmp_path / 'nowhere') == []
 
 
+def correct_own(**more):
+    dataset = own(60)
+    tiny_net = ['net.filters=[4, 4, 4, 4]', 'net.stem_stride=4', 'ours.correct.epochs=2',
+                'ours.correct.begin=1', 'ours.fine_tune.epochs=1']  # fmt: skip
+    return chainer_jo.correct(
+        dataset.train.images, dataset.train.labels, overrides=tiny_net, device='cpu', **more
+    )
+
+
+def test_labels_of_arrays_are_judged_and_what_is_known_is_kept(tmp_path):
+    found = correct_own(out=tmp_path)
+    labels = own(60).train.labels
+    assert (found.labels == np.where(found.is_label_issue, found.predicted_label, labels)).all()
+    assert found.held_out.sum() == 6
+    assert found.probabilities.shape == (60, 10)
+    new = found.predict(own(60).train.images)
+    assert np.allclose(new[found.held_out], found.probabilities[found.held_out], atol=1e-5)
+    again = correct_own(
+        out=tmp_path, known=np.ones(60, bool), on_epoch=lambda row: pytest.fail('trained again')
+    )
+    assert (again.labels == labels).all()
+    with pytest.raises(ConfigError, match='another size'):
+        found.predict(np.zeros((1, 1, 8, 8), np.uint8))
+
+
 X, Y = np.zeros((2, 3, 4, 4), 'f'), np.eye(2, dtype='f')
 IMAGES = np.zeros((40, 3, 8, 8), np.uint8)
 MISTAKES = {
@@ -430,6 +455,10 @@ MISTAKES = {
     'fewer noisy labels than images': lambda c: train_own(own(), noisy_labels=[0, 1]),
     'fewer images than a batch': lambda c: train_own(own(40)),
     'a table': lambda c: c.table('table9'),
+    'labels of one class': lambda c: c.correct(IMAGES, [0] * 40),
+    'a threshold in percent': lambda c: c.correct(IMAGES, [0, 1] * 20, threshold=80),
+    'known of another length': lambda c: c.correct(IMAGES, [0, 1] * 20, known=[True]),
+    'three images': lambda c: c.correct(IMAGES[:3], [0, 1, 0]),
 }  # fmt: skip
 
 

@@ -223,3 +223,20 @@ def test_saving_arrays_needs_little_memory_beside_them(tmp_path):
     tracemalloc.stop()
     assert peak < 0.2 * size
     assert store.read_arrays(tmp_path / 'x.arrays')['history'].shape == (10, 300_000, 10)
+
+
+@pytest.mark.parametrize('copies', [False, True])
+def test_a_tree_is_whole_or_absent_and_never_over_another(tmp_path, monkeypatch, copies):
+    store.write_text(tmp_path / 'a', 'x')
+    tree, files = tmp_path / 'tree', [('one/a', tmp_path / 'a'), ('two/a', tmp_path / 'a')]
+    with pytest.raises(WriteError):
+        store.write_tree(tree, [*files, ('one/a/below a file', tmp_path / 'a')], copies)
+    assert names(tmp_path) == ['a']
+    store.write_tree(tree, files, copies)
+    assert sorted(path.read_text() for path in tree.rglob('a')) == ['x', 'x']
+    assert [path.is_symlink() for path in tree.rglob('a')] == [not copies] * 2
+    with pytest.raises(WriteError, match='already'):
+        store.write_tree(tree, [], copies)
+    store.write_tree(tmp_path / 'b', [], copies)
+    store.write_tree(tmp_path / 'b', files, copies)
+    assert names(tmp_path) == ['a', 'b', 'tree']

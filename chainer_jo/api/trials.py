@@ -240,7 +240,7 @@ def train(
     known = name if not isinstance(dataset, Dataset) else datasets.NAMES[0]
     settings = (seed, preset, overrides, precision, digest)
     described = replace(config.trial(method, known, noise, rate, *settings), dataset=name)
-    with _folder(out) as folder:
+    with in_folder(out) as folder:
         weights = None if weights is None else str(weights)
         machine = Machine(folder, data, device, backend, weights=weights)
         return _run(described, machine, loaded, noisy_labels, on_epoch)
@@ -262,7 +262,8 @@ def _held_out(dataset, overrides):
 
 
 @contextlib.contextmanager
-def _folder(out) -> Iterator[Path]:
+def in_folder(out: str | PathLike[str] | None) -> Iterator[Path]:
+    """Yields the folder of results; without one a folder that is gone afterwards."""
     if out is not None:
         yield Path(out)
         return
@@ -270,12 +271,17 @@ def _folder(out) -> Iterator[Path]:
         yield Path(folder)
 
 
+def observer(on_epoch: Callable[[dict[str, Any]], None] | None) -> trial.Observer:
+    """Returns what hears of a trial: of its epochs ``on_epoch``, of warnings Python's own."""
+    heard = trial.Observer(warn=lambda line: warnings.warn(line, stacklevel=4))
+    if on_epoch is not None:
+        heard.epoch = on_epoch
+    return heard
+
+
 def _run(described, machine, dataset, noisy_labels, on_epoch):
     dataset = dataset or datasets.load(described.dataset, machine.data)
-    observer = trial.Observer(warn=lambda line: warnings.warn(line, stacklevel=4))
-    if on_epoch is not None:
-        observer.epoch = on_epoch
-    result = trial.run(described, machine, observer, noisy_labels, dataset)
+    result = trial.run(described, machine, observer(on_epoch), noisy_labels, dataset)
     folder = machine.out / 'runs' / described.trial
     # The trial's own way to a net and its mean; the weights are those that it left behind.
     made = assemble(

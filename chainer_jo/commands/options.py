@@ -55,15 +55,17 @@ def add_training(parser, share):
     """Adds what else belongs to the machine of ``run`` and ``train``.
 
     Args:
-        share (bool): Whether trials share a first stage unless one says.
+        share (bool): Whether trials share a first stage unless one says; ``None`` where there is
+            one trial.
     """
-    parser.add_argument(
-        '--share',
-        action=argparse.BooleanOptionalAction,
-        default=share,
-        help='whether a first stage that is the same for several trials is trained once, with the '
-        f'same result (default: {"yes" if share else "no"})',
-    )
+    if share is not None:
+        parser.add_argument(
+            '--share',
+            action=argparse.BooleanOptionalAction,
+            default=share,
+            help='whether a first stage that is the same for several trials is trained once, with '
+            f'the same result (default: {"yes" if share else "no"})',
+        )
     parser.add_argument(
         '--threads',
         type=positive,

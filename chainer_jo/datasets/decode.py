@@ -1,5 +1,7 @@
 """One image file as an array: decoded, in the wanted colours and size."""
 
+import contextlib
+import functools
 import warnings
 
 import numpy as np
@@ -8,34 +10,64 @@ from PIL import Image
 from chainer_jo.errors import DataError
 
 MODES = {1: 'L', 3: 'RGB'}
+_FORMATS = (
+    'JPEG', 'MPO', 'PNG', 'GIF', 'BMP', 'WEBP', 'TIFF', 'PPM', 'JPEG2000', 'TGA', 'ICO', 'AVIF',
+)  # fmt: skip
+ORIENTATION = 0x0112  # The EXIF tag; 1 is upright.
+_WAYS = Image.Transpose
+TURNS = {
+    2: _WAYS.FLIP_LEFT_RIGHT,
+    3: _WAYS.ROTATE_180,
+    4: _WAYS.FLIP_TOP_BOTTOM,
+    5: _WAYS.TRANSPOSE,
+    6: _WAYS.ROTATE_270,
+    7: _WAYS.TRANSVERSE,
+    8: _WAYS.ROTATE_90,
+}
 
 # Pillow only warns of an image of 90 million pixels, which as an array fills 270 MB a thread.
 warnings.simplefilter('error', Image.DecompressionBombWarning)
 
 
-def decode(path, channels, size, crop=None, offset=(0, 0)):
+@functools.cache
+def formats_of_anybody():
+    """Returns Pillow's names of the formats that are read of files that anybody made: a tuple.
+
+    Its other readers are for rare formats, and one of them runs a program.
+    """
+    # Which of them it has hangs on how it was built, and it would stumble over the others.
+    Image.init()
+    return tuple(name for name in _FORMATS if name in Image.OPEN)
+
+
+def decode(path, channels, size, crop=None, offset=(0, 0), *, upright=False, formats=None):
     """Returns the image in a file, or a part of it, ``(channels, h, w)``, uint8.
 
     An image that already has the wanted size is not resampled: its pixels are those of the file.
-    What EXIF says of a rotation does not count: as in all public codes, pixels stay as stored.
+    By default what EXIF says of a rotation does not count: as in all public codes, pixels stay as
+    stored.
 
     Args:
-        path (str or os.PathLike): Any format that Pillow reads.
+        path (str or os.PathLike): Of one of ``formats``.
         channels (int): 1 for grey, 3 for colour.
         size (tuple): ``(H, W)`` to which the image is scaled, whatever its own shape.
         crop (tuple): ``(h, w)`` of the part, at most ``size``; all of it by default.
         offset (tuple): Row and column of the part's corner.
+        upright (bool): Whether to turn the image as EXIF says.
+        formats (sequence of str): Pillow's names, such as those of :func:`formats_of_anybody`;
+            all that it reads by default.
 
     Raises:
         DataError: There is no such file, or it is no image.
     """
     try:
-        with Image.open(path) as image:
+        with Image.open(path, formats=formats) as image:
             # A JPEG of twice the size or more is scaled by 1/2, 1/4 or 1/8 while it is decoded, to
             # no less than twice the size: in time that is half or less, in the result about 0.6
             # of 255 levels. To once the size it would be 1 to 5.
             image.draft(image.mode, (2 * size[1], 2 * size[0]))
-            image = pixels(image, MODES[channels])
+            turn = turned if upright else lambda image, _: image
+            image = turn(pixels(image, MODES[channels]), image)
     except MemoryError:
         raise
     # Damaged files make Pillow raise nearly anything: SyntaxError, struct.error, IndexError, ...
@@ -73,6 +105,15 @@ def pixels(image, mode):
         image = image.convert('RGBA')
     # Pillow would copy it.
     return image if image.mode == mode else image.convert(mode)
+
+
+def turned(pixels, image):
+    """Returns the pixels of an image turned and mirrored as its EXIF says, if it says so."""
+    # EXIF may be damaged where the pixels are not.
+    with contextlib.suppress(Exception):
+        if (way := TURNS.get(image.getexif().get(ORIENTATION))) is not None:
+            return pixels.transpose(way)
+    return pixels
 
 
 def reason(error):

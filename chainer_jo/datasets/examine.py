@@ -11,7 +11,7 @@ from dataclasses import dataclass
 import numpy as np
 from PIL import Image
 
-from chainer_jo.datasets.decode import pixels, reason
+from chainer_jo.datasets.decode import ORIENTATION, pixels, reason
 
 #: What a file can be, as bits: all of these are trained on, converted to colour.
 KINDS = ('grey', 'CMYK', 'palette', '16 bit', 'not JPEG', 'rotated by EXIF', 'duplicate')
@@ -27,7 +27,6 @@ REASONS = (
     'too large',
     'damaged',
 )
-ORIENTATION = 0x0112  # The EXIF tag; 1 is upright.
 GREY = ('1', 'L', 'LA', 'I', 'I;16', 'I;16B', 'I;16L', 'F')
 # Of a file that holds something else; the largest images of the web are below it.
 LARGEST_FILE = 1 << 28

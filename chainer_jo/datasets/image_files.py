@@ -48,14 +48,25 @@ class ImageFiles:
         true_labels (numpy.ndarray or None): ``(N,)``, int32.
         stand_in (StandIn or None): What takes the place of files that cannot be read; without it
             the first of them raises.
+        decode (callable): As :func:`~chainer_jo.datasets.decode.decode`.
     """
 
-    def __init__(self, paths, labels, size, crop=None, channels=3, true_labels=None, stand_in=None):
+    def __init__(
+        self,
+        paths,
+        labels,
+        size,
+        crop=None,
+        channels=3,
+        true_labels=None,
+        stand_in=None,
+        decode=decode,
+    ):
         self.paths, self.labels, self.true_labels = paths, labels, true_labels
         self.size, crop = tuple(size), tuple(crop or size)
         self.shape = (channels, *crop)
         self.margin = (self.size[0] - crop[0], self.size[1] - crop[1])
-        self.stand_in = stand_in
+        self.stand_in, self._decode = stand_in, decode
 
     def __len__(self):
         return len(self.paths)
@@ -70,7 +81,7 @@ class ImageFiles:
 
     def _read(self, path, corner):
         try:
-            return decode(path, self.shape[0], self.size, self.shape[1:], corner)
+            return self._decode(path, self.shape[0], self.size, self.shape[1:], corner)
         except DataError as error:
             if self.stand_in is None:
                 raise

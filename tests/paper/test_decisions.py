@@ -64,7 +64,7 @@ def test_a_switch_is_a_setting_that_can_be_changed(switch):
 
 def test_an_option_that_serves_as_switch_exists(capsys):
     helps = ''
-    for command in ('run', 'train', 'data'):
+    for command in ('run', 'train', 'data', 'correct'):
         with pytest.raises(SystemExit):
             cli.main([command, '--help'])
         helps += capsys.readouterr().out

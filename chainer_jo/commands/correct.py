@@ -1,0 +1,287 @@
+"""``correct`` finds and corrects wrong labels of one's own images; ``predict`` labels new ones."""
+
+import argparse
+import contextlib
+import math
+import shlex
+from datetime import timedelta
+from functools import partial
+from pathlib import Path
+
+import chainer_jo
+from chainer_jo import store
+from chainer_jo.commands import options
+from chainer_jo.console import TrialProgress, counting, say, show, show_json
+from chainer_jo.errors import ConfigError, DataError, excerpt
+from chainer_jo.training.machine import Machine
+
+
+def add(command):
+    """Adds the commands; ``command(name, function, text)`` returns a new parser."""
+    parser = command('correct', _correct, 'finds and corrects wrong labels of your own images')
+    parser.add_argument(
+        'folder', metavar='FOLDER', type=options.path, help='one sub-folder of images a class'
+    )
+    parser.add_argument(
+        '--out', required=True, type=options.path, metavar='DIR',
+        help='where labels.csv, report.html and the trained net go; the same again goes on there',
+    )  # fmt: skip
+    parser.add_argument(
+        '--labels', type=options.path, metavar='CSV',
+        help='a table of path (below FOLDER) and label, in place of sub-folders',
+    )  # fmt: skip
+    parser.add_argument(
+        '--size', type=_size, metavar='PIXELS',
+        help='side of the squares that the net sees (default: that of the images, 8 to 64)',
+    )  # fmt: skip
+    parser.add_argument(
+        '--threshold', type=_fraction, metavar='SCORE',
+        help='a label with a score below this may be taken for wrong (default: 0.8)',
+    )  # fmt: skip
+    parser.add_argument(
+        '--apply', type=options.path, metavar='DIR2',
+        help='also make a tree with every image in the folder of its corrected label, of links',
+    )  # fmt: skip
+    parser.add_argument('--copies', action='store_true', help='make the tree of --apply of copies')
+    parser.add_argument('--seed', type=int, default=0, help='of all random choices (default: 0)')
+    options.add_settings(parser)
+    _add_device(parser)
+    options.add_training(parser, share=None)
+    options.add_json(parser, 'print what was found as JSON')
+
+    parser = command('predict', _predict, 'labels images with a net that correct has trained')
+    parser.add_argument('net', metavar='DIR', type=options.path, help='the --out of correct')
+    parser.add_argument('images', metavar='IMAGE', nargs='+', type=options.path, help='files')
+    _add_device(parser)
+    options.add_json(parser, 'print JSON in place of CSV')
+
+
+def _add_device(parser):
+    options.add_device(parser)
+    parser.add_argument(
+        '--backend', default='auto', choices=('auto', 'chainer'),
+        help="auto: the fastest there is; chainer: Chainer's own functions, the reference",
+    )  # fmt: skip
+
+
+def _size(text):
+    size = options.positive(text)
+    if not 8 <= size <= 512:
+        raise argparse.ArgumentTypeError(f'{size} is not from 8 to 512')
+    return size
+
+
+def _fraction(text):
+    if not 0 <= float(text) <= 1:
+        raise argparse.ArgumentTypeError(f'{excerpt(text)} is not a fraction from 0 to 1')
+    return float(text)
+
+
+def _correct(given):
+    from chainer_jo.datasets import image_folder
+    from chainer_jo.report import label_table
+    from chainer_jo.training import corrections
+    from chainer_jo.training.read_ahead import read_ahead
+
+    _check_places(given)
+    # Before all images are read.
+    corrections.settings(given.seed, given.overrides, given.precision)
+    table = given.out / label_table.NAME
+    finals = label_table.finals(table)
+    found = image_folder.find(given.folder, given.labels)
+    image_folder.answer(found, finals)
+    with counting('images read') as count:
+        dataset = image_folder.examine(found, read_ahead, given.size, count)
+    say(_what_is_there(found, dataset, finals))
+    with store.lock(given.out):
+        return _train_and_write(given, found, dataset, table)
+
+
+def _check_places(given):
+    """Refuses what would write among somebody's images, or over other files."""
+    images = given.folder.resolve()
+    for name, place in (('--out', given.out), ('--apply', given.apply)):
+        if place is not None and place.resolve().is_relative_to(images):
+            raise ConfigError(
+                f'{name} is inside the folder of the images, which stays as it is',
+                seen=f'{excerpt(place, 200)} is in {excerpt(given.folder, 200)}',
+                fix=f'choose another folder with {name}',
+            )
+    if given.apply is not None and given.apply.resolve() == given.out.resolve():
+        raise ConfigError(
+            '--apply and --out are one folder',
+            seen=excerpt(given.apply, 200),
+            fix='choose another folder with --apply',
+        )
+    if given.copies and given.apply is None:
+        raise ConfigError(
+            '--copies goes with --apply', seen='no --apply', fix='add --apply DIR2, or leave it out'
+        )
+    if given.apply is not None and given.apply.exists() and any(_listed(given.apply)):
+        raise ConfigError(
+            f'{excerpt(given.apply, 200)} is there already',
+            seen='it is not empty',
+            fix='choose another folder with --apply, or move it away',
+        )
+
+
+def _listed(place):
+    with contextlib.suppress(NotADirectoryError):
+        return place.iterdir()
+    return [place]
+
+
+def _what_is_there(found, dataset, finals):
+    count, side = len(dataset.train), dataset.train.shape[1]
+    line = f'images   {count:,} of {len(dataset.classes):,} classes, as {side} x {side} pixels'
+    left_out = len(found.rows) - count
+    line += f'; {left_out:,} left out, see labels.csv' if left_out else ''
+    line += f'; {len(finals):,} answered by a human' if finals else ''
+    return line
+
+
+def _train_and_write(given, found, dataset, place):
+    from chainer_jo.datasets import image_folder, judgement
+    from chainer_jo.report import corrections as report
+    from chainer_jo.report import label_table
+    from chainer_jo.report.collect import read_log
+    from chainer_jo.training import corrections
+
+    labels = dataset.train.labels
+    described = corrections.describe(dataset, labels, given.seed, given.overrides, given.precision)
+    where = _machine(given)
+    options.choose_device(given)
+    folder = given.out / 'runs' / described.trial
+    if not (folder / 'config.json').exists():
+        took = corrections.seconds(described, dataset, labels, where)
+        say(f'time     about {timedelta(seconds=math.ceil(took))} of training, by a few updates')
+    with _watching(described) as observer:
+        trained = corrections.run(described, dataset, labels, where, observer)
+    groups = image_folder.same([found.rows[i].digest for i in found.usable])
+    threshold = judgement.THRESHOLD if given.threshold is None else given.threshold
+    judged = judgement.judge(trained.probabilities, labels, threshold, groups, found.known)
+    # What somebody has written in the meantime stays.
+    image_folder.answer(found, label_table.finals(place))
+    table = label_table.rows(found, dataset.classes, judged, groups, trained.held_out)
+    unlabelled = [
+        row for row in table if row['reason'] in (image_folder.NO_LABEL, image_folder.NO_FOLDER)
+    ]
+    paths = [given.folder / row['path'] for row in unlabelled]
+    for row, seen in zip(unlabelled, _predictions(trained.net, paths), strict=True):
+        row['predicted_label'] = seen['predicted_label']
+    store.write_bytes(place, label_table.written(table))
+    trained.net.save(given.out)
+    places = {found.rows[i].path: n for n, i in enumerate(found.usable)}
+    facts = {
+        'folder': str(given.folder),
+        'command': _command(given),
+        'others': found.others,
+        'size': dataset.train.shape[1],
+        'threshold': threshold,
+        'seconds': trained.result['times']['training_seconds'],
+        'trial': described.trial,
+        'version': chainer_jo.__version__,
+        'data': dataset.digest,
+    }
+    images = partial(_pixels, dataset.train, places)
+    html = report.page(table, dataset.classes, images, read_log(folder), facts)
+    store.write_text(given.out / report.NAME, html)
+    if given.apply is not None:
+        tree = label_table.cleaned(table)
+        store.write_tree(
+            given.apply, ((to, given.folder / image) for to, image in tree), given.copies
+        )
+    if given.json:
+        show_json(label_table.summary(table) | {'out': str(given.out), 'trial': described.trial})
+    else:
+        show(f'{report.finding(table, dataset.classes)}\nsee {given.out / report.NAME}')
+    return 0
+
+
+def _pixels(source, places, path):
+    import numpy as np
+
+    return source.read(np.array([places[path]]), np.zeros((1, 2), np.int32))[0]
+
+
+def _machine(given):
+    return Machine(
+        out=given.out,
+        device=given.device,
+        backend=given.backend,
+        graph=not given.no_graph,
+        snapshot_seconds=given.snapshot_seconds,
+        threads=given.threads,
+    )
+
+
+def _command(given):
+    words = [str(given.folder), '--out', str(given.out)]
+    words += ['--labels', str(given.labels)] if given.labels else []
+    words += ['--size', str(given.size)] if given.size else []
+    words += [] if given.threshold is None else ['--threshold', f'{given.threshold:g}']
+    words += ['--seed', str(given.seed)] if given.seed else []
+    words += [] if given.precision == 'float32' else ['--precision', given.precision]
+    words += [word for override in given.overrides for word in ('--set', override)]
+    return f'python -m chainer_jo correct {shlex.join(words)}'
+
+
+@contextlib.contextmanager
+def _watching(described):
+    from chainer_jo.training.trial import Observer
+
+    progress = TrialProgress()
+    with progress.shown():
+        watched = progress.of(described.trial)
+        yield Observer(watched.start, watched.epoch, progress.say, watched.begin, watched.step)
+
+
+def _predict(given):
+    from chainer_jo.datasets import label_sheet
+    from chainer_jo.training import saved_net
+
+    net = saved_net.load(given.net, given.device, given.backend)
+    rows = _predictions(net, given.images)
+    if all(row['reason'] for row in rows):
+        raise DataError(
+            'none of the images can be read',
+            seen=f'{excerpt(rows[0]["path"])}: {excerpt(rows[0]["reason"])}',
+            fix='name images that are there',
+        )
+    if given.json:
+        show_json(rows)
+        return 0
+    columns = ['path', 'predicted_label', 'probability', 'reason', *net.classes]
+    flat = [row | {c: f'{p:.4f}' for c, p in row['probabilities'].items()} for row in rows]
+    # A class may be called as a column is: those of a row itself come first.
+    flat = [new | row for new, row in zip(flat, rows, strict=True)]
+    show(label_sheet.written(columns, flat).decode('utf-8', 'replace').rstrip('\n'))
+    return 0
+
+
+def _predictions(net, paths):
+    """Returns a dict for each image: ``path``, ``predicted_label``, ``probabilities``..."""
+    import numpy as np
+
+    from chainer_jo.datasets.decode import decode, formats_of_anybody
+
+    channels, *size = net.mean.shape
+    rows = []
+    for path in map(Path, paths):
+        row = {'path': str(path), 'predicted_label': '', 'probability': '', 'reason': ''}
+        rows.append(row | {'probabilities': {}})
+        try:
+            image = decode(path, channels, size, upright=True, formats=formats_of_anybody())
+        except DataError as error:
+            rows[-1]['reason'] = error.seen
+            continue
+        f = net.probabilities(np.ascontiguousarray(image[None]))[0]
+        best = int(f.argmax())
+        rows[-1] |= {
+            'predicted_label': net.classes[best],
+            'probability': round(float(f[best]), 4),
+            'probabilities': dict(
+                zip(net.classes, np.round(f.astype(float), 4).tolist(), strict=True)
+            ),
+        }
+    return rows

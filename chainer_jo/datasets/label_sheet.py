@@ -1,0 +1,169 @@
+"""Tables of paths and labels as CSV: those that people bring, and those that go to a spreadsheet.
+
+A spreadsheet takes a cell that begins with ``=``, ``+``, ``-`` or ``@`` for a formula and runs it,
+and anybody may name a file so. :func:`written` puts an apostrophe before such cells, and
+:func:`read` can take it away again.
+"""
+
+import csv
+import difflib
+import io
+from pathlib import Path
+
+from chainer_jo.errors import DataError, WriteError, excerpt
+
+#: A cell that begins with one of these is written with an apostrophe before it; the apostrophe
+#: itself too, so that reading has one answer.
+RISKY = ('=', '+', '-', '@', '\t', '\r', "'")
+PATHS = ('path', 'file', 'filename', 'file_name', 'image', 'image_path', 'filepath', 'name')
+LABELS = ('label', 'class', 'given_label', 'target', 'category', 'class_name', 'labels')
+DELIMITERS = ',;\t|'
+
+
+def cell(value):
+    """Returns a value as the text of a cell that no spreadsheet takes for a formula.
+
+    Args:
+        value (object): Text, or a number at least 0; ``None`` is an empty cell.
+    """
+    text = '' if value is None else str(value)
+    return f"'{text}" if text.startswith(RISKY) else text
+
+
+def value(text):
+    """Returns what :func:`cell` made a cell of."""
+    return text[1:] if text[:1] == "'" and text[1:].startswith(RISKY) else text
+
+
+def written(columns, rows):
+    """Returns a table as the bytes of a CSV file.
+
+    Args:
+        columns (sequence of str): Names of the columns.
+        rows (iterable of dict): Values by column; of what is missing the cell is empty.
+    """
+    lines = [columns, *([cell(row.get(column)) for column in columns] for row in rows)]
+    # A name of a file may be no UTF-8: it comes back as the bytes that it was.
+    return ''.join(map(_line, lines)).encode('utf-8', 'surrogateescape')
+
+
+def _line(cells):
+    file = io.StringIO(newline='')
+    # What is in the line's end is quoted in a cell, and both are ends where CSV is read.
+    csv.writer(file, lineterminator='\r\n').writerow(cells)
+    return file.getvalue().removesuffix('\r\n') + '\n'
+
+
+def read(path, own=False):
+    """Returns the rows of a CSV file as dicts by column name, in lower case.
+
+    Commas, semicolons, tabs or bars stand between cells; a byte order mark, any line ends, empty
+    lines and empty columns at the end do not count.
+
+    Args:
+        path (str or os.PathLike): The file, UTF-8.
+        own (bool): Whether :func:`written` made it, so that its apostrophes are no part of a value.
+
+    Raises:
+        DataError: It is missing, no text, has no rows, or a row has more cells than there are
+            columns.
+        WriteError: One may not read it.
+    """
+    lines = _rows(path, _text(path))
+    columns = [name.strip().lower() for name in lines[0][1]] if lines else []
+    while columns and not columns[-1]:
+        columns.pop()
+    if len(lines) < 2:
+        raise _refusal(path, 'no rows below the names of its columns', 'write a row for each image')
+    if len(set(columns)) < len(columns):
+        raise _refusal(path, f'columns {excerpt(", ".join(columns))}', 'name every column once')
+    rows = []
+    for number, cells in lines[1:]:
+        if any(cell.strip() for cell in cells[len(columns) :]):
+            raise _refusal(
+                path,
+                f'{len(cells)} cells in line {number}, where there are {len(columns)} columns',
+                'put a cell with a delimiter in it into double quotes',
+            )
+        cells = [*cells, *[''] * len(columns)][: len(columns)]
+        rows.append(dict(zip(columns, map(value, cells) if own else cells, strict=True)))
+    return rows
+
+
+def labels(path):
+    """Reads what people bring: ``{relative path: label}``, in the order of the file.
+
+    Raises:
+        DataError: As :func:`read`; or there is no column of paths or of labels, or a path has two
+            labels.
+        WriteError: One may not read it.
+    """
+    rows = read(path)
+    names = _column(path, rows[0], PATHS, 'paths'), _column(path, rows[0], LABELS, 'labels')
+    found = {}
+    for row in rows:
+        image, label = (row[name] for name in names)
+        image, label = image.removeprefix('./'), label.strip()
+        if image and found.setdefault(image, label) != label:
+            raise _refusal(
+                path,
+                f'{excerpt(image)} is {excerpt(found[image], 30)} and {excerpt(label, 30)}',
+                'give every path one label',
+            )
+    return found
+
+
+def require(path, rows, column):
+    """Raises DataError unless the rows that :func:`read` found in a file have a column."""
+    if column not in rows[0]:
+        raise _refusal(
+            path,
+            f'no column {column} among {excerpt(", ".join(rows[0]))}',
+            'bring the column back, or move the file away to start anew',
+        )
+
+
+def _column(path, row, known, what):
+    if name := next((name for name in known if name in row), None):
+        return name
+    near = [found for name in known for found in difflib.get_close_matches(name, row, 1)]
+    raise _refusal(
+        path,
+        f'no column of {what} among {excerpt(", ".join(row))}',
+        f'name the columns path and label in the first line{f" ({near[0]}?)" if near else ""}',
+    )
+
+
+def _text(path):
+    try:
+        content = Path(path).read_bytes()
+    except (FileNotFoundError, IsADirectoryError, NotADirectoryError, ValueError) as error:
+        raise _refusal(
+            path, getattr(error, 'strerror', None) or str(error), 'name a CSV file that is there'
+        ) from None
+    except OSError as error:
+        raise WriteError(
+            f'cannot read {excerpt(path, 200)}',
+            seen=error.strerror or str(error),
+            fix='see that the file may be read',
+        ) from None
+    if content.startswith((b'\xff\xfe', b'\xfe\xff')) or b'\0' in content:
+        raise _refusal(path, 'it is no UTF-8 text', 'save it as "CSV UTF-8"')
+    return content.removeprefix(b'\xef\xbb\xbf').decode('utf-8', 'surrogateescape')
+
+
+def _rows(path, text):
+    """Returns (line number, cells) of every line that is not empty."""
+    first = text.partition('\n')[0]
+    delimiter = max(DELIMITERS, key=first.count)
+    reader = csv.reader(io.StringIO(text, newline=''), delimiter=delimiter, strict=True)
+    try:
+        return [(reader.line_num, cells) for cells in reader if any(map(str.strip, cells))]
+    except csv.Error as error:
+        raise _refusal(
+            path, f'{error} in line {reader.line_num}', 'mend the quotes, or save it again as CSV'
+        ) from None
+
+
+def _refusal(path, seen, fix):
+    return DataError(f'cannot use the table {excerpt(path, 200)}', seen=seen, fix=fix)

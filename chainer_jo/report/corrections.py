@@ -1,0 +1,154 @@
+"""The report of corrected labels: one HTML file without scripts, with nothing from elsewhere."""
+
+import base64
+import io
+from collections import Counter
+from pathlib import Path
+
+import jinja2
+import numpy as np
+from PIL import Image
+
+from chainer_jo.report.escape import plain
+from chainer_jo.report.label_table import summary
+
+NAME = 'report.html'
+#: So many images at most, so that the file stays small.
+MOST_IMAGES = 400
+FIRST_IMAGES = 24
+#: A matrix of more classes would be read by nobody: then the commonest pairs are listed.
+MOST_COLUMNS = 12
+MOST_PAIRS = 40
+MOST_LEFT_OUT = 200
+CURVES = {
+    'main/accuracy': 'training images, by the labels in use',
+    'validation/main/accuracy': 'images held out, by the labels as given',
+}
+WIDTH, HEIGHT, EDGE = 640, 220, 34
+
+
+def page(table, classes, images, log, facts):
+    """Returns the report as HTML.
+
+    Args:
+        table (list of dict): The rows of ``labels.csv``.
+        classes (sequence of str): Names of the classes.
+        images (callable): Path of an image to its pixels, ``(channels, H, W)``, uint8.
+        log (list of dict): A row for each epoch.
+        facts (dict): ``folder``, ``command``, ``others`` (files that are no images), ``size`` (side
+            of the squares), ``threshold``, ``seconds`` of training, ``trial``, ``version`` and
+            ``data``, the digest.
+    """
+    judged = [row for row in table if 'label_score' in row]
+    issues = [row for row in judged if row['is_label_issue'] and not row['final_label']]
+    issues.sort(key=lambda row: (float(row['label_score']), row['path']))
+    by_class = {}
+    for row in issues:
+        by_class.setdefault(row['given_label'], []).append(row)
+    each = max(4, (MOST_IMAGES - FIRST_IMAGES) // max(1, len(by_class)))
+    room = MOST_IMAGES - min(FIRST_IMAGES, len(issues))
+    sections = []
+    for label, rows in sorted(by_class.items(), key=lambda item: (-len(item[1]), item[0])):
+        shown = rows[: min(each, room)]
+        room -= len(shown)
+        sections.append((label, len(rows), [_card(row, images) for row in shown]))
+    pairs = Counter((row['given_label'], row['corrected_label']) for row in judged)
+    groups = {}
+    for row in judged:
+        if row['reason'].startswith('the same'):
+            groups.setdefault(row['duplicate_group'], []).append(row)
+    left_out = [row for row in table if 'label_score' not in row]
+    template = _environment().get_template('corrections.html')
+    return template.render(
+        facts=facts,
+        found=summary(table),
+        finding=finding(table, classes),
+        first=[_card(row, images) for row in issues[:FIRST_IMAGES]],
+        sections=sections,
+        matrix=_matrix(pairs, classes) if len(classes) <= MOST_COLUMNS else None,
+        pairs=[(*pair, n) for pair, n in pairs.most_common() if pair[0] != pair[1]][:MOST_PAIRS],
+        classes=classes,
+        groups=list(groups.values())[:MOST_PAIRS],
+        left_out=left_out[:MOST_LEFT_OUT],
+        hidden=max(0, len(left_out) - MOST_LEFT_OUT),
+        curves=_curves(log),
+        width=WIDTH,
+        height=HEIGHT,
+    )
+
+
+def finding(table, classes):
+    """Returns what was found in one sentence.
+
+    Args:
+        table (list of dict): The rows of ``labels.csv``.
+        classes (sequence of str): Names of the classes.
+    """
+    found = summary(table)
+    share = 100 * found['issues'] / max(1, found['judged'])
+    words = (
+        f'{found["issues"]:,} of {found["judged"]:,} labels ({share:.1f} %) in {len(classes):,} '
+        'classes are probably wrong'
+    )
+    pairs = Counter(
+        (row['given_label'], row['corrected_label'])
+        for row in table
+        if row.get('is_label_issue') and row['given_label'] != row['corrected_label']
+    )
+    if pairs:
+        (given, corrected), count = pairs.most_common(1)[0]
+        words += f', most often {plain(given, 40)} instead of {plain(corrected, 40)} ({count:,})'
+    if found['conflicts']:
+        words += f'; {found["conflicts"]:,} images are there several times with different labels'
+    if found['left_out']:
+        words += f'; {found["left_out"]:,} images were left out'
+    return f'{words}.'
+
+
+def _environment():
+    environment = jinja2.Environment(
+        loader=jinja2.FileSystemLoader(Path(__file__).parent),
+        autoescape=True,
+        undefined=jinja2.StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+    )
+    # Names of files are anybody's, and may hold what no page can.
+    environment.filters['plain'] = plain
+    return environment
+
+
+def _card(row, images):
+    return row | {'image': _data(images(row['path']))}
+
+
+def _data(pixels):
+    """Returns pixels, ``(channels, H, W)``, uint8, as an address that holds the image itself."""
+    array = pixels[0] if len(pixels) == 1 else pixels.transpose(1, 2, 0)
+    kind, options = ('PNG', {}) if array.shape[0] <= 32 else ('JPEG', {'quality': 80})
+    file = io.BytesIO()
+    Image.fromarray(np.ascontiguousarray(array)).save(file, kind, **options)
+    return f'data:image/{kind.lower()};base64,{base64.b64encode(file.getvalue()).decode()}'
+
+
+def _matrix(pairs, classes):
+    return [(given, [pairs[given, corrected] for corrected in classes]) for given in classes]
+
+
+def _curves(log):
+    """Returns ``(title, path of an SVG, y of its end, last value)`` of each measure."""
+    drawn = []
+    for name, title in CURVES.items():
+        points = [(row['epoch'], row[name]) for row in log if name in row]
+        if points:
+            last = max(epoch for epoch, _ in points)
+            at = [
+                (
+                    EDGE + (WIDTH - 2 * EDGE) * (epoch - 1) / max(1, last - 1),
+                    HEIGHT - EDGE - (HEIGHT - 2 * EDGE) * value,
+                )
+                for epoch, value in points
+            ]
+            line = 'M' + ' L'.join(f'{x:.1f} {y:.1f}' for x, y in at)
+            drawn.append((title, line, points[-1][1]))
+    return drawn

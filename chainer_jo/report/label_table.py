@@ -1,0 +1,126 @@
+"""``labels.csv``: a row for every image, which a human may answer in a spreadsheet."""
+
+from pathlib import Path
+
+from chainer_jo.datasets import label_sheet
+
+#: The names are cleanlab's, where it has one.
+COLUMNS = (
+    'path', 'given_label', 'predicted_label', 'corrected_label', 'final_label', 'label_score',
+    'is_label_issue', 'entropy', 'duplicate_group', 'split', 'reason',
+)  # fmt: skip
+NAME = 'labels.csv'
+
+
+def finals(path):
+    """Returns what a human wrote into the column ``final_label``: ``{path of image: label}``.
+
+    Args:
+        path (pathlib.Path): The file; if it is not there, nobody wrote anything.
+
+    Raises:
+        DataError: It can no longer be read as a table, or has lost a column.
+        WriteError: One may not read it.
+    """
+    if not Path(path).exists():
+        return {}
+    rows = label_sheet.read(path, own=True)
+    for column in ('path', 'final_label'):
+        label_sheet.require(path, rows, column)
+    found = ((row['path'], row['final_label'].strip()) for row in rows)
+    return {image: label for image, label in found if image and label}
+
+
+def rows(found, classes, judgement, groups, held_out):
+    """Returns the rows of the table: dicts by column.
+
+    Args:
+        found (Folder): Every image.
+        classes (sequence of str): Names of the classes.
+        judgement (Judgement): Of the usable images, in the order of ``found.usable``.
+        groups (numpy.ndarray): Of the same images, ``(N,)``, integers; 0 for none.
+        held_out (numpy.ndarray): Which images were held out, ``(N,)``, bool.
+    """
+    table = [
+        {
+            'path': row.path,
+            'given_label': row.label,
+            'corrected_label': row.believed,
+            'final_label': row.final,
+            'reason': row.reason,
+        }
+        for row in found.rows
+    ]
+    members = {}
+    for i, group in zip(found.usable, groups, strict=True):
+        members.setdefault(group, []).append(found.rows[i])
+    for n, i in enumerate(found.usable):
+        row, seen = found.rows[i], table[i]
+        predicted = classes[judgement.predicted[n]]
+        score = float(judgement.score[n])
+        issue = bool(judgement.issue[n])
+        if row.final:
+            # Nothing is left to guess.
+            score, issue = float(row.final == row.label), row.final != row.label
+        seen |= {
+            'predicted_label': predicted,
+            'corrected_label': row.final or (predicted if issue else row.label),
+            'label_score': f'{score:.4f}',
+            'is_label_issue': issue,
+            'entropy': f'{float(judgement.entropy[n]):.4f}',
+            'duplicate_group': int(groups[n]) or None,
+            'split': 'held out' if held_out[n] else 'train',
+        }
+        if groups[n]:
+            other = next((o for o in members[groups[n]] if o.believed != row.believed), None)
+            if other:
+                seen['reason'] = f'the same image as {other.path}, which is {other.believed}'
+    return table
+
+
+def written(table):
+    """Returns the rows as the bytes of ``labels.csv``."""
+    return label_sheet.written(COLUMNS, table)
+
+
+def summary(table):
+    """Returns what was found, plain JSON values: counts of rows."""
+    return {
+        'images': len(table),
+        'judged': sum('label_score' in row for row in table),
+        'issues': sum(row.get('is_label_issue', False) for row in table),
+        'answered': sum(bool(row['final_label']) for row in table),
+        'duplicates': sum(bool(row.get('duplicate_group')) for row in table),
+        'conflicts': len(
+            {row['duplicate_group'] for row in table if row['reason'].startswith('the same')}
+        ),
+        'left_out': sum('label_score' not in row for row in table),
+    }
+
+
+def cleaned(table):
+    """Returns a tree with every judged image in the folder of its label: ``(path, image)`` pairs.
+
+    Args:
+        table (list of dict): As :func:`rows` returned it.
+    """
+    judged = [row for row in table if 'label_score' in row]
+    # Those that stay keep their names; others come after them.
+    judged.sort(key=lambda row: row['corrected_label'] != row['given_label'])
+    tree = {}
+    for row in judged:
+        first, slash, rest = row['path'].partition('/')
+        inner = rest if slash and first == row['given_label'] else row['path']
+        path = Path(_folder(row['corrected_label'])) / inner
+        for number in range(1, len(judged) + 1):
+            if str(path) not in tree:
+                break
+            path = path.with_name(f'{Path(inner).stem} ({number}){Path(inner).suffix}')
+        tree[str(path)] = row['path']
+    return list(tree.items())
+
+
+def _folder(label):
+    """A label as the name of one folder below another."""
+    label = label.replace('%', '%25').replace('/', '%2F')
+    return label.replace('.', '%2E') if label.strip('.') == '' else label

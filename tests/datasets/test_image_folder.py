@@ -1,0 +1,185 @@
+"""A folder of images of any kind: what is found, what is left out and why, and what is the same."""
+
+import os
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from chainer_jo.datasets import decode, image_folder
+from chainer_jo.errors import ConfigError, DataError
+
+
+def save(path, colour=(10, 20, 30), size=(12, 9), **options):
+    path.parent.mkdir(parents=True, exist_ok=True)
+    image = Image.new('RGB', size, colour)
+    image.putpixel((0, 0), (255, 255, 255))
+    image.save(path, **options)
+
+
+@pytest.fixture
+def folder(tmp_path):
+    root = tmp_path / 'images'
+    for i in range(3):
+        save(root / 'cat' / f'{i}.png', (i, 0, 0))
+        save(root / 'dog' / 'deep' / f'{i}.png', (0, i + 1, 0))
+    return root
+
+
+def examined(folder, labels=None, **options):
+    found = image_folder.find(folder, labels)
+    return found, image_folder.examine(found, map, **options)
+
+
+def test_sub_folders_are_classes_and_every_image_has_a_row(folder):
+    save(folder / 'loose.png')
+    (folder / 'cat' / 'notes.txt').write_text('no image')
+    (folder / 'cat' / '.hidden.png').write_text('')
+    (folder / 'cat' / 'broken.jpg').write_bytes(b'\xff\xd8\xff')
+    (folder / 'dog' / 'empty.png').write_bytes(b'')
+    found, dataset = examined(folder)
+    assert {row.path: row.reason for row in found.rows if row.reason} == {
+        'loose.png': 'in no folder of a class',
+        'cat/broken.jpg': 'no image of a known format',
+        'dog/empty.png': 'empty',
+    }
+    assert found.others == 1
+    assert [row.path for row in found.rows] == sorted(row.path for row in found.rows)
+    assert dataset.classes == ('cat', 'dog')
+    assert dataset.train.labels.tolist() == [0, 0, 0, 1, 1, 1]
+    assert dataset.train.shape == (3, 12, 12)
+
+
+def test_a_csv_gives_labels_and_what_it_names_beside_the_images_has_a_reason(folder, tmp_path):
+    rows = [f'{place},x' for place in ('cat/0.png', 'cat/1.png', '../out.png', 'gone.png')]
+    rows += [f'dog/deep/{i}.png,"y, z"' for i in range(3)]
+    (tmp_path / 'l.csv').write_text('\n'.join(['path,label', *rows]))
+    found, dataset = examined(folder, tmp_path / 'l.csv')
+    assert dataset.classes == ('x', 'y, z')
+    assert {row.path: row.reason for row in found.rows if row.reason} == {
+        '../out.png': 'leads out of the folder',
+        'cat/2.png': 'no label is given',
+        'gone.png': 'missing',
+    }
+
+
+def test_an_image_is_turned_as_exif_says_and_clothing1m_s_is_not(folder):
+    exif = Image.Exif()
+    exif[decode.ORIENTATION] = 6
+    save(folder / 'cat' / 'turned.jpg', (90, 90, 90), (8, 16), exif=exif, quality=95)
+    stored = decode.decode(folder / 'cat' / 'turned.jpg', 3, (16, 8))
+    upright = decode.decode(folder / 'cat' / 'turned.jpg', 3, (8, 16), upright=True)
+    assert (upright == np.rot90(stored, -1, axes=(1, 2))).all()
+    found, _ = examined(folder)
+    whole = Image.open(folder / 'cat' / 'turned.jpg')
+    Image.fromarray(np.rot90(np.asarray(whole), -1)).save(folder / 'dog' / 'upright.png')
+    found, _ = examined(folder)
+    group = image_folder.same([row.digest for row in found.rows])
+    assert [row.path for row, g in zip(found.rows, group, strict=True) if g] == [
+        'cat/turned.jpg', 'dog/upright.png',
+    ]  # fmt: skip
+
+
+def test_all_eight_orientations_are_those_of_pillow():
+    from PIL import ImageOps
+
+    pixels = Image.fromarray(np.arange(6, dtype=np.uint8).reshape(2, 3))
+    for way in range(1, 9):
+        exif = Image.Exif()
+        exif[decode.ORIENTATION] = way
+        image = pixels.copy()
+        image.info['exif'] = exif.tobytes()
+        expected = ImageOps.exif_transpose(image)
+        assert (np.asarray(decode.turned(pixels, image)) == np.asarray(expected)).all(), way
+
+
+def test_images_of_all_modes_are_read_and_grey_ones_alone_have_one_channel(folder, tmp_path):
+    grey = tmp_path / 'grey'
+    for name, mode in enumerate(['L', 'I;16', '1', 'LA']):
+        for kind in ('a', 'b'):
+            (grey / kind).mkdir(parents=True, exist_ok=True)
+            Image.new(mode, (8, 8)).save(grey / kind / f'{name}.png')
+    assert examined(grey)[1].train.shape == (1, 8, 8)
+    frames = [Image.new('P', (8, 8), i) for i in range(3)]
+    frames[0].save(folder / 'cat' / 'a.gif', save_all=True, append_images=frames[1:])
+    for mode, name in (('CMYK', 'c.jpg'), ('RGBA', 'r.webp'), ('LA', 'l.png'), ('F', 'f.tiff')):
+        Image.new(mode, (8, 8)).save(folder / 'cat' / name)
+    found, dataset = examined(folder)
+    assert [row.reason for row in found.rows] == [''] * 11
+    assert dataset.train.shape[0] == 3
+
+
+def test_a_set_that_is_too_large_is_read_while_it_is_needed(folder, monkeypatch):
+    resident = examined(folder)[1].train
+    monkeypatch.setattr(image_folder, 'RESIDENT_BYTES', 100)
+    streamed = examined(folder)[1].train
+    index, offset = np.array([4, 0]), np.zeros((2, 2), int)
+    assert streamed.resident() is None
+    assert (streamed.read(index, offset) == resident.read(index, offset)).all()
+
+
+def test_an_enormous_image_and_a_fifo_are_rows_with_a_reason(folder):
+    Image.new('1', (20_000, 20_000)).save(folder / 'cat' / 'huge.png')
+    os.mkfifo(folder / 'cat' / 'pipe.png')
+    found, _ = examined(folder)
+    reasons = {row.path: row.reason for row in found.rows if row.reason}
+    assert reasons == {'cat/huge.png': 'too large', 'cat/pipe.png': 'not a file'}
+
+
+def test_links_are_followed_and_a_circle_of_them_ends(folder, tmp_path):
+    (tmp_path / 'links').mkdir()
+    for kind in ('cat', 'dog'):
+        (tmp_path / 'links' / kind).symlink_to(folder / kind)
+    (folder / 'cat' / 'up').symlink_to(folder / 'cat')
+    assert len(image_folder.find(tmp_path / 'links').rows) == 6
+
+
+@pytest.mark.parametrize(
+    'name', ['=1+1.png', 'a\nb.png', 'ü "q".png', "'.png", os.fsdecode(b'caf\xe9.png')]
+)
+def test_a_name_of_any_kind_is_read(folder, name):
+    save(folder / 'cat' / name)
+    found, _ = examined(folder)
+    assert f'cat/{name}' in [row.path for row in found.rows if not row.reason]
+
+
+def test_the_side_is_the_median_within_limits():
+    assert image_folder.side([(28, 28)] * 3) == 28
+    assert image_folder.side([(300, 200)] * 3) == 64
+    assert image_folder.side([(3, 2)]) == 8
+
+
+@pytest.mark.parametrize(
+    ('make', 'seen'),
+    [
+        (lambda f: f / 'nowhere', 'nothing of that name'),
+        (lambda f: f / 'cat' / '0.png', 'a file'),
+        (lambda f: f / 'cat', '0 images that can be read; 0.png: in no folder of a class'),
+    ],
+)
+def test_a_folder_that_cannot_be_used_says_why(folder, make, seen):
+    with pytest.raises(ConfigError) as raised:
+        examined(make(folder))
+    assert seen in raised.value.seen
+
+
+def test_an_empty_folder_one_class_and_too_many_are_refused(folder, tmp_path, monkeypatch):
+    (tmp_path / 'empty').mkdir()
+    with pytest.raises(ConfigError, match='no images'):
+        examined(tmp_path / 'empty')
+    monkeypatch.setattr(image_folder, 'MOST_CLASSES', 1)
+    with pytest.raises(ConfigError) as raised:
+        examined(folder)
+    assert '2 classes' in raised.value.seen
+    for i in range(3):
+        (folder / 'dog' / 'deep' / f'{i}.png').rename(folder / 'cat' / f'd{i}.png')
+    with pytest.raises(ConfigError) as raised:
+        examined(folder)
+    assert 'one class, cat' in raised.value.seen
+
+
+def test_a_csv_of_other_paths_is_refused(folder, tmp_path):
+    (tmp_path / 'l.csv').write_text('path,label\n/abs/0.png,x\n')
+    with pytest.raises(DataError) as raised:
+        image_folder.find(folder, tmp_path / 'l.csv')
+    assert '/abs/0.png' in raised.value.seen

@@ -1,0 +1,93 @@
+"""The report of corrected labels: what it says, what it survives, and that it stays small."""
+
+import numpy as np
+import pytest
+
+from chainer_jo.report import corrections
+
+FACTS = {
+    'folder': 'images', 'command': 'python -m chainer_jo correct images --out out', 'others': 0,
+    'size': 32, 'threshold': 0.8, 'seconds': 1.5, 'trial': 'ours-file-s0-00000000',
+    'version': '0.1.0', 'data': 'f' * 64,
+}  # fmt: skip
+LOG = [
+    {'epoch': epoch, 'main/accuracy': epoch / 4, 'validation/main/accuracy': epoch / 5}
+    for epoch in (1, 2, 3)
+]
+
+
+def row(path, given='cat', corrected='dog', score='0.1000', **more):
+    return {
+        'path': path, 'given_label': given, 'corrected_label': corrected, 'final_label': '',
+        'reason': '', 'label_score': score, 'is_label_issue': given != corrected,
+        'duplicate_group': None,
+    } | more  # fmt: skip
+
+
+def page(table, classes=('cat', 'dog'), size=8, channels=3, log=LOG):
+    pixels = np.random.default_rng(0).integers(0, 256, (channels, size, size)).astype(np.uint8)
+    return corrections.page(table, classes, lambda path: pixels, log, FACTS)
+
+
+def left_out(path, reason):
+    made = row(path, corrected='cat', reason=reason)
+    del made['label_score'], made['is_label_issue'], made['duplicate_group']
+    return made
+
+
+def test_what_was_found_is_one_sentence_with_numbers():
+    table = [row('a'), row('b'), row('c', 'dog', 'dog'), left_out('d', 'damaged: torn')]
+    assert corrections.finding(table, ('cat', 'dog')) == (
+        '2 of 3 labels (66.7 %) in 2 classes are probably wrong, most often cat instead of dog '
+        '(2); 1 images were left out.'
+    )
+    assert corrections.finding([row('a', 'dog', 'dog')], ('cat', 'dog')) == (
+        '0 of 1 labels (0.0 %) in 2 classes are probably wrong.'
+    )
+    text = page(table)
+    assert 'damaged: torn' in text
+    assert '66.7 %' in text
+    assert '<svg' in text
+
+
+def test_the_most_suspicious_come_first():
+    text = page([row('a', score='0.3000'), row('b', score='0.0100'), row('c', score='0.2000')])
+    first = text.partition('id="classes"')[0]
+    places = [first.index(f'<span class="quiet">{name}</span>') for name in 'bca']
+    assert places == sorted(places)
+
+
+@pytest.mark.parametrize(
+    'name', ['<script>alert(1)</script>', '"><img src=x>', '{{ 1 + 1 }}', 'a\nb\x1b[31m', '\udce9']
+)
+def test_a_name_does_nothing_to_the_page(name):
+    text = page(
+        [
+            row(name, name, 'dog'),
+            row('x', 'dog', name, reason=f'the same image as {name}', duplicate_group=1),
+            left_out(name, name),
+        ],
+        (name, 'dog'),
+    )
+    text.encode()
+    assert '<script' not in text
+    assert '<img src=x' not in text
+    assert '\x1b' not in text
+    if '{' in name:
+        assert '{{ 1 + 1 }}' in text
+
+
+def test_a_page_of_very_many_issues_stays_below_5_mb():
+    table = [row(f'{i:06}.jpg', str(i % 1000), str((i + 1) % 1000)) for i in range(50_000)]
+    text = page(table, tuple(map(str, range(1000))), size=64)
+    assert len(text) < 5_000_000
+    assert text.count('<img') <= corrections.MOST_IMAGES
+    assert 'more in labels.csv' in text
+    assert 'Rows: given label' not in text
+
+
+def test_a_page_of_nothing_says_so():
+    text = page([row('a', 'dog', 'dog')], channels=1, log=[])
+    assert 'No label is probably wrong' in text
+    assert 'No image was left out' in text
+    assert '<svg' not in text

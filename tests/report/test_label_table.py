@@ -1,0 +1,48 @@
+"""labels.csv as a table, and the cleaned tree that is made of it."""
+
+from pathlib import PurePosixPath
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from chainer_jo.errors import DataError
+from chainer_jo.report import label_table
+
+LABELS = st.sampled_from(['a', 'b', 'a/b', '..', '.', '%2F', '=x', ''])
+NAMES = st.sampled_from(['a/1.png', 'b/1.png', 'b/1 (1).png', 'a/deep/1.png', '1.png', 'c/a/1.png'])
+
+
+def row(path, given_label, corrected):
+    return {
+        'path': path, 'given_label': given_label, 'corrected_label': corrected, 'final_label': '',
+        'label_score': '0.5000',
+    }  # fmt: skip
+
+
+@given(st.dictionaries(NAMES, st.tuples(LABELS, LABELS.filter(bool))))
+def test_every_image_has_a_place_of_its_own_in_one_folder_a_label(images):
+    tree = label_table.cleaned([row(path, *labels) for path, labels in images.items()])
+    assert sorted(image for _, image in tree) == sorted(images)
+    places = [PurePosixPath(place) for place, _ in tree]
+    assert len(set(places)) == len(places)
+    assert not any('..' in place.parts or place.is_absolute() for place in places)
+    folders = {}
+    for place, (_, image) in zip(places, tree, strict=True):
+        assert folders.setdefault(place.parts[0], images[image][1]) == images[image][1]
+
+
+def test_an_image_that_stays_keeps_its_name():
+    tree = label_table.cleaned([row('a/1.png', 'a', 'b'), row('b/1.png', 'b', 'b')])
+    assert dict(tree) == {'b/1.png': 'b/1.png', 'b/1 (1).png': 'a/1.png'}
+
+
+def test_answers_are_read_and_a_table_without_their_column_is_refused(tmp_path):
+    path = tmp_path / 'labels.csv'
+    assert label_table.finals(path) == {}
+    path.write_bytes(label_table.written([row('=a', 'x', 'y') | {'final_label': ' y '}]))
+    assert label_table.finals(path) == {'=a': 'y'}
+    path.write_text('path,label\na,b\n')
+    with pytest.raises(DataError) as raised:
+        label_table.finals(path)
+    assert 'final_label' in raised.value.seen
