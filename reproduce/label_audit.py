@@ -137,8 +137,8 @@ def page(records):
         '# How well wrong labels are found',
         '',
         f'Made by `bash reproduce/label_audit.sh`; {place}, one thread. chainer_jo '
-        f'{chainer_jo.__version__}, cleanlab 2.9.0. Fashion-MNIST: the 6,000 images of the package; '
-        'CIFAR-10: 10,000 of the training images of the data set that each row '
+        f'{chainer_jo.__version__}, cleanlab 2.9.0. Fashion-MNIST: the 6,000 images of the '
+        'package; CIFAR-10: 10,000 of the training images of the data set that each row '
         'names. Percent, mean ± sample standard deviation over seeds. "flagged" is the share taken '
         'for wrong; "right" the share of labels that are right before and after correction.',
     ]
