@@ -47,7 +47,7 @@ def cells(grid, published, results, standard):
     columns = paper.columns(grid)
     own = [result for result in results if _belongs(grid, columns, result)]
     methods = _methods(grid, published, {result['config']['method'] for result in own})
-    digest = _usual_data(own)
+    digest = _usual_data(own, grid.get('any_data', False))
     found = {(m, *column, ()): [] for m in methods for column in columns}
     for result in own:
         config = result['config']
@@ -87,10 +87,14 @@ def _belongs(grid, columns, result):
     )
 
 
-def _usual_data(results):
-    """The digest of the data that most trials used, among the data sets the project vouches for."""
+def _usual_data(results, any_data):
+    """The digest of the data that most trials used, among those that may fill the cells.
+
+    These are the data sets that the project vouches for, or, with ``any_data``, all.
+    """
     data = (result['data'] for result in results)
-    counts = Counter(item['digest'] for item in data if item['variant'] in STANDARD_DATA)
+    usable = (item for item in data if any_data or item['variant'] in STANDARD_DATA)
+    counts = Counter(item['digest'] for item in usable)
     # Of as many trials the larger digest: any rule will do, so long as the order of files has no
     # say.
     return max(counts, key=lambda digest: (counts[digest], digest), default=None)

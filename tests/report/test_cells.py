@@ -91,6 +91,19 @@ def test_a_variant_of_the_data_never_becomes_the_grids_own(grid, published, stan
     assert cell.modified == ('data=variant 1234abcd',)
 
 
+def test_where_any_data_will_do_those_of_most_trials_fill_the_cell(
+    grid, published, standard, add_trial
+):
+    data = {'variant': 'variant 1234abcd', 'digest': '1234abcd' * 8}
+    results = [add_trial(seed=seed, data=data) for seed in range(3)]
+    results.append(add_trial(seed=3, data={'variant': 'variant 5678', 'digest': '5678abcd' * 8}))
+
+    usual, other = run(cells(grid | {'any_data': True}, published, results, standard))
+
+    assert (usual.modified, len(usual.results)) == ((), 3)
+    assert (other.modified, len(other.results)) == (('data=variant 5678 5678abcd',), 1)
+
+
 @pytest.mark.parametrize(
     'change',
     [
