@@ -1,5 +1,7 @@
 """``plan`` and ``run``: the trials of a table."""
 
+import json
+
 from chainer_jo.commands import options
 from chainer_jo.console import TrialProgress, forward, say, show, show_json
 from chainer_jo.errors import DataError
@@ -70,7 +72,7 @@ def _run(given):
     from chainer_jo import backends, datasets
     from chainer_jo.commands import report
     from chainer_jo.sweep import local, plan
-    from chainer_jo.training import shared_stage
+    from chainer_jo.training import nets, shared_stage
 
     machine = options.machine(given)
     # Before the device is looked for: a mistake in the words is told at once.
@@ -81,6 +83,8 @@ def _run(given):
     # Loaded and dropped: what is wrong is said once here, and not by every trial.
     for name in {config.dataset for config in todo}:
         datasets.load(name, machine.data, progress.download)
+    for net in {json.dumps(config.net): config.net for config in todo}.values():
+        nets.weights(net, machine.weights)
     threads = given.threads or local.default_threads(device, given.jobs or 1)
     jobs = given.jobs or min(local.default_jobs(device, threads), max(1, len(todo)))
     if todo and device == '@numpy':
