@@ -144,34 +144,19 @@ def _train_and_write(given, found, dataset, place):
     from chainer_jo.datasets import image_folder, judgement
     from chainer_jo.report import corrections as report
     from chainer_jo.report import label_table
-    from chainer_jo.report.collect import read_log
-    from chainer_jo.training import corrections
 
-    labels = dataset.train.labels
-    described = corrections.describe(dataset, labels, given.seed, given.overrides, given.precision)
-    where = _machine(given)
-    options.choose_device(given)
-    folder = given.out / 'runs' / described.trial
-    if not (folder / 'config.json').exists():
-        took = corrections.seconds(described, dataset, labels, where)
-        say(f'time     about {timedelta(seconds=math.ceil(took))} of training, by a few updates')
-    with _watching(described) as observer:
-        trained = corrections.run(described, dataset, labels, where, observer)
-    groups = image_folder.same([found.rows[i].digest for i in found.usable])
+    described, trained = _train(given, dataset)
     threshold = judgement.THRESHOLD if given.threshold is None else given.threshold
-    judged = judgement.judge(trained.probabilities, labels, threshold, groups, found.known)
+    groups = image_folder.same([found.rows[i].digest for i in found.usable])
+    judged = judgement.judge(
+        trained.probabilities, dataset.train.labels, threshold, groups, found.known
+    )
     # What somebody has written in the meantime stays.
     image_folder.answer(found, label_table.finals(place))
     table = label_table.rows(found, dataset.classes, judged, groups, trained.held_out)
-    unlabelled = [
-        row for row in table if row['reason'] in (image_folder.NO_LABEL, image_folder.NO_FOLDER)
-    ]
-    paths = [given.folder / row['path'] for row in unlabelled]
-    for row, seen in zip(unlabelled, _predictions(trained.net, paths), strict=True):
-        row['predicted_label'] = seen['predicted_label']
+    _label_the_unlabelled(given.folder, table, trained.net)
     store.write_bytes(place, label_table.written(table))
     trained.net.save(given.out)
-    places = {found.rows[i].path: n for n, i in enumerate(found.usable)}
     facts = {
         'folder': str(given.folder),
         'command': _command(given),
@@ -183,19 +168,52 @@ def _train_and_write(given, found, dataset, place):
         'version': chainer_jo.__version__,
         'data': dataset.digest,
     }
-    images = partial(_pixels, dataset.train, places)
-    html = report.page(table, dataset.classes, images, read_log(folder), facts)
-    store.write_text(given.out / report.NAME, html)
+    _write_report(given, found, dataset, table, facts)
     if given.apply is not None:
         tree = label_table.cleaned(table)
-        store.write_tree(
-            given.apply, ((to, given.folder / image) for to, image in tree), given.copies
-        )
+        files = ((to, given.folder / image) for to, image in tree)
+        store.write_tree(given.apply, files, given.copies)
     if given.json:
         show_json(label_table.summary(table) | {'out': str(given.out), 'trial': described.trial})
     else:
         show(f'{report.finding(table, dataset.classes)}\nsee {given.out / report.NAME}')
     return 0
+
+
+def _train(given, dataset):
+    """Returns the TrialConfig and what training ended with; says first how long it takes."""
+    from chainer_jo.training import corrections
+
+    labels = dataset.train.labels
+    described = corrections.describe(dataset, labels, given.seed, given.overrides, given.precision)
+    where = _machine(given)
+    options.choose_device(given)
+    if not (given.out / 'runs' / described.trial / 'config.json').exists():
+        took = corrections.seconds(described, dataset, labels, where)
+        say(f'time     about {timedelta(seconds=math.ceil(took))} of training, by a few updates')
+    with _watching(described) as observer:
+        return described, corrections.run(described, dataset, labels, where, observer)
+
+
+def _label_the_unlabelled(folder, table, net):
+    from chainer_jo.datasets import image_folder
+
+    rows = [row for row in table if row['reason'] in image_folder.UNLABELLED]
+    seen = _predictions(net, [folder / row['path'] for row in rows])
+    for row, prediction in zip(rows, seen, strict=True):
+        row['predicted_label'] = prediction['predicted_label']
+
+
+def _write_report(given, found, dataset, table, facts):
+    from chainer_jo.report import corrections as report
+    from chainer_jo.report.collect import read_log
+
+    places = {found.rows[i].path: n for n, i in enumerate(found.usable)}
+    images = partial(_pixels, dataset.train, places)
+    log = read_log(given.out / 'runs' / facts['trial'])
+    store.write_text(
+        given.out / report.NAME, report.page(table, dataset.classes, images, log, facts)
+    )
 
 
 def _pixels(source, places, path):

@@ -150,7 +150,7 @@ def find(folder, labels=None):
     return found
 
 
-NO_FOLDER, NO_LABEL = 'in no folder of a class', 'no label is given'
+NO_FOLDER, NO_LABEL = UNLABELLED = ('in no folder of a class', 'no label is given')
 
 
 def answer(found, finals):
@@ -181,7 +181,7 @@ def answer(found, finals):
             row = Row(path, '', 'missing')
             found.rows.append(row)
         row.final = label
-        if row.reason in (NO_FOLDER, NO_LABEL):
+        if row.reason in UNLABELLED:
             row.reason = ''
     found.rows.sort(key=lambda row: row.path)
 

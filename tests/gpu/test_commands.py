@@ -8,8 +8,10 @@ import time
 
 import chainer
 import gpu
+import numpy as np
 import pytest
 import tiny
+from PIL import Image
 
 from chainer_jo import backends, doctor, store
 from chainer_jo.errors import ConfigError, OutOfMemoryError
@@ -110,3 +112,25 @@ def test_trials_side_by_side_on_one_gpu_are_those_that_run_alone(whole, tmp_path
     assert [process.wait(PATIENCE) for process in processes] == [0, 0]
     for name in ('a', 'b'):
         assert tiny.outcome(LONG, tmp_path / name) == whole
+
+
+def test_labels_are_corrected_and_new_images_labelled_on_the_gpu_as_on_the_cpu(tmp_path):
+    for i in range(40):
+        place = tmp_path / 'images' / ('dark', 'bright')[i % 2]
+        place.mkdir(parents=True, exist_ok=True)
+        shades = np.arange(64, dtype=np.uint8).reshape(8, 8) + 150 * (i % 2) + i // 2
+        Image.fromarray(shades).save(place / f'{i}.png')
+    out, image = str(tmp_path / 'out'), str(tmp_path / 'images' / 'dark' / '0.png')
+    words = ['ours.correct.epochs=2', 'ours.correct.begin=1', 'ours.fine_tune.epochs=1']
+    words = [word for override in words for word in ('--set', override)]
+    words = ['correct', str(tmp_path / 'images'), '--out', out, '--json', *words]
+    done = call(sys.executable, '-m', 'chainer_jo', *words, '--device', 'cuda:0')
+    assert done.returncode == 0, done.stderr
+    assert json.loads(done.stdout)['judged'] == 40
+    found = []
+    for name in ('cuda:0', 'cpu'):
+        words = ['predict', out, image, '--json', '--device', name]
+        done = call(sys.executable, '-m', 'chainer_jo', *words)
+        assert done.returncode == 0, done.stderr
+        found.append(json.loads(done.stdout)[0]['probabilities']['dark'])
+    assert abs(found[0] - found[1]) < 0.01
