@@ -7,11 +7,13 @@ import numpy as np
 
 from chainer_jo import backends, methods, paper
 from chainer_jo.datasets.streams import rng
+from chainer_jo.errors import ConfigError
 from chainer_jo.links.preact_resnet import PreActResNet
 from chainer_jo.training import device as devices
 from chainer_jo.training import images, tables, updaters
 from chainer_jo.training.extensions import Evaluate
 from chainer_jo.training.optimizer import MomentumSGD
+from chainer_jo.training.processes import ALONE
 
 
 def assemble(config, data, machine):
@@ -25,9 +27,28 @@ def assemble(config, data, machine):
     Raises:
         ConfigError: The device or the backend cannot be had.
     """
-    device = chainer.get_device(devices.choose(machine.device, machine.backend))
+    ranks = machine.ranks or ALONE
+    device = chainer.get_device(_device(machine, ranks))
     device.use()
-    return Assembly(config, data, device, backends.capturer(device.name) if machine.graph else None)
+    ranks.connect(device)
+    # What travels between processes cannot be part of a CUDA graph.
+    captures = machine.graph and ranks.size == 1
+    return Assembly(
+        config, data, device, backends.capturer(device.name) if captures else None, ranks
+    )
+
+
+def _device(machine, ranks):
+    name = devices.choose(machine.device, machine.backend)
+    if ranks.size == 1 or name == '@numpy':
+        return name
+    if machine.device != 'auto':
+        raise ConfigError(
+            f'{ranks.size} processes cannot share one GPU',
+            seen=f'--device {machine.device}',
+            fix='leave out --device: each process takes a GPU of its own',
+        )
+    return devices.choose(f'cuda:{ranks.local_rank}', machine.backend)
 
 
 class Assembly:
@@ -37,20 +58,22 @@ class Assembly:
         device (chainer.Device): Where it is trained.
         capturer (callable): What captures its steps, see :func:`chainer_jo.backends.capturer`; None
             where they are not captured.
+        ranks (Alone or Ranks): The processes that train it together.
         method (Method): With the initial weights and the noisy labels, on the device.
         train (ResidentImages or StreamedImages): Images to train on.
         true_labels (array): Of them, ``(n,)``, int32, on the device, or ``None``.
         evaluators (list of Evaluate): ``validation``, and ``test`` where there is a test set.
     """
 
-    def __init__(self, config, data, device, capturer):
-        self.config, self.device, self.capturer = config, device, capturer
+    def __init__(self, config, data, device, capturer, ranks=ALONE):
+        self.config, self.device, self.capturer, self.ranks = config, device, capturer, ranks
         self._channels, self._n_class = data.train.source.shape[0], data.n_class
         self._margin = data.train.source.margin
         stages = config.stages
         self.method = methods.load(config.method)(
             self.net('init'), data.train.labels, data.n_class, stages, data.T
         ).to_device(device)
+        self.method.gather = ranks.gather
         # Of the training split alone: nothing of the images that are measured on reaches the net
         # (D-25).
         mean = images.pixel_mean(data.train) if data.mean is None else data.mean
@@ -84,8 +107,10 @@ class Assembly:
         optimizer = MomentumSGD(common['momentum'], common['weight_decay']).setup(self.method)
         draw = partial(self._draw, stage, 'mix_up' in names)
         # `epoch` counts from 0 in each stage: its tables do not depend on how long others were.
-        iterator = self.train.iterate(draw, common['batch_size'], common['pad'], self.device)
-        return updaters.kind(names)(iterator, optimizer, self.capturer)
+        iterator = self.train.iterate(
+            draw, common['batch_size'], common['pad'], self.device, self.ranks.size
+        )
+        return updaters.kind(names)(iterator, optimizer, self.capturer, self.ranks)
 
     def start_anew(self, stage):
         """Gives the method's net the initial weights of a stage that starts with a fresh one."""
@@ -97,4 +122,5 @@ class Assembly:
         config, settings = self.config, self.config.stages[stage]
         mixing = {'a': settings['a'], 'per': settings['mix_lambda']} if mixes else None
         n = len(self.train)
-        return tables.draw(config.seed, stage, epoch, n, config.common, self._margin, mixing)
+        drawn = tables.draw(config.seed, stage, epoch, n, config.common, self._margin, mixing)
+        return drawn if self.ranks.size == 1 else drawn.part(self.ranks.rank, self.ranks.size)

@@ -1,0 +1,138 @@
+"""How many processes an ``mpiexec`` has started, and what one does that is alone."""
+
+import contextlib
+import os
+
+from chainer_jo.errors import ConfigError
+
+#: Where an ``mpiexec`` says how many processes it has started, and which one this is.
+VARIABLES = {'PMI_SIZE': 'PMI_RANK', 'OMPI_COMM_WORLD_SIZE': 'OMPI_COMM_WORLD_RANK'}
+
+
+class Alone:
+    """One process: what ``parallel.Ranks`` does, where there is nobody to do it with."""
+
+    size, local_rank = 1, 0
+
+    def __init__(self, rank=0):
+        self.rank = rank
+
+    def lead(self, function):
+        """Calls ``function`` on rank 0 alone; returns its value, or raises its error, on all."""
+        return function()
+
+    @contextlib.contextmanager
+    def led(self, manager):
+        """A context that only rank 0 enters; where it cannot, nobody goes on."""
+        with contextlib.ExitStack() as stack:
+
+            def enter():
+                stack.enter_context(manager)
+
+            self.lead(enter)
+            yield
+
+    def connect(self, device):
+        """Makes what gradients travel by on a ``chainer.Device``; called before the first step."""
+
+    def begin(self, updater):
+        """Gives all ranks the parameters of rank 0; called before the first step of a stage."""
+
+    def mean_gradients(self, method):
+        """Replaces each gradient by its mean over the ranks."""
+
+    def gather(self, array):
+        """Returns an array ``(B / K, ...)`` of all ranks as one ``(B, ...)``, in column order."""
+        return array
+
+    def end_epoch(self, updater):
+        """Makes equal what each rank has of its own: sums are added up, statistics averaged."""
+
+    def agree(self, *numbers):
+        """Returns the largest of each whole number over the ranks."""
+        return numbers
+
+    def pack(self, arrays):
+        """Adds to rank 0's saved arrays what the other ranks have of their own."""
+        return arrays
+
+    def unpack(self, arrays):
+        """Returns saved arrays as this rank had them."""
+        return arrays
+
+    def all_fail(self, text):
+        """Returns what the ranks say, if all of them fail; ``None`` if this one fails alone."""
+        return [text]
+
+    def abort(self, exit_code):
+        """Ends all ranks with an exit code."""
+
+
+ALONE = Alone()
+_present = ALONE
+
+
+def launched():
+    """Returns how many processes an ``mpiexec`` has started, and which one this is: ``(1, 0)``."""
+    for size, rank in VARIABLES.items():
+        if os.environ.get(size, '').isdecimal():
+            return int(os.environ[size]), int(os.environ.get(rank, 0))
+    return 1, 0
+
+
+def join():
+    """Returns the ``Ranks`` of this process, or :data:`ALONE`; starts MPI where needed.
+
+    Raises:
+        ConfigError: Several processes were started, and cannot find each other.
+    """
+    global _present
+    size, rank = launched()
+    if size == 1 or _present.size > 1:
+        return _present
+    # Until they have found each other, rank 0 speaks for all.
+    _present = Alone(rank)
+    try:
+        from mpi4py import MPI
+    except (ImportError, RuntimeError) as error:
+        raise ConfigError(
+            f'mpiexec has started {size} processes, and mpi4py cannot be used',
+            seen=str(error),
+            fix='pip install ".[mpi]", or leave out mpiexec',
+        ) from error
+    if MPI.COMM_WORLD.size != size:
+        raise ConfigError(
+            f'mpiexec has started {size} processes that do not find each other',
+            seen=f'mpi4py uses {MPI.Get_library_version().strip().splitlines()[0]}',
+            fix='start them with the mpiexec of that MPI: in .venv/bin, if it is of [mpi]',
+        )
+    # Not at the top: it imports Chainer, which nobody waits for who only asks for help.
+    from chainer_jo.training.parallel import Ranks
+
+    _present = Ranks(MPI)
+    return _present
+
+
+def present():
+    """Returns the ``Ranks`` that this process has joined, or :data:`ALONE`."""
+    return _present
+
+
+def check_batch(batch_size, ranks):
+    """Raises ConfigError unless the ranks get equal parts of a batch."""
+    if batch_size % ranks.size:
+        raise ConfigError(
+            f'a batch of {batch_size} cannot be divided among {ranks.size} processes',
+            seen=f'common.batch_size={batch_size}, mpiexec -n {ranks.size}',
+            fix=f'choose a number of processes that divides {batch_size}, or another batch size',
+        )
+
+
+def check_size(folder, begun, ranks):
+    """Raises ConfigError unless a trial was begun by as many processes as there are."""
+    if begun != ranks.size:
+        raise ConfigError(
+            f'{folder} was begun by {begun} process{"es" if begun > 1 else ""}',
+            seen=f'{ranks.size} now; another number gives other batch statistics',
+            fix=f'go on with mpiexec -n {begun}, or choose another folder with --out',
+        )
