@@ -130,7 +130,8 @@ def _is(name, kinds):
 
 
 def _own(arrays):
-    return {name: array for name, array in arrays.items() if _is(name, SUMS + STATISTICS)}
+    # Sorted: Chainer serializes a link's values in the order of a set, another in each process.
+    return {name: arrays[name] for name in sorted(arrays) if _is(name, SUMS + STATISTICS)}
 
 
 def _cores():
