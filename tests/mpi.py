@@ -1,10 +1,6 @@
-"""Commands as several processes of a real MPI, and a slow reference for what they compute.
-
-Run as a script, it is one of those processes; see :func:`steps`.
-"""
+"""Commands as several processes of a real MPI, and a slow reference for what they compute."""
 
 import importlib.util
-import os
 import shutil
 import subprocess
 import sys
@@ -20,8 +16,10 @@ from chainer_jo.training.assembly import assemble
 from chainer_jo.training.extensions import learning_rate
 from chainer_jo.training.updaters import LabelCorrectionUpdater
 
+# Chainer itself could not be the first import.
+STEPS = ['-c', 'import chainer_jo, mpi; mpi.main()']
 PATIENCE = 100  # Seconds until a test gives up; nothing is expected to take long.
-MPIEXEC = shutil.which('mpiexec', path=os.pathsep.join([str(Path(sys.executable).parent)]))
+MPIEXEC = shutil.which('mpiexec', path=str(Path(sys.executable).parent))
 NEEDED = pytest.mark.skipif(
     not (MPIEXEC and importlib.util.find_spec('mpi4py')),
     reason='mpi4py and an mpiexec beside python are not installed: pip install ".[mpi]"',
@@ -33,6 +31,7 @@ def start(size, words, log):
     with log.open('w') as file:
         return subprocess.Popen(
             [MPIEXEC, '-n', str(size), sys.executable, *map(str, words)],
+            cwd=Path(__file__).parent,
             stdin=subprocess.DEVNULL,
             stdout=file,
             stderr=subprocess.STDOUT,
@@ -141,8 +140,8 @@ def _end_epoch(updaters, epoch):
         updater.method.end_epoch(epoch, None)
 
 
-if __name__ == '__main__':
-    # METHOD N FILE SETTING...: takes N steps as one of the ranks, each of which writes a file.
+def main():
+    """Takes N steps as one of the ranks, and writes its file: METHOD N FILE SETTING..."""
     method, n, file, *settings = sys.argv[1:]
     ranks = processes.join()
     np.savez(f'{file}{ranks.rank}', **steps(tiny.config(method, *settings), int(n), ranks))

@@ -74,7 +74,16 @@ class Ranks(Alone):
 
     def mean_gradients(self, method):
         # Not ChainerMN's optimizer: its first call only sends parameters, and a step is lost.
-        self._communicator.multi_node_mean_grad(method)
+        gradients = [p.grad for _, p in sorted(method.namedparams()) if p.grad is not None]
+        flat = chainer.Parameter(method.xp.concatenate([g.ravel() for g in gradients]))
+        flat.grad = flat.array
+        message = chainer.Link()
+        with message.init_scope():
+            message.flat = flat
+        # As one message: "naive" sends one a parameter, and each of them waits for all ranks.
+        self._communicator.multi_node_mean_grad(message)
+        for gradient, mean in zip(gradients, _split(flat.grad, gradients), strict=True):
+            gradient[...] = mean
 
     def gather(self, array):
         # By way of the host: the MPI of a wheel does not read the memory of a GPU.
@@ -88,10 +97,11 @@ class Ranks(Alone):
         mine = np.concatenate([_CPU.send(array).ravel() for array in arrays.values()], dtype='d')
         total = np.empty_like(mine)
         self._world.Allreduce(mine, total)
-        ends = np.cumsum([array.size for array in arrays.values()])[:-1]
-        for (name, array), whole in zip(arrays.items(), np.split(total, ends), strict=True):
+        for (name, array), whole in zip(
+            arrays.items(), _split(total, arrays.values()), strict=True
+        ):
             mean = whole if _is(name, SUMS) else whole / self.size
-            chainer.backend.copyto(array, mean.reshape(array.shape).astype(array.dtype))
+            chainer.backend.copyto(array, mean.astype(array.dtype))
 
     def agree(self, *numbers):
         mine = np.array(numbers, 'l')
@@ -123,6 +133,14 @@ class Ranks(Alone):
     def abort(self, exit_code):
         # Without this the others would wait for ever for a rank that is no more.
         self._world.Abort(exit_code)
+
+
+def _split(flat, arrays):
+    """Yields the parts of a flat array that belong to some arrays, in their shapes."""
+    start = 0
+    for array in arrays:
+        yield flat[start : start + array.size].reshape(array.shape)
+        start += array.size
 
 
 def _is(name, kinds):
