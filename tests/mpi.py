@@ -49,13 +49,13 @@ def train(config, out, size, *more):
     assert code == 0, out.with_suffix('.log').read_text()
 
 
-def steps(config, n, ranks):
-    """Takes ``n`` steps of a trial's first stage, batch normalisation in test mode.
+def steps(config, stage, n, ranks):
+    """Takes ``n`` steps of a trial's stage, batch normalisation in test mode.
 
     Returns the parameters and the labels, by name, without what only a trainer would add.
     """
     assembly = assemble(config, tiny.prepare(config), tiny.machine(ranks=ranks))
-    updater = assembly.updater(next(iter(config.stages)))
+    updater = assembly.updater(stage)
     updater.optimizer.lr = 0.1
     ranks.begin(updater)
     with chainer.using_config('train', False):
@@ -141,7 +141,7 @@ def _end_epoch(updaters, epoch):
 
 
 def main():
-    """Takes N steps as one of the ranks, and writes its file: METHOD N FILE SETTING..."""
-    method, n, file, *settings = sys.argv[1:]
+    """Takes N steps as one of the ranks, and writes its file: METHOD STAGE N FILE SETTING..."""
+    method, stage, n, file, *settings = sys.argv[1:]
     ranks = processes.join()
-    np.savez(f'{file}{ranks.rank}', **steps(tiny.config(method, *settings), int(n), ranks))
+    np.savez(f'{file}{ranks.rank}', **steps(tiny.config(method, *settings), stage, int(n), ranks))

@@ -1,9 +1,22 @@
 """How many processes an ``mpiexec`` has started, and what one does that is alone."""
 
 import contextlib
+import importlib.util
 import os
+import shutil
+import subprocess
+import sys
+from pathlib import Path
 
-from chainer_jo.errors import ConfigError
+from chainer_jo.errors import ConfigError, excerpt
+
+# What doctor runs twice.
+_COUNT = """
+from mpi4py import MPI
+count = MPI.COMM_WORLD.allreduce(1)
+if MPI.COMM_WORLD.rank == 0:
+    print(count, ' '.join(MPI.Get_library_version().splitlines()[0].split()))
+"""
 
 #: Where an ``mpiexec`` says how many processes it has started, and which one this is.
 VARIABLES = {'PMI_SIZE': 'PMI_RANK', 'OMPI_COMM_WORLD_SIZE': 'OMPI_COMM_WORLD_RANK'}
@@ -116,6 +129,32 @@ def join():
 def present():
     """Returns the ``Ranks`` that this process has joined, or :data:`ALONE`."""
     return _present
+
+
+def describe():
+    """Returns one line about MPI: its version, if two processes find each other, or why not.
+
+    ``None`` without mpi4py.
+    """
+    if importlib.util.find_spec('mpi4py') is None:
+        return None
+    # Beside this Python first: the MPI of a wheel works with its own mpiexec only.
+    beside = str(Path(sys.executable).parent)
+    mpiexec = shutil.which('mpiexec', path=beside) or shutil.which('mpiexec')
+    if mpiexec is None:
+        return 'none: there is no mpiexec: pip install ".[mpi]"'
+    words = [mpiexec, '-n', '2', sys.executable, '-c', _COUNT]
+    try:
+        done = subprocess.run(
+            words, stdin=subprocess.DEVNULL, capture_output=True, text=True, timeout=30, check=False
+        )
+    except (OSError, subprocess.TimeoutExpired) as error:
+        return f'none: {excerpt(error)}'
+    count, _, version = done.stdout.partition(' ')
+    if done.returncode or count != '2':
+        seen = excerpt(done.stderr or done.stdout, 120)
+        return f'none: of two processes that {mpiexec} starts, none finds the other: {seen}'
+    return f'{version.strip()}, by {mpiexec}'
 
 
 def check_batch(batch_size, ranks):

@@ -61,13 +61,13 @@ def test_three_processes_that_learn_labels_end_where_a_slow_emulation_of_them_do
 @mpi.NEEDED
 @pytest.mark.parametrize(
     ('method', 'size', 'settings'),
-    [('tanaka', 2, ['tanaka.correct.alpha=0']), ('pencil', 3, ['pencil.warm_up.epochs=1'])],
+    [('tanaka', 2, ['tanaka.correct.alpha=0']), ('pencil', 3, [])],
 )
 def test_what_is_a_mean_over_images_is_that_of_one_process(method, size, settings, tmp_path):
     settings = [BATCH, *settings]
-    words = [*mpi.STEPS, method, 7, tmp_path / 'rank', *settings]
+    words = [*mpi.STEPS, method, 'correct', 7, tmp_path / 'rank', *settings]
     assert mpi.run(size, words, tmp_path / 'log') == 0, (tmp_path / 'log').read_text()
-    expected = mpi.steps(tiny.config(method, *settings), 7, processes.ALONE)
+    expected = mpi.steps(tiny.config(method, *settings), 'correct', 7, processes.ALONE)
     ranks = [np.load(tmp_path / f'rank{rank}.npz') for rank in range(size)]
     for name, array in expected.items():
         # Sums are each rank's own until the epoch ends.
