@@ -69,7 +69,7 @@ def _tell(text, code):
 
 def _run(arguments):
     try:
-        ranks = processes.join()
+        ranks = _ranks()
         if ranks.rank:
             console.silence()
         options = parser().parse_args(arguments)
@@ -84,6 +84,15 @@ def _run(arguments):
         code = exited.code
     console.flush()
     return code
+
+
+def _ranks():
+    if processes.launched()[0] == 1:
+        return processes.ALONE
+    # Not at the top: it imports Chainer, for which nobody waits who only asks for help.
+    from chainer_jo.training import parallel
+
+    return parallel.join()
 
 
 def _for_people(error):

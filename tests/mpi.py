@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 import tiny
 
-from chainer_jo.training import processes
+from chainer_jo.training import parallel, processes
 from chainer_jo.training.assembly import assemble
 from chainer_jo.training.extensions import learning_rate
 from chainer_jo.training.updaters import LabelCorrectionUpdater
@@ -143,5 +143,5 @@ def _end_epoch(updaters, epoch):
 def main():
     """Takes N steps as one of the ranks, and writes its file: METHOD STAGE N FILE SETTING..."""
     method, stage, n, file, *settings = sys.argv[1:]
-    ranks = processes.join()
+    ranks = parallel.join()
     np.savez(f'{file}{ranks.rank}', **steps(tiny.config(method, *settings), stage, int(n), ranks))

@@ -11,8 +11,7 @@ import chainer
 import numpy as np
 
 from chainer_jo.errors import ChainerJoError, ConfigError
-from chainer_jo.training import state
-from chainer_jo.training.processes import Alone
+from chainer_jo.training import processes, state
 
 #: What a rank has of its own in the middle of an epoch, by the last part of its name.
 SUMS, STATISTICS = ('sums',), ('avg_mean', 'avg_var')
@@ -22,7 +21,7 @@ SECONDS_TO_FAIL = 2.0
 _CPU = chainer.get_device('@numpy')
 
 
-class Ranks(Alone):
+class Ranks(processes.Alone):
     """The ``K`` processes of an ``mpiexec``, of which this is one.
 
     Attributes:
@@ -156,3 +155,29 @@ def _cores():
     if hasattr(os, 'sched_getaffinity'):
         return os.sched_getaffinity(0)
     return set(range(os.cpu_count() or 1))
+
+
+def join():
+    """Makes this process one of those that ``mpiexec`` has started; returns its :class:`Ranks`.
+
+    Raises:
+        ConfigError: They cannot find each other.
+    """
+    size, rank = processes.launched()
+    # Until they have found each other, rank 0 speaks for all.
+    processes.become(processes.Alone(rank))
+    try:
+        from mpi4py import MPI
+    except (ImportError, RuntimeError) as error:
+        raise ConfigError(
+            f'mpiexec has started {size} processes, and mpi4py cannot be used',
+            seen=str(error),
+            fix='pip install ".[mpi]", or leave out mpiexec',
+        ) from error
+    if MPI.COMM_WORLD.size != size:
+        raise ConfigError(
+            f'mpiexec has started {size} processes that do not find each other',
+            seen=f'mpi4py uses {MPI.Get_library_version().strip().splitlines()[0]}',
+            fix='start them with the mpiexec of that MPI: in .venv/bin, if it is of [mpi]',
+        )
+    return processes.become(Ranks(MPI))

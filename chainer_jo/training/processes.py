@@ -93,41 +93,15 @@ def launched():
     return 1, 0
 
 
-def join():
-    """Returns the ``Ranks`` of this process, or :data:`ALONE`; starts MPI where needed.
-
-    Raises:
-        ConfigError: Several processes were started, and cannot find each other.
-    """
+def become(ranks):
+    """Says what this process is from now on: an :class:`Alone` or a ``Ranks``; returns it."""
     global _present
-    size, rank = launched()
-    if size == 1 or _present.size > 1:
-        return _present
-    # Until they have found each other, rank 0 speaks for all.
-    _present = Alone(rank)
-    try:
-        from mpi4py import MPI
-    except (ImportError, RuntimeError) as error:
-        raise ConfigError(
-            f'mpiexec has started {size} processes, and mpi4py cannot be used',
-            seen=str(error),
-            fix='pip install ".[mpi]", or leave out mpiexec',
-        ) from error
-    if MPI.COMM_WORLD.size != size:
-        raise ConfigError(
-            f'mpiexec has started {size} processes that do not find each other',
-            seen=f'mpi4py uses {MPI.Get_library_version().strip().splitlines()[0]}',
-            fix='start them with the mpiexec of that MPI: in .venv/bin, if it is of [mpi]',
-        )
-    # Not at the top: it imports Chainer, which nobody waits for who only asks for help.
-    from chainer_jo.training.parallel import Ranks
-
-    _present = Ranks(MPI)
-    return _present
+    _present = ranks
+    return ranks
 
 
 def present():
-    """Returns the ``Ranks`` that this process has joined, or :data:`ALONE`."""
+    """Returns what this process is: :data:`ALONE`, unless it became another."""
     return _present
 
 

@@ -16,7 +16,7 @@ import tiny
 from chainer_jo import config as configuration
 from chainer_jo import store
 from chainer_jo.errors import ConfigError, StoppedError
-from chainer_jo.training import processes, tables
+from chainer_jo.training import parallel, processes, tables
 
 BATCH = 'common.batch_size=48'  # For two ranks and for three; reaches over the ends of epochs.
 PENCIL = {'warm_up': 1, 'correct': 2, 'fine_tune': 1}
@@ -229,7 +229,7 @@ def test_an_mpiexec_without_mpi4py_is_an_error_with_its_fix(monkeypatch):
     monkeypatch.setitem(sys.modules, 'mpi4py', None)
     monkeypatch.setattr(processes, '_present', processes.ALONE)
     with pytest.raises(ConfigError, match='mpi4py cannot be used') as refused:
-        processes.join()
+        parallel.join()
     assert 'pip install ".[mpi]"' in refused.value.fix
     # It says so for all.
     assert processes.present().rank == 1
