@@ -19,6 +19,7 @@ from chainer_jo.errors import (
     UnforeseenError,
     excerpt,
 )
+from chainer_jo.training import processes
 
 EXIT_CODES = """\
 exit codes:
@@ -46,21 +47,52 @@ def main(arguments=None):
     except BrokenPipeError:
         console.abandon_stdout()
         code = UNREAD
+        processes.present().abort(code)
     except (Exception, KeyboardInterrupt) as raised:
         error = _for_people(raised)
-        console.say(_with_option(error))
+        _tell(_with_option(error), error.exit_code)
         code = error.exit_code
     sys.exit(code)
 
 
+def _tell(text, code):
+    """Says what ended a command, of several processes once; one that fails alone ends all."""
+    ranks = processes.present()
+    said = ranks.all_fail(text)
+    if said is None:
+        console.say(text, always=True)
+        console.say(f'process {ranks.rank} of {ranks.size} has failed: it ends all', always=True)
+        ranks.abort(code)
+    elif ranks.rank == 0:
+        console.say('\n'.join(dict.fromkeys(said)))
+
+
 def _run(arguments):
     try:
+        ranks = _ranks()
+        if ranks.rank:
+            console.silence()
         options = parser().parse_args(arguments)
+        if ranks.size > 1 and options.command is not train.run:
+            raise ConfigError(
+                'only train runs as several processes',
+                seen=f'mpiexec -n {ranks.size}',
+                fix='leave out mpiexec',
+            )
         code = options.command(options)
     except SystemExit as exited:  # After --help and --version.
         code = exited.code
     console.flush()
     return code
+
+
+def _ranks():
+    if processes.launched()[0] == 1:
+        return processes.ALONE
+    # Not at the top: it imports Chainer, for which nobody waits who only asks for help.
+    from chainer_jo.training import parallel
+
+    return parallel.join()
 
 
 def _for_people(error):

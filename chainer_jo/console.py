@@ -24,6 +24,8 @@ FIGURES = {
 PLAIN_SECONDS = 60  # Between two lines inside an epoch, of all trials together.
 JSON_SECONDS = 1
 
+_silent = False
+
 
 def prepare():
     """Makes the streams take any text; raises WriteError where there is no stdout to write to."""
@@ -42,6 +44,12 @@ def prepare():
             stream.reconfigure(errors='replace')
 
 
+def silence():
+    """From now on nobody is shown anything: another process speaks for this one."""
+    global _silent
+    _silent = True
+
+
 def show(text):
     """Writes a result to stdout.
 
@@ -49,6 +57,8 @@ def show(text):
         WriteError: It cannot be written, as on a full disk.
         BrokenPipeError: Nobody reads it.
     """
+    if _silent:
+        return
     with _written():
         print(text, flush=True)
 
@@ -89,8 +99,10 @@ def _unwritable(seen):
     )
 
 
-def say(text):
+def say(text, always=False):
     """Writes a line to stderr. That nobody can read it ends nothing."""
+    if _silent and not always:
+        return
     with suppress(OSError, ValueError):
         print(text, file=sys.stderr, flush=True)
 

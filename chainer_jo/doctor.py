@@ -6,13 +6,14 @@ import shutil
 
 from chainer_jo import backends, datasets
 from chainer_jo.errors import ChainerJoError, ConfigError
-from chainer_jo.training import device
+from chainer_jo.training import device, processes
 
 PACKAGES = (
     'chainer',
     'numpy',
     'pillow',
     'matplotlib',
+    'mpi4py',
     *backends.PACKAGES,
 )
 
@@ -32,6 +33,7 @@ def examine(wanted_device, backend, data=None, weights=None):
     findings |= {name: _version(name) for name in PACKAGES}
     findings['cuda'] = _cuda()
     findings['gpu'] = device.describe()
+    findings['mpi'] = processes.describe()
     findings['device'], findings['backend'] = _chosen(wanted_device, backend)
     if reason := _what_the_gpu_lacks(backend):
         findings['to mend'] = f'{reason}: {_GPU_FIX}'

@@ -24,8 +24,18 @@ class ChainerJoError(Exception):
             fix = fix.format(setting=f'{setting[0]}={setting[1]!r}')
         self.problem, self.seen, self.fix = problem, seen, fix
 
+    def __reduce__(self):
+        # On its way to another process: a copy is not made by the arguments of the class.
+        return _copy, (type(self), self.args, vars(self))
+
     def __str__(self):
         return f'error: {self.problem}\n  seen: {self.seen}\n  fix:  {self.fix}'
+
+
+def _copy(kind, arguments, values):
+    error = kind.__new__(kind, *arguments)
+    vars(error).update(values)
+    return error
 
 
 class ConfigError(ChainerJoError):

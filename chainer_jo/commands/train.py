@@ -6,16 +6,18 @@ import json
 import os
 import signal
 import threading
+from dataclasses import replace
 
 from chainer_jo import config, datasets, paper, store
 from chainer_jo.commands import options
 from chainer_jo.console import JsonLines, TrialProgress, accuracies, say, show
 from chainer_jo.errors import ConfigError
+from chainer_jo.training import processes
 
 
 def add(command):
     """Adds the command; ``command(name, function, text)`` returns a new parser."""
-    parser = command('train', _train, 'runs one trial, or the rest of it')
+    parser = command('train', run, 'runs one trial, or the rest of it')
     parser.add_argument('--dataset', required=True, help=' | '.join(datasets.NAMES))
     parser.add_argument('--noise', required=True, help=' | '.join(config.NOISE_KINDS))
     parser.add_argument('--rate', type=float, help='noise rate, a fraction from 0 to 1')
@@ -38,23 +40,36 @@ def add(command):
     parser.add_argument('--while-stdin-is-open', action='store_true', help=argparse.SUPPRESS)
 
 
-def _train(given):
+def run(given):
+    """Trains what the options say, alone or as one of several processes."""
     from chainer_jo.sweep import local
     from chainer_jo.training import trial
     from chainer_jo.training.machine import threads
 
-    if given.while_stdin_is_open:
+    ranks = processes.present()
+    # A rank but the first has no stdin.
+    if given.while_stdin_is_open and ranks.rank == 0:
         threading.Thread(target=_stop_with_stdin, daemon=True).start()
     machine = options.machine(given)
     dataset, labels = _read_labels(given)
     described = _described(given, labels)
     device = options.choose_device(given)
-    if device == '@numpy':
+    if ranks.size > 1:
+        machine = _shared_out(machine, ranks)
+    elif device == '@numpy':
         options.warn_of_threads(1, machine.threads or threads(), local.cores())
     with _watching(described, given) as observer:
         result = trial.run(described, machine, observer, labels, dataset)
     show(json.dumps({'result': result}) if given.json else _in_a_line(described, machine, result))
     return 0
+
+
+def _shared_out(machine, ranks):
+    """Returns the machine as one of its processes has it: the cores are divided."""
+    from chainer_jo.training.machine import asked_threads
+
+    threads = machine.threads or asked_threads() or ranks.share_of_cores()
+    return replace(machine, threads=threads, ranks=ranks)
 
 
 def _stop_with_stdin():
@@ -117,6 +132,9 @@ def _watching(described, given):
     """Yields the Observer that shows people, or another program, how a trial gets on."""
     from chainer_jo.training.trial import Observer
 
+    if processes.present().rank:
+        yield Observer()
+        return
     if given.json:
         # A sweep reads these lines: whatever else is said goes to stderr.
         # Whose pipe is broken has lost its starter too, and ends after a snapshot.

@@ -94,6 +94,14 @@ class Method(chainer.Chain):
         Called once, when the net is still on the host. Arguments as above.
         """
 
+    @staticmethod
+    def gather(array):
+        """Returns an array of this process's part of a batch for the whole batch, in its order.
+
+        Where several processes train the method together, another function is put in its place.
+        """
+        return array
+
     def begin(self, stage):
         """Makes ``stage`` the current one; called before its first step and after a resume."""
         self.stage = stage

@@ -93,7 +93,7 @@ class CNNCRF(Method):
         """
         one_hot = self.xp.eye(len(pair), dtype='f')
         y_hat, y = crf.gibbs_sweep(a.array, pair.array, self.chain[index], self.uniform[index])
-        scatter.put(self.chain, index, y)
+        scatter.put(self.chain, self.gather(index), self.gather(y))
         return F.sum(one_hot[y_hat] * crf.clamped_scores(a, pair, one_hot[y]))
 
     def end_epoch(self, epoch, probe):

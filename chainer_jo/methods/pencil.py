@@ -66,7 +66,10 @@ class Pencil(Method):
     def after_backward(self, batch):
         if self.stage == 'correct':
             # An image that is in the batch twice takes both steps, the same way on every device.
-            scatter.add(self.labels.logits, batch.index, -self.lam * self.yt.grad)
+            index = self.gather(batch.index)
+            # A process divides its loss by the images of its own part.
+            share = len(batch.index) / len(index)
+            scatter.add(self.labels.logits, index, -self.lam * share * self.gather(self.yt.grad))
 
     def end_epoch(self, epoch, probe):
         if self.stage == 'correct':

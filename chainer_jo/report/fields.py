@@ -68,6 +68,7 @@ RESULT = {
     'environment.processor': "the processor's model",
     'environment.instruction_set': 'the widest instruction set that computed',
     'environment.threads': 'number of threads that computed: chosen when the trial began, and kept',
+    'environment.processes': 'number of processes that trained it together, if several did',
     'environment.cores': 'number of cores of the machine',
     'environment.graph': 'whether training steps were replayed as CUDA graphs',
     'environments': 'every environment in which the trial was trained, the last one last',

@@ -21,7 +21,7 @@ def place(result):
 def _one_place(environment):
     device = str(environment.get('device', 'unknown device'))
     machine = environment.get('machine', 'unknown kind')
-    threads = environment.get('threads')
+    threads, processes = environment.get('threads'), environment.get('processes')
     backend = str(environment.get('backend', 'unknown backend'))
     words = [
         'CPU' if device in ('@numpy', 'cpu') else device.replace('@cupy', 'cuda'),
@@ -29,6 +29,7 @@ def _one_place(environment):
         environment.get('instruction_set'),
         backend,
         f'{threads} threads' if threads and 'thread' not in backend else None,
+        f'{processes} processes' if processes else None,
     ]
     words = ', '.join(str(word) for word in words if word)
     return plain(words.replace(' 1 threads', ' 1 thread'))

@@ -7,11 +7,13 @@ import numpy as np
 
 from chainer_jo import backends, methods, paper
 from chainer_jo.datasets.streams import rng
+from chainer_jo.errors import ConfigError
 from chainer_jo.links.resnet50 import ResNet50
 from chainer_jo.training import device as devices
 from chainer_jo.training import images, nets, tables, updaters
 from chainer_jo.training.extensions import Evaluate
 from chainer_jo.training.optimizer import MomentumSGD
+from chainer_jo.training.processes import ALONE
 
 
 def assemble(config, data, machine, weights=None):
@@ -26,10 +28,27 @@ def assemble(config, data, machine, weights=None):
     Raises:
         ConfigError: The device or the backend cannot be had.
     """
-    device = chainer.get_device(devices.choose(machine.device, machine.backend))
+    ranks = machine.ranks or ALONE
+    device = chainer.get_device(_device(machine, ranks))
     device.use()
-    capturer = backends.capturer(device.name) if machine.graph else None
-    return Assembly(config, data, device, capturer, weights)
+    ranks.connect(device)
+    # What travels between processes cannot be part of a CUDA graph.
+    captures = machine.graph and ranks.size == 1
+    capturer = backends.capturer(device.name) if captures else None
+    return Assembly(config, data, device, capturer, weights, ranks)
+
+
+def _device(machine, ranks):
+    name = devices.choose(machine.device, machine.backend)
+    if ranks.size == 1 or name == '@numpy':
+        return name
+    if machine.device != 'auto':
+        raise ConfigError(
+            f'{ranks.size} processes cannot share one GPU',
+            seen=f'--device {machine.device}',
+            fix='leave out --device: each process takes a GPU of its own',
+        )
+    return devices.choose(f'cuda:{ranks.local_rank}', machine.backend)
 
 
 class Assembly:
@@ -39,14 +58,15 @@ class Assembly:
         device (chainer.Device): Where it is trained.
         capturer (callable): What captures its steps, see :func:`chainer_jo.backends.capturer`; None
             where they are not captured.
+        ranks (Alone or Ranks): The processes that train it together.
         method (Method): With the initial weights and the noisy labels, on the device.
         train (ResidentImages or StreamedImages): Images to train on.
         true_labels (array): Of them, ``(n,)``, int32, on the device, or ``None``.
         evaluators (list of Evaluate): ``validation``, and ``test`` where there is a test set.
     """
 
-    def __init__(self, config, data, device, capturer, weights=None):
-        self.config, self.device, self.capturer = config, device, capturer
+    def __init__(self, config, data, device, capturer, weights=None, ranks=ALONE):
+        self.config, self.device, self.capturer, self.ranks = config, device, capturer, ranks
         self._shape, self._n_class, self._weights = data.train.source.shape, data.n_class, weights
         self._margin, self._given_labels = data.train.source.margin, data.train.labels
         net = self.net('init')
@@ -55,6 +75,7 @@ class Assembly:
         self.method = methods.load(config.method)(
             net, data.train.labels, data.n_class, config.stages, data.T
         ).to_device(device)
+        self.method.gather = ranks.gather
         self.train = images.of(data.train, mean, device)
         self.true_labels = None if data.true_labels is None else device.send(data.true_labels)
         parts = {'validation': data.validation, 'test': data.test}
@@ -80,8 +101,10 @@ class Assembly:
         draw = partial(self._draw, stage, 'mix_up' in names)
         # `epoch` counts from 0 in each stage: its tables do not depend on how long others were.
         n = tables.images_per_epoch(len(self.train), common)
-        iterator = self.train.iterate(draw, common['batch_size'], common['pad'], self.device, n)
-        return updaters.kind(names)(iterator, optimizer, self.capturer)
+        iterator = self.train.iterate(
+            draw, common['batch_size'], common['pad'], self.device, n, self.ranks.size
+        )
+        return updaters.kind(names)(iterator, optimizer, self.capturer, self.ranks)
 
     def start_anew(self, stage):
         """Gives the method's net the initial weights of a stage that starts with a fresh one."""
@@ -92,10 +115,11 @@ class Assembly:
     def _draw(self, stage, mixes, epoch):
         config, settings = self.config, self.config.stages[stage]
         mixing = {'a': settings['a'], 'per': settings['mix_lambda']} if mixes else None
-        return tables.draw(
+        drawn = tables.draw(
             config.seed, stage, epoch, len(self.train), config.common, self._margin, mixing,
             self._given_labels,
         )  # fmt: skip
+        return drawn if self.ranks.size == 1 else drawn.part(self.ranks.rank, self.ranks.size)
 
 
 def _mean(net, data):

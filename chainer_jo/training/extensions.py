@@ -61,6 +61,22 @@ class Evaluate(training.extensions.Evaluator):
         return {f'{self.name}/main/accuracy': float(method.xp.concatenate(hits).mean())}
 
 
+class JoinRanks(training.Extension):
+    """Makes equal what each rank has of its own, before anything looks at it.
+
+    Args:
+        ranks (Ranks): The processes.
+    """
+
+    trigger = staticmethod(epoch_end)
+
+    def __init__(self, ranks):
+        self._ranks = ranks
+
+    def __call__(self, trainer):
+        self._ranks.end_epoch(trainer.updater)
+
+
 class CorrectLabels(training.Extension):
     """Lets the updater correct the labels after every epoch (Algorithm 1)."""
 
@@ -203,7 +219,7 @@ class Log(training.Extension):
     The rows of all stages are part of every snapshot; the file is made from them.
 
     Args:
-        path (pathlib.Path): The file.
+        path (pathlib.Path): The file, or ``None`` where another rank writes it.
         rows (list of dict): Rows of the epochs so far.
         progress (callable): Called with each new row.
     """
@@ -231,7 +247,8 @@ class Log(training.Extension):
         }
         self._since = now
         self.rows.append(row)
-        store.write_text(self.path, log_text(self.rows))
+        if self.path:
+            store.write_text(self.path, log_text(self.rows))
         self.progress(row)
 
 

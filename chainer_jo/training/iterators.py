@@ -25,6 +25,7 @@ class TableIterator(chainer.dataset.Iterator):
         pad (int): Width of the border from which images without a margin are cropped.
         device (chainer.Device): Where the rows are wanted.
         n (int): Images an epoch; by default those of the data set.
+        size (int): Into how many parts a batch is divided, of which the tables hold one.
 
     Attributes:
         dataset (ResidentImages or StreamedImages): As given.
@@ -36,9 +37,9 @@ class TableIterator(chainer.dataset.Iterator):
 
     repeat = True
 
-    def __init__(self, dataset, draw, batch_size, pad, device, n=None):
+    def __init__(self, dataset, draw, batch_size, pad, device, n=None, size=1):
         self.dataset, self._draw, self._batch_size, self._pad = dataset, draw, batch_size, pad
-        self._n = n or len(dataset)
+        self._n, self._width = n or len(dataset), batch_size // size
         self.device, self.iteration, self.epoch, self.is_new_epoch = device, 0, 0, False
         self.row = self._tables = None
 
@@ -102,12 +103,12 @@ class StreamedIterator(TableIterator):
         xp, source = self.device.xp, self.dataset.part.source
         self._ahead = None
         # Bytes: a quarter of what float32 images would take on their way to a GPU.
-        self._batch = xp.empty((self._batch_size, *source.shape), 'B')
+        self._batch = xp.empty((self._width, *source.shape), 'B')
         # The batch holds its images in order, where a resident set is read by the row's index.
-        self._places = xp.arange(self._batch_size, dtype='i')
+        self._places = xp.arange(self._width, dtype='i')
         self._crops_itself = any(source.margin)
         if self._crops_itself:
-            self._pad, self._offset = 0, xp.zeros((self._batch_size, 2), 'i')
+            self._pad, self._offset = 0, xp.zeros((self._width, 2), 'i')
 
     def __next__(self):
         if self._ahead is None:

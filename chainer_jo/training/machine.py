@@ -4,6 +4,7 @@ import os
 import platform
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 #: Those that decide how fast a matrix is multiplied, the widest last.
 INSTRUCTIONS = ('avx2', 'avx512f', 'avx512_bf16', 'amx_bf16')
@@ -27,6 +28,8 @@ class Machine:
             same; see :mod:`chainer_jo.training.shared_stage`.
         threads (int): Threads that a trial begins to compute with; ``None``: see :func:`threads`.
             It keeps them: another number adds in another order, and gives other last digits.
+        ranks (Ranks): The processes that train it together; ``None`` for this one alone. See
+            :mod:`chainer_jo.training.parallel`.
     """
 
     out: Path
@@ -38,6 +41,7 @@ class Machine:
     share: bool = False
     threads: int | None = None
     weights: str | None = None
+    ranks: Any = None
 
     def as_words(self):
         """Returns the options that tell a child process the same: a list of words."""

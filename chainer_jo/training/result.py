@@ -115,7 +115,7 @@ def digests(model, y, log):
     }
 
 
-def environment(device, graph, threads):
+def environment(device, graph, threads, processes=1):
     """Returns versions, backend, device and processor of this process, as plain JSON values.
 
     Another processor, instruction set, backend or number of threads adds in another order, and
@@ -125,6 +125,7 @@ def environment(device, graph, threads):
         device (chainer.Device): What trains.
         graph (bool): Whether steps are captured as CUDA graphs.
         threads (int): How many threads compute.
+        processes (int): How many processes train the trial together; said if there are several.
     """
     return {
         'version': chainer_jo.__version__,
@@ -139,4 +140,4 @@ def environment(device, graph, threads):
         'instruction_set': backends.instruction_set() or machine.widest_instructions(),
         'threads': backends.threads() or threads,
         'graph': graph,
-    }
+    } | ({'processes': processes} if processes > 1 else {})

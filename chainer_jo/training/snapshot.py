@@ -11,6 +11,7 @@ from chainer import training
 from chainer_jo import store
 from chainer_jo.errors import ConfigError, DataError, StoppedError
 from chainer_jo.training.extensions import finite_state
+from chainer_jo.training.processes import ALONE
 
 KEEP = 2
 NAME = re.compile(r'snapshot-([0-9]{6,})\.arrays')
@@ -30,17 +31,19 @@ class Snapshot(training.Extension):
         resumes (int): How often the trial went on from a snapshot, saved too.
         seconds (float): Least time between two snapshots.
         spent (callable): Returns the seconds that all processes have spent, saved too.
+        ranks (Alone or Ranks): The processes that train it together; rank 0 writes.
     """
 
     trigger = 1, 'iteration'
 
     def __init__(
-        self, folder, identity, rows, environments=(), resumes=0, seconds=60.0, spent=lambda: 0.0
-    ):
+        self, folder, identity, rows, environments=(), resumes=0, seconds=60.0,
+        spent=lambda: 0.0, ranks=ALONE,
+    ):  # fmt: skip
         self.folder, self.identity, self.rows = folder, identity, rows
         self.environments, self.resumes, self.seconds = environments, resumes, seconds
-        self.spent = spent
-        self._signum = None
+        self.spent, self.ranks = spent, ranks
+        self._signum = 0
 
     def __enter__(self):
         # What nohup has this process ignore, it goes on ignoring.
@@ -59,18 +62,24 @@ class Snapshot(training.Extension):
         self._last = time.monotonic()
 
     def __call__(self, trainer):
-        if self._signum is not None:
+        signum, due = self.ranks.agree(self._signum, time.monotonic() - self._last >= self.seconds)
+        if signum:
             path = self.save(trainer.updater)
             raise StoppedError(
-                self._signum, seen=f'snapshot {path}', fix='the same command goes on from there'
+                signum, seen=f'snapshot {path}', fix='the same command goes on from there'
             )
-        if time.monotonic() - self._last >= self.seconds:
+        if due:
             self.save(trainer.updater)
 
     def save(self, updater):
         """Writes a snapshot and returns its path; refuses a state that is not finite."""
-        arrays = finite_state(updater)
-        arrays['stage'] = np.array(updater.method.stage)
+        arrays = self.ranks.pack(finite_state(updater))
+        path = self.ranks.lead(lambda: self._write(arrays, updater.method.stage))
+        self._last = time.monotonic()
+        return path
+
+    def _write(self, arrays, stage):
+        arrays['stage'] = np.array(stage)
         arrays['identity'] = np.array(self.identity)
         arrays['resumes'] = np.array(self.resumes)
         arrays['log'] = np.array(json.dumps(self.rows))
@@ -82,7 +91,6 @@ class Snapshot(training.Extension):
         store.write_arrays(path, arrays)
         for old in numbered[KEEP - 1 :]:
             old.unlink(missing_ok=True)
-        self._last = time.monotonic()
         return path
 
 

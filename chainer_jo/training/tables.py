@@ -37,6 +37,19 @@ class EpochTables:
         tables = {field.name: getattr(self, field.name) for field in fields(self)}
         return {name: table for name, table in tables.items() if table is not None}
 
+    def part(self, rank, size):
+        """Returns the columns of one of ``size`` ranks; partners are among them (D-54)."""
+        width = self.index.shape[1] // size
+        columns = slice(rank * width, (rank + 1) * width)
+        tables = {
+            name: table[:, columns] if table.ndim > 1 else table
+            for name, table in self._drawn().items()
+        }
+        if self.partner is not None:
+            # The order of some numbers of a permutation is a permutation, as likely as any other.
+            tables['partner'] = tables['partner'].argsort(axis=1).argsort(axis=1).astype('i')
+        return EpochTables(**tables)
+
     def to_device(self, device):
         """Returns the tables as arrays on a ``chainer.Device``."""
         return EpochTables(**{name: device.send(table) for name, table in self._drawn().items()})

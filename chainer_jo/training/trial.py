@@ -16,6 +16,7 @@ from chainer_jo.training import data as trial_data
 from chainer_jo.training import extensions, nets, result, snapshot, state
 from chainer_jo.training import machine as machines
 from chainer_jo.training.assembly import assemble
+from chainer_jo.training.processes import ALONE, check_batch, check_size
 from chainer_jo.training.shared_stage import SharedStage
 from chainer_jo.training.tables import images_per_epoch
 from chainer_jo.training.updaters import LabelCorrectionUpdater
@@ -68,22 +69,24 @@ def run(config, machine, observer, labels=None, dataset=None):
     Raises:
         ChainerJoError: See :mod:`chainer_jo.errors`; a stop or divergence leaves the last snapshot.
     """
-    folder = Path(machine.out) / 'runs' / config.trial
+    folder, ranks = Path(machine.out) / 'runs' / config.trial, machine.ranks or ALONE
     done = folder / 'result.json'
     # Before the folder is made: what cannot be trained leaves nothing behind.
-    if not done.exists():
-        dataset = dataset or datasets.load(
-            config.dataset, machine.data, observer.download, observer.warn
-        )
+    if not ranks.lead(done.exists):
+        check_batch(config.common['batch_size'], ranks)
+        if dataset is None:
+            # First by one: what is missing is downloaded once.
+            ranks.lead(lambda: _load(config, machine, observer))
+            dataset = _load(config, machine, observer)
         data = trial_data.prepare(dataset, config, labels)
         needs_T = methods.load(config.method).uses_true_T(config.stages)
         trial_data.check(data, config.method, needs_T)
         weights = nets.weights(config.net, machine.weights)
-        if not (folder / 'config.json').exists():
+        if not ranks.lead((folder / 'config.json').exists):
             backends.check_threads(machine.threads or machines.threads())
-    with store.lock(folder):
-        if done.exists():
-            return _finished(config, machine, observer, dataset, folder)
+    with ranks.led(store.lock(folder)):
+        if ranks.lead(done.exists):
+            return ranks.lead(lambda: _finished(config, machine, observer, dataset, folder))
         try:
             trial = _Trial(config, machine, observer, dataset, data, weights, folder)
             with backends.using_threads(trial.threads):
@@ -97,6 +100,10 @@ def run(config, machine, observer, labels=None, dataset=None):
                 fix='the same command with fewer --jobs goes on from the last snapshot; a trial of '
                 f'less memory is --set common.batch_size={config.common["batch_size"] // 2}',
             ) from error
+
+
+def _load(config, machine, observer):
+    return datasets.load(config.dataset, machine.data, observer.download, observer.warn)
 
 
 def _finished(config, machine, observer, dataset, folder):
@@ -136,17 +143,28 @@ class _Trial:
         self.weights = weights
         self.begins_with = {'weights': weights.digest} if weights else {}
         self.config, self.machine, self.dataset, self.data = config, machine, dataset, data
+        self.ranks = machine.ranks or ALONE
         self.identity = store.digest(
             config.as_dict(), dataset.digest, result.SCHEMA, snapshot.FORMAT,
             *self.begins_with.values(),
         )  # fmt: skip
-        begun = self._read_config()
-        self.arrays = snapshot.read_newest(folder, self.identity, observer.warn)
-        self.threads = self._threads(begun.get('threads'))
-        self._write_config()
-        self.noise_digest = save_noise(
-            folder / 'noisy_labels.arrays', data.train.labels, data.true_labels, data.train.index
+        self.arrays, self.threads, self.noise_digest = self.ranks.lead(self._open)
+
+    def _open(self):
+        """Reads what the folder holds of the trial, and writes what it begins with."""
+        begun, train = self._read_config(), self.data.train
+        arrays = snapshot.read_newest(self.folder, self.identity, self.observer.warn)
+        if arrays:
+            # Where config.json is gone, and where an older version has written it.
+            begun = snapshot.environments(arrays)[-1] | begun
+        if begun:
+            check_size(self.folder, begun.get('processes', 1), self.ranks)
+        threads = self._threads(begun.get('threads'))
+        self._write_config(threads)
+        noise_digest = save_noise(
+            self.folder / 'noisy_labels.arrays', train.labels, self.data.true_labels, train.index
         )
+        return arrays, threads, noise_digest
 
     def _read_config(self):
         """Returns the ``config.json`` of a trial that has begun, which must be this one, or {}."""
@@ -155,7 +173,8 @@ class _Trial:
             return {}
         seen, problem = store.read_unsealed(path)
         # The same labels may lie in another file by now.
-        compared = {k: v for k, v in seen.items() if k not in ('labels_file', 'threads')}
+        own = ('labels_file', 'threads', 'processes')
+        compared = {k: v for k, v in seen.items() if k not in own}
         differs = _difference(compared, self._content())
         # Older versions began trials without a digest.
         if problem and (differs or 'threads' in seen):
@@ -177,8 +196,6 @@ class _Trial:
 
     def _threads(self, begun):
         """Those that the trial began with, or else those of this machine."""
-        if begun is None and self.arrays:
-            begun = snapshot.environments(self.arrays)[-1].get('threads')
         asked = self.machine.threads
         if begun and asked and asked != begun:
             self.observer.warn(
@@ -187,8 +204,10 @@ class _Trial:
             )
         return begun or asked or machines.threads()
 
-    def _write_config(self):
-        content = self._content() | self.config.as_record() | {'threads': self.threads}
+    def _write_config(self, threads):
+        content = self._content() | self.config.as_record() | {'threads': threads}
+        if self.ranks.size > 1:
+            content['processes'] = self.ranks.size
         store.write_sealed(self.folder / 'config.json', content)
 
     def run(self):
@@ -207,7 +226,7 @@ class _Trial:
         # Not Chainer's own extension: nothing in its file says whose settings and data it is of.
         saver = snapshot.Snapshot(
             self.folder, self.identity, rows, environments, resumes,
-            self.machine.snapshot_seconds, self.clock.spent,
+            self.machine.snapshot_seconds, self.clock.spent, self.ranks,
         )  # fmt: skip
         stages = list(self.config.stages)
         first = stages.index(str(arrays['stage'])) if arrays else 0
@@ -219,11 +238,11 @@ class _Trial:
                 if shared and stage == stages[0]:
                     shared.offer(path)
                 arrays = None
-        return self._finish(rows, environments, resumes)
+        return self.ranks.lead(lambda: self._finish(rows, environments, resumes))
 
     def _shared_stage(self, environment):
         """What hands the first of several stages on, if the machine says so."""
-        if not self.machine.share or len(self.config.stages) == 1:
+        if not self.machine.share or len(self.config.stages) == 1 or self.ranks.size > 1:
             return None
         return SharedStage(
             self.machine.out, self.config, self.method, self.dataset.digest, environment
@@ -232,7 +251,7 @@ class _Trial:
     def _environments(self, before):
         """Adds this process to those that trained before, and says so if it differs from them."""
         present = result.environment(
-            self.assembly.device, self.assembly.capturer is not None, self.threads
+            self.assembly.device, self.assembly.capturer is not None, self.threads, self.ranks.size
         )
         changed = [name for name in present if before and present[name] != before[-1].get(name)]
         if changed:
@@ -264,9 +283,10 @@ class _Trial:
         settings = self.config.stages[stage]
         updater = self.assembly.updater(stage)
         if arrays is not None:
-            state.restore(updater, arrays)
+            state.restore(updater, self.ranks.unpack(arrays))
         elif settings.get('start') == 'fresh':
             self.assembly.start_anew(stage)
+        self.ranks.begin(updater)
         trainer = training.Trainer(
             updater, lambda trainer: trainer.updater.epoch >= settings['epochs'], self.folder
         )
@@ -278,6 +298,8 @@ class _Trial:
 
     def _extensions(self, updater, rows, saver):
         """Yields what runs after each step, in its order."""
+        if self.ranks.size > 1:
+            yield extensions.JoinRanks(self.ranks)
         yield from self.assembly.evaluators
         if isinstance(updater, LabelCorrectionUpdater):
             yield extensions.CorrectLabels()
@@ -285,7 +307,8 @@ class _Trial:
         if self.assembly.true_labels is not None:
             yield extensions.MeasureLabels(self.assembly.true_labels)
         yield extensions.Guard()
-        yield extensions.Log(self.folder / 'log.jsonl', rows, self.observer.epoch)
+        log = None if self.ranks.rank else self.folder / 'log.jsonl'
+        yield extensions.Log(log, rows, self.observer.epoch)
         yield extensions.Schedule()
         yield extensions.Progress(self.observer.step, self.config.stages)
         yield saver

@@ -11,6 +11,7 @@ from chainer_jo.functions import epoch_sums
 from chainer_jo.functions.losses import mix_up
 from chainer_jo.methods.base import Batch
 from chainer_jo.training import evaluation, state
+from chainer_jo.training.processes import ALONE
 
 
 class StageUpdater(training.updaters.StandardUpdater):
@@ -25,17 +26,20 @@ class StageUpdater(training.updaters.StandardUpdater):
         capture (callable): None, or takes a step and a function that returns the arrays that it
             changes, and returns what is called in the step's place; see
             :func:`chainer_jo.backends.capturer`.
+        ranks (Alone or Ranks): The processes that take each step together.
 
     Attributes:
         method (Method): What is trained.
         captured (callable): What ``capture`` returned, or None.
-        sums (array): Over the steps of this epoch: loss, images, hits. Read once an epoch.
+        sums (array): Over the steps of this epoch: loss, images, hits. Read once an epoch. Of this
+            rank's images, until the epoch ends.
     """
 
-    def __init__(self, iterator, optimizer, capture=None):
+    def __init__(self, iterator, optimizer, capture=None, ranks=ALONE):
         # Chainer would count epochs in the optimizer, too.
         super().__init__(iterator, optimizer, auto_new_epoch=False)
         self.method, self.optimizer, self.iterator = optimizer.target, optimizer, iterator
+        self.ranks = ranks
         # On the device, and read once an epoch: to ask each step for its loss would be to wait for
         # it.
         self.sums = self.method.device.send(np.zeros(3))
@@ -65,6 +69,7 @@ class StageUpdater(training.updaters.StandardUpdater):
         self.method.cleargrads()
         loss.backward()
         self.method.after_backward(batch)
+        self.ranks.mean_gradients(self.method)
         self.optimizer.update()
         # Those of the forward pass, hence from before the step: they cost nothing more (D-03).
         self.record(batch, log_f)
@@ -108,7 +113,9 @@ class LabelCorrectionUpdater(StageUpdater):
             # Each output under the epoch in which its image was drawn: the batch that closes an
             # epoch already holds images of the next (D-35).
             f = self.method.xp.exp(log_f.array)
-            self.method.labels.record(f, batch.index, self.row.turn)
+            # Every rank records all outputs: they all hold the same labels.
+            outputs = map(self.ranks.gather, (f, batch.index, self.row.turn))
+            self.method.labels.record(*outputs)
 
     def correct_labels(self):
         super().correct_labels()

@@ -120,6 +120,27 @@ def test_both_forms_take_the_same_images_step_by_step_over_the_ends_of_epochs(fi
     streamed.finalize()
 
 
+def test_the_parts_of_two_ranks_are_together_the_whole_batch_in_both_forms(files, resident):
+    mean, index = np.full((1, 28, 28), 0.5, 'f'), np.arange(100)
+    part = data.Part(files.train, index, np.zeros(100, 'i'))
+    for images in (
+        StreamedImages(part, mean, CPU),
+        ResidentImages(resident.train.images[index], mean),
+    ):
+        ranks = [
+            images.iterate(lambda epoch, r=r: draw(epoch).part(r, 2), 30, 2, CPU, 2) for r in (0, 1)
+        ]
+        whole = images.iterate(draw, 30, 2, CPU)
+        for _ in range(5):  # Over the end of an epoch.
+            for iterator in (*ranks, whole):
+                next(iterator)
+            joined = np.concatenate([rank.images() for rank in ranks])
+            np.testing.assert_array_equal(joined, whole.images())
+            assert {rank.epoch_detail for rank in ranks} == {whole.epoch_detail}
+        for iterator in (*ranks, whole):
+            iterator.finalize()
+
+
 def test_what_a_captured_step_reads_stays_where_it_is(files, resident):
     for iterator in iterators(files, resident):
         next(iterator)

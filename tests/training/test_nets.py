@@ -70,6 +70,7 @@ def test_each_fresh_stage_begins_with_the_weights_and_the_mean_is_theirs(dataset
     updater = made.updater('correct')
     updater.optimizer.lr = 0.01
     updater.update()
+    updater.finalize()
     net = made.method.net
     assert (net.res5[2].conv3.W.array != read.arrays['res5/2/conv3/W']).any()
     first_fc = net.fc.W.array.copy()

@@ -1,0 +1,183 @@
+"""Several processes that train one trial together, by ChainerMN: ``mpiexec -n K``.
+
+Each rank takes its columns of the same epoch tables and holds all the rest whole: net, labels, past
+outputs. So only gradients travel in every step, and outputs where labels are made of them (D-54).
+"""
+
+import os
+import time
+
+import chainer
+import numpy as np
+
+from chainer_jo.errors import ChainerJoError, ConfigError
+from chainer_jo.training import processes, state
+
+#: What a rank has of its own in the middle of an epoch, by the last part of its name.
+SUMS, STATISTICS = ('sums',), ('avg_mean', 'avg_var')
+#: How long a rank that fails waits for the others to fail too, as they do of the same settings.
+SECONDS_TO_FAIL = 2.0
+
+_CPU = chainer.get_device('@numpy')
+
+
+class Ranks(processes.Alone):
+    """The ``K`` processes of an ``mpiexec``, of which this is one.
+
+    Attributes:
+        rank, size (int): Which it is, from 0, and ``K``.
+        local_rank (int): Which it is on its machine.
+    """
+
+    def __init__(self, MPI):
+        self._MPI, self._world = MPI, MPI.COMM_WORLD
+        # A channel of its own, where no message of training is under way.
+        self._at_the_end = self._world.Dup()
+        self._local = self._world.Split_type(MPI.COMM_TYPE_SHARED)
+        self.local_rank, self.size = self._local.rank, self._world.size
+        super().__init__(self._world.rank)
+
+    def share_of_cores(self):
+        """Returns how many of its machine's processor cores are this rank's, at least 1."""
+        # Together, since an mpiexec may have bound each rank to other cores.
+        cores = set().union(*self._local.allgather(_cores()))
+        return max(1, len(cores) // self._local.size)
+
+    def lead(self, function):
+        value = error = None
+        if self.rank == 0:
+            try:
+                value = function()
+            except ChainerJoError as raised:
+                error = raised
+        value, error = self._world.bcast((value, error))
+        if error:
+            raise error
+        return value
+
+    def connect(self, device):
+        import chainermn
+
+        name = 'naive' if device.xp is np else 'pure_nccl'
+        try:
+            self._communicator = chainermn.create_communicator(name, self._world)
+        except RuntimeError as error:
+            raise ConfigError(
+                'ChainerMN cannot work on GPUs here',
+                seen=str(error),
+                fix='pip install nvidia-nccl-cu13 (nvidia-nccl-cu12 for CUDA 12), or --device cpu',
+            ) from error
+
+    def begin(self, updater):
+        self._communicator.bcast_data(updater.method)
+
+    def mean_gradients(self, method):
+        # Not ChainerMN's optimizer: its first call only sends parameters, and a step is lost.
+        gradients = [p.grad for _, p in sorted(method.namedparams()) if p.grad is not None]
+        flat = chainer.Parameter(method.xp.concatenate([g.ravel() for g in gradients]))
+        flat.grad = flat.array
+        message = chainer.Link()
+        with message.init_scope():
+            message.flat = flat
+        # As one message: "naive" sends one a parameter, and each of them waits for all ranks.
+        self._communicator.multi_node_mean_grad(message)
+        for gradient, mean in zip(gradients, _split(flat.grad, gradients), strict=True):
+            gradient[...] = mean
+
+    def gather(self, array):
+        # By way of the host: the MPI of a wheel does not read the memory of a GPU.
+        own = np.ascontiguousarray(_CPU.send(array))
+        whole = np.empty((self.size, *own.shape), own.dtype)
+        self._world.Allgather(own, whole)
+        return chainer.backend.get_device_from_array(array).send(whole.reshape(-1, *own.shape[1:]))
+
+    def end_epoch(self, updater):
+        arrays = _own(state.arrays(updater, 'f'))
+        mine = np.concatenate([_CPU.send(array).ravel() for array in arrays.values()], dtype='d')
+        total = np.empty_like(mine)
+        self._world.Allreduce(mine, total)
+        for (name, array), whole in zip(
+            arrays.items(), _split(total, arrays.values()), strict=True
+        ):
+            mean = whole if _is(name, SUMS) else whole / self.size
+            chainer.backend.copyto(array, mean.astype(array.dtype))
+
+    def agree(self, *numbers):
+        mine = np.array(numbers, 'l')
+        largest = np.empty_like(mine)
+        self._world.Allreduce(mine, largest, self._MPI.MAX)
+        return largest.tolist()
+
+    def pack(self, arrays):
+        for rank, own in enumerate(self._world.gather(_own(arrays)) or ()):
+            arrays |= {f'rank{rank}/{name}': array for name, array in own.items() if rank}
+        return arrays
+
+    def unpack(self, arrays):
+        mine = f'rank{self.rank}/'
+        return arrays | {
+            name.removeprefix(mine): array
+            for name, array in arrays.items()
+            if name.startswith(mine)
+        }
+
+    def all_fail(self, text):
+        request, end = self._at_the_end.Ibarrier(), time.monotonic() + SECONDS_TO_FAIL
+        while not request.Test():
+            if time.monotonic() > end:
+                return None
+            time.sleep(0.01)
+        return self._at_the_end.allgather(text)
+
+    def abort(self, exit_code):
+        # Without this the others would wait for ever for a rank that is no more.
+        self._world.Abort(exit_code)
+
+
+def _split(flat, arrays):
+    """Yields the parts of a flat array that belong to some arrays, in their shapes."""
+    start = 0
+    for array in arrays:
+        yield flat[start : start + array.size].reshape(array.shape)
+        start += array.size
+
+
+def _is(name, kinds):
+    return name.rpartition('/')[2] in kinds
+
+
+def _own(arrays):
+    # Sorted: Chainer serializes a link's values in the order of a set, another in each process.
+    return {name: arrays[name] for name in sorted(arrays) if _is(name, SUMS + STATISTICS)}
+
+
+def _cores():
+    if hasattr(os, 'sched_getaffinity'):
+        return os.sched_getaffinity(0)
+    return set(range(os.cpu_count() or 1))
+
+
+def join():
+    """Makes this process one of those that ``mpiexec`` has started; returns its :class:`Ranks`.
+
+    Raises:
+        ConfigError: They cannot find each other.
+    """
+    size, rank = processes.launched()
+    # Until they have found each other, rank 0 speaks for all.
+    processes.become(processes.Alone(rank))
+    try:
+        from mpi4py import MPI
+    except (ImportError, RuntimeError) as error:
+        raise ConfigError(
+            f'mpiexec has started {size} processes, and mpi4py cannot be used',
+            seen=str(error),
+            fix='pip install ".[mpi]", or leave out mpiexec',
+        ) from error
+    if MPI.COMM_WORLD.size != size:
+        raise ConfigError(
+            f'mpiexec has started {size} processes that do not find each other',
+            seen=f'mpi4py uses {MPI.Get_library_version().strip().splitlines()[0]}',
+            fix='start them with the mpiexec of that MPI: in .venv/bin, if it is of [mpi]',
+        )
+    return processes.become(Ranks(MPI))

@@ -1,0 +1,245 @@
+"""Several processes of a real MPI train one trial."""
+
+import json
+import os
+import pickle
+import signal
+import sys
+import time
+from pathlib import Path
+
+import mpi
+import numpy as np
+import pytest
+import tiny
+
+from chainer_jo import config as configuration
+from chainer_jo import store
+from chainer_jo.errors import ConfigError, StoppedError
+from chainer_jo.training import parallel, processes, tables
+
+BATCH = 'common.batch_size=48'  # For two ranks and for three; reaches over the ends of epochs.
+PENCIL = {'warm_up': 1, 'correct': 2, 'fine_tune': 1}
+CLI = ('-m', 'chainer_jo')
+
+
+@pytest.fixture(scope='module')
+def ours(tmp_path_factory):
+    """The paper's method as two processes, not interrupted: its configuration and folder."""
+    config, out = tiny.config('ours', BATCH), tmp_path_factory.mktemp('whole') / 'two'
+    mpi.train(config, out, 2, '--snapshot-seconds', '0')
+    return config, out
+
+
+def assert_is_the_emulated(config, out, size):
+    expected = mpi.emulate(config, size)
+    folder = tiny.folder(config, out)
+    saved = store.read_arrays(folder / 'model.arrays')
+    for name, array in saved.items():
+        np.testing.assert_allclose(
+            array, expected[f'net/{name}'], rtol=2e-3, atol=2e-5, err_msg=name
+        )
+    labels = store.read_arrays(folder / 'labels.arrays')['y']
+    np.testing.assert_allclose(labels, expected['labels/y'], atol=1e-5)
+
+
+@mpi.NEEDED
+def test_two_processes_end_where_a_slow_emulation_of_them_does(ours):
+    config, out = ours
+    assert_is_the_emulated(config, out, 2)
+
+
+@mpi.NEEDED
+def test_three_processes_that_learn_labels_end_where_a_slow_emulation_of_them_does(tmp_path):
+    epochs = (f'pencil.{stage}.epochs={n}' for stage, n in PENCIL.items())
+    config = tiny.config('pencil', BATCH, *epochs)
+    mpi.train(config, tmp_path / 'three', 3)
+    assert_is_the_emulated(config, tmp_path / 'three', 3)
+
+
+# Without L_p, mix-up and batch statistics everything is a mean over images.
+@mpi.NEEDED
+@pytest.mark.parametrize(
+    ('method', 'size', 'settings'),
+    [('tanaka', 2, ['tanaka.correct.alpha=0']), ('pencil', 3, [])],
+)
+def test_what_is_a_mean_over_images_is_that_of_one_process(method, size, settings, tmp_path):
+    settings = [BATCH, *settings]
+    words = [*mpi.STEPS, method, 'correct', 7, tmp_path / 'rank', *settings]
+    assert mpi.run(size, words, tmp_path / 'log') == 0, (tmp_path / 'log').read_text()
+    expected = mpi.steps(tiny.config(method, *settings), 'correct', 7, processes.ALONE)
+    ranks = [np.load(tmp_path / f'rank{rank}.npz') for rank in range(size)]
+    for name, array in expected.items():
+        # Sums are each rank's own until the epoch ends.
+        seen = sum(rank[name] for rank in ranks) if name == 'sums' else ranks[0][name]
+        np.testing.assert_allclose(seen, array, rtol=1e-4, atol=1e-5, err_msg=name)
+        if name != 'sums':
+            assert all(np.array_equal(seen, other[name]) for other in ranks), name
+
+
+@mpi.NEEDED
+def test_a_killed_process_ends_the_others_and_the_trial_resumes_bit_identical(ours, tmp_path):
+    config, whole = ours
+    words = [*CLI, *tiny.words(config, tmp_path, '--snapshot-seconds', '0')]
+    started, log = mpi.start(2, words, tmp_path / 'log'), tmp_path / 'log'
+    end = time.monotonic() + mpi.PATIENCE
+    while 'epoch 2' not in log.read_text():
+        assert time.monotonic() < end, log.read_text()
+        time.sleep(0.01)
+    began = time.monotonic()
+    os.kill(one_of(words), signal.SIGKILL)
+    assert started.wait(mpi.PATIENCE) != 0
+    assert time.monotonic() - began < 30
+    assert list(tiny.folder(config, tmp_path).glob('snapshot-*'))
+    with pytest.raises(ConfigError, match='was begun by 2 processes') as refused:
+        tiny.run(config, tmp_path)
+    assert 'mpiexec -n 2' in refused.value.fix
+    assert mpi.run(2, words, log) == 0, log.read_text()
+    assert tiny.outcome(config, tmp_path) == tiny.outcome(config, whole)
+
+
+def one_of(words):
+    """The pid of the last rank that runs ``words``."""
+    line = '\0'.join(map(str, words)) + '\0'
+    found = []
+    for path in Path('/proc').glob('[0-9]*/cmdline'):
+        try:
+            command = path.read_text()
+        except OSError:
+            continue
+        if command.endswith(line) and 'mpiexec' not in command:
+            found.append(int(path.parent.name))
+    return max(found)
+
+
+FAULTY = """
+import sys
+from chainer_jo import cli
+from chainer_jo.training import processes
+from chainer_jo.training.updaters import StageUpdater
+step = StageUpdater.step
+def fail(updater):
+    if updater.iteration == 3 and processes.present().rank == 1:
+        raise MemoryError('no more was given')
+    step(updater)
+StageUpdater.step = fail
+cli.main(sys.argv[1:])
+"""
+
+
+@mpi.NEEDED
+def test_a_process_that_fails_alone_says_why_and_ends_the_others(tmp_path):
+    config, log = tiny.config('cross_entropy', BATCH), tmp_path / 'log'
+    words = ['-c', FAULTY, *tiny.words(config, tmp_path, '--snapshot-seconds', '0')]
+    began = time.monotonic()
+    assert mpi.run(2, words, log) == 7
+    assert time.monotonic() - began < 30
+    said = log.read_text()
+    assert said.count('error: the memory of this machine is full\n  seen: no more was given') == 1
+    assert 'process 1 of 2 has failed: it ends all' in said
+    assert list(tiny.folder(config, tmp_path).glob('snapshot-*'))
+
+
+@mpi.NEEDED
+@pytest.mark.parametrize(
+    ('words', 'problem'),
+    [
+        (['cross_entropy', BATCH], 'a batch of 48 cannot be divided among 5 processes'),
+        pytest.param(None, 'only train runs as several processes', marks=pytest.mark.long),
+    ],
+)
+def test_what_is_wrong_for_all_is_said_once(words, problem, tmp_path):
+    arguments = tiny.words(tiny.config(*words), tmp_path / 'out') if words else ['methods']
+    assert mpi.run(5, [*CLI, *arguments], tmp_path / 'log') == 2
+    lines = (tmp_path / 'log').read_text().splitlines()
+    assert [line.split(':')[0].strip() for line in lines[-3:]] == ['error', 'seen', 'fix']
+    assert lines[-3] == f'error: {problem}'
+    assert '\n'.join(lines).count('error:') == 1
+    assert not (tmp_path / 'out').exists()
+
+
+@mpi.NEEDED
+@pytest.mark.long
+def test_a_signal_to_mpiexec_leaves_a_snapshot_and_its_exit_code(tmp_path):
+    config, log = tiny.config('ours', BATCH, 'ours.correct.epochs=300'), tmp_path / 'log'
+    started = mpi.start(3, [*CLI, *tiny.words(config, tmp_path)], log)
+    end = time.monotonic() + mpi.PATIENCE
+    while 'epoch 2' not in log.read_text():
+        assert time.monotonic() < end, log.read_text()
+        time.sleep(0.01)
+    started.send_signal(signal.SIGTERM)
+    assert started.wait(mpi.PATIENCE) == 128 + signal.SIGTERM
+    assert log.read_text().count('error: stopped by SIGTERM') == 1
+    assert len(list(tiny.folder(config, tmp_path).glob('snapshot-*'))) == 1
+
+
+@mpi.NEEDED
+def test_the_number_of_processes_is_in_the_result_and_not_in_the_id(ours):
+    config, out = ours
+    folder = tiny.folder(config, out)
+    result = json.loads((folder / 'result.json').read_text())
+    assert result['environment']['processes'] == 2
+    assert json.loads((folder / 'config.json').read_text())['processes'] == 2
+    assert configuration.from_dict(result['config']).trial == folder.name == config.trial
+
+
+def test_one_process_is_not_mentioned(tmp_path):
+    config = tiny.config('cross_entropy')
+    assert 'processes' not in tiny.run(config, tmp_path)['environment']
+    assert 'processes' not in json.loads(
+        (tiny.folder(config, tmp_path) / 'config.json').read_text()
+    )
+
+
+@pytest.mark.parametrize('size', [2, 3])
+def test_the_parts_of_a_table_are_its_columns_and_partners_lie_within_a_part(size):
+    common = {'batch_size': 12, 'pad': 4, 'flip': True}
+    whole = tables.draw(0, 'x', 0, 50, common, mixing={'a': 4.0, 'per': 'batch'})
+    parts = [whole.part(rank, size) for rank in range(size)]
+    for name in ('index', 'turn', 'offset', 'flip'):
+        joined = np.concatenate([getattr(part, name) for part in parts], axis=1)
+        np.testing.assert_array_equal(joined, getattr(whole, name))
+    for part in parts:
+        assert part.partner.dtype == whole.partner.dtype
+        np.testing.assert_array_equal(part.lam, whole.lam)
+        for row in part.partner:
+            assert sorted(row) == list(range(12 // size))
+
+
+@pytest.mark.parametrize(
+    ('variables', 'expected'),
+    [
+        ({}, (1, 0)),
+        ({'PMI_SIZE': '3', 'PMI_RANK': '2'}, (3, 2)),
+        ({'OMPI_COMM_WORLD_SIZE': '2', 'OMPI_COMM_WORLD_RANK': '1'}, (2, 1)),
+        ({'PMI_SIZE': '1', 'PMI_RANK': '0'}, (1, 0)),
+    ],
+)
+def test_an_mpiexec_is_known_by_what_it_says(variables, expected, monkeypatch):
+    for name in (*processes.VARIABLES, *processes.VARIABLES.values()):
+        monkeypatch.delenv(name, raising=False)
+    for name, value in variables.items():
+        monkeypatch.setenv(name, value)
+    assert processes.launched() == expected
+
+
+def test_an_mpiexec_without_mpi4py_is_an_error_with_its_fix(monkeypatch):
+    monkeypatch.setenv('PMI_SIZE', '2')
+    monkeypatch.setenv('PMI_RANK', '1')
+    monkeypatch.setitem(sys.modules, 'mpi4py', None)
+    monkeypatch.setattr(processes, '_present', processes.ALONE)
+    with pytest.raises(ConfigError, match='mpi4py cannot be used') as refused:
+        parallel.join()
+    assert 'pip install ".[mpi]"' in refused.value.fix
+    # It says so for all.
+    assert processes.present().rank == 1
+
+
+def test_an_error_is_the_same_in_another_process():
+    for error in (
+        ConfigError('wrong', seen='a', fix='b'),
+        StoppedError(signal.SIGTERM, seen='a', fix='b'),
+    ):
+        copy = pickle.loads(pickle.dumps(error))
+        assert type(copy) is type(error)
+        assert (str(copy), copy.exit_code) == (str(error), error.exit_code)
