@@ -1,4 +1,4 @@
-"""Where a trial runs: device, backend, folders; nothing here changes what it ends with."""
+"""Where a trial runs: device, backend, folders; only ``ranks`` changes what it ends with (D-51)."""
 
 import os
 import platform

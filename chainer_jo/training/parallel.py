@@ -22,7 +22,10 @@ _CPU = chainer.get_device('@numpy')
 
 
 class Ranks(processes.Alone):
-    """The ``K`` processes of an ``mpiexec``, of which this is one.
+    """The ``K`` processes of an ``mpiexec``, of which this is one; made by :func:`join`.
+
+    Args:
+        MPI (module): ``mpi4py.MPI``, which starts MPI when it is imported.
 
     Attributes:
         rank, size (int): Which it is, from 0, and ``K``.
