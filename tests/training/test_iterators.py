@@ -128,7 +128,8 @@ def test_the_parts_of_two_ranks_are_together_the_whole_batch_in_both_forms(files
         ResidentImages(resident.train.images[index], mean),
     ):
         ranks = [
-            images.iterate(lambda epoch, r=r: draw(epoch).part(r, 2), 30, 2, CPU, 2) for r in (0, 1)
+            images.iterate(lambda epoch, r=r: draw(epoch).part(r, 2), 30, 2, CPU, 100, 2)
+            for r in (0, 1)
         ]
         whole = images.iterate(draw, 30, 2, CPU)
         for _ in range(5):  # Over the end of an epoch.
