@@ -51,6 +51,7 @@ setup(
         ],
         # An MPI from a wheel, with the mpiexec that belongs to it.
         'mpi': [f'{name}; sys_platform != "win32"' for name in ('mpi4py>=4.1', 'mpich>=5')],
-        'dev': ['hypothesis', 'pytest', 'pytest-xdist', 'ruff==0.17.6'],
+        'tensorboard': ['tensorboardX>=2.6'],
+        'dev': ['hypothesis', 'pytest', 'pytest-xdist', 'ruff==0.17.6', 'tensorboardX>=2.6'],
     },
 )

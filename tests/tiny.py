@@ -62,9 +62,9 @@ def machine(out=Path(), **options):
     return Machine(Path(out), **{'device': 'cpu'} | options)
 
 
-def run(config, out, observer=SILENT, seconds=60.0, dataset=None, weights=None):
+def run(config, out, observer=SILENT, seconds=60.0, dataset=None, **options):
     """Runs the trial in this process and returns its result."""
-    place = machine(out, snapshot_seconds=seconds, weights=weights)
+    place = machine(out, snapshot_seconds=seconds, **options)
     return trial.run(config, place, observer, dataset=dataset)
 
 

@@ -230,6 +230,7 @@ def _machine(given):
         graph=not given.no_graph,
         snapshot_seconds=given.snapshot_seconds,
         threads=given.threads,
+        tensorboard=given.tensorboard,
     )
 
 

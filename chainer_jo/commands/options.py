@@ -22,6 +22,7 @@ def machine(options):
         share=options.share,
         threads=options.threads,
         weights=options.weights,
+        tensorboard=options.tensorboard,
     )
 
 
@@ -79,6 +80,11 @@ def add_training(parser, share):
         default=60.0,
         metavar='S',
         help='least time between two snapshots of a trial (default: 60)',
+    )
+    parser.add_argument(
+        '--tensorboard',
+        action='store_true',
+        help='write the columns of log.jsonl for TensorBoard, too, into tensorboard/ of each trial',
     )
     parser.add_argument(
         '--no-graph',

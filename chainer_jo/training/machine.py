@@ -28,6 +28,7 @@ class Machine:
             same; see :mod:`chainer_jo.training.shared_stage`.
         threads (int): Threads that a trial begins to compute with; ``None``: see :func:`threads`.
             It keeps them: another number adds in another order, and gives other last digits.
+        tensorboard (bool): Whether to write what TensorBoard draws, too.
         ranks (Ranks): The processes that train it together; ``None`` for this one alone. See
             :mod:`chainer_jo.training.parallel`.
     """
@@ -41,6 +42,7 @@ class Machine:
     share: bool = False
     threads: int | None = None
     weights: str | None = None
+    tensorboard: bool = False
     ranks: Any = None
 
     def as_words(self):
@@ -50,6 +52,7 @@ class Machine:
         words += [f'--snapshot-seconds={self.snapshot_seconds:g}']
         words += [] if self.graph else ['--no-graph']
         words += ['--share'] if self.share else []
+        words += ['--tensorboard'] if self.tensorboard else []
         words += [f'--threads={self.threads}'] if self.threads else []
         words += [f'--weights={self.weights}'] if self.weights else []
         return words + ([f'--data={self.data}'] if self.data else [])

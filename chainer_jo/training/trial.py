@@ -13,7 +13,7 @@ from chainer_jo.datasets.label_files import save_noise
 from chainer_jo.errors import ConfigError, DataError, OutOfMemoryError
 from chainer_jo.links import pretrained
 from chainer_jo.training import data as trial_data
-from chainer_jo.training import extensions, nets, result, snapshot, state
+from chainer_jo.training import extensions, nets, result, snapshot, state, tensorboard
 from chainer_jo.training import machine as machines
 from chainer_jo.training.assembly import assemble
 from chainer_jo.training.processes import ALONE, check_batch, check_size
@@ -82,6 +82,8 @@ def run(config, machine, observer, labels=None, dataset=None):
         needs_T = methods.load(config.method).uses_true_T(config.stages)
         trial_data.check(data, config.method, needs_T)
         weights = nets.weights(config.net, machine.weights)
+        if machine.tensorboard:
+            tensorboard.check()
         if not ranks.lead((folder / 'config.json').exists):
             backends.check_threads(machine.threads or machines.threads())
     with ranks.led(store.lock(folder)):
@@ -309,6 +311,8 @@ class _Trial:
         yield extensions.Guard()
         log = None if self.ranks.rank else self.folder / 'log.jsonl'
         yield extensions.Log(log, rows, self.observer.epoch)
+        if self.machine.tensorboard and self.ranks.rank == 0:
+            yield tensorboard.TensorBoard(self.folder, rows)
         yield extensions.Schedule()
         yield extensions.Progress(self.observer.step, self.config.stages)
         yield saver

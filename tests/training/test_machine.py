@@ -17,6 +17,7 @@ from chainer_jo.training.machine import Machine
 MACHINES = [
     Machine(Path('out')),
     Machine(Path('a b/-out'), '-data', 'cuda:3', 'chainer', False, 7.5, True),
+    Machine(Path('out'), tensorboard=True, weights='/w w', threads=2),
     Machine(Path('out'), data='/a b/c', device='cpu', snapshot_seconds=0.0),
 ]
 

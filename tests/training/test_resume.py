@@ -16,12 +16,12 @@ def stages(method):
     return len(tiny.config(method).stages)
 
 
-def run_until_done(config, out, observer=tiny.SILENT, dataset=None):
+def run_until_done(config, out, observer=tiny.SILENT, **options):
     """Runs the trial until it is not stopped any more and returns how often it was."""
     stops = 0
     while True:
         try:
-            tiny.run(config, out, observer, seconds=0, dataset=dataset)
+            tiny.run(config, out, observer, seconds=0, **options)
         except StoppedError:
             stops += 1
         else:
