@@ -27,7 +27,18 @@ setup(
     package_data={
         'chainer_jo': [
             f'**/*{end}'
-            for end in ('.toml', '.csv', '.json', '.md', '.html', '.npz', '.cu', '.cuh', 'LICENSE*')
+            for end in (
+                '.toml',
+                '.csv',
+                '.json',
+                '.md',
+                '.html',
+                '.css',
+                '.npz',
+                '.cu',
+                '.cuh',
+                'LICENSE*',
+            )
         ]
     },
     entry_points={'console_scripts': ['chainer-jo = chainer_jo.cli:main']},
@@ -36,6 +47,7 @@ setup(
         'chainer==7.8.1',
         'filelock',
         'jinja2',
+        'markdown-it-py',
         'matplotlib',
         'numpy>=1.26',
         'pillow',

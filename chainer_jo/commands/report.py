@@ -29,6 +29,7 @@ def write(table, preset, out):
 
     report = publish.write(table, preset, out)
     publish.write_page(out)
+    publish.write_html(out)
     _complain_of(report.unreadable)
     return report
 

@@ -3,14 +3,14 @@
 import base64
 import io
 from collections import Counter
-from pathlib import Path
 
-import jinja2
 import numpy as np
 from PIL import Image
 
+from chainer_jo.report.curves import curves
 from chainer_jo.report.escape import plain
 from chainer_jo.report.label_table import summary
+from chainer_jo.report.templates import template
 
 NAME = 'report.html'
 #: So many images at most, so that the file stays small.
@@ -24,7 +24,6 @@ CURVES = {
     'main/accuracy': 'training images, by the labels in use',
     'validation/main/accuracy': 'images held out, by the labels as given',
 }
-WIDTH, HEIGHT, EDGE = 640, 220, 34
 
 
 def page(table, classes, images, log, facts):
@@ -58,8 +57,7 @@ def page(table, classes, images, log, facts):
         if row['reason'].startswith('the same'):
             groups.setdefault(row['duplicate_group'], []).append(row)
     left_out = [row for row in table if 'label_score' not in row]
-    template = _environment().get_template('corrections.html')
-    return template.render(
+    return template('corrections.html').render(
         facts=facts,
         found=summary(table),
         finding=finding(table, classes),
@@ -71,9 +69,7 @@ def page(table, classes, images, log, facts):
         groups=list(groups.values())[:MOST_PAIRS],
         left_out=left_out[:MOST_LEFT_OUT],
         hidden=max(0, len(left_out) - MOST_LEFT_OUT),
-        curves=_curves(log),
-        width=WIDTH,
-        height=HEIGHT,
+        curves=curves(log, CURVES),
     )
 
 
@@ -105,19 +101,6 @@ def finding(table, classes):
     return f'{words}.'
 
 
-def _environment():
-    environment = jinja2.Environment(
-        loader=jinja2.FileSystemLoader(Path(__file__).parent),
-        autoescape=True,
-        undefined=jinja2.StrictUndefined,
-        trim_blocks=True,
-        lstrip_blocks=True,
-    )
-    # Names of files are anybody's, and may hold what no page can.
-    environment.filters['plain'] = plain
-    return environment
-
-
 def _card(row, images):
     return row | {'image': _data(images(row['path']))}
 
@@ -133,22 +116,3 @@ def _data(pixels):
 
 def _matrix(pairs, classes):
     return [(given, [pairs[given, corrected] for corrected in classes]) for given in classes]
-
-
-def _curves(log):
-    """Returns ``(title, path of an SVG, y of its end, last value)`` of each measure."""
-    drawn = []
-    for name, title in CURVES.items():
-        points = [(row['epoch'], row[name]) for row in log if name in row]
-        if points:
-            last = max(epoch for epoch, _ in points)
-            at = [
-                (
-                    EDGE + (WIDTH - 2 * EDGE) * (epoch - 1) / max(1, last - 1),
-                    HEIGHT - EDGE - (HEIGHT - 2 * EDGE) * value,
-                )
-                for epoch, value in points
-            ]
-            line = 'M' + ' L'.join(f'{x:.1f} {y:.1f}' for x, y in at)
-            drawn.append((title, line, points[-1][1]))
-    return drawn

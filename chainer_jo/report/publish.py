@@ -5,7 +5,16 @@ from pathlib import Path
 
 from chainer_jo import config, paper, store
 from chainer_jo.errors import ConfigError
-from chainer_jo.report import fields, figures, markdown, paired, readme, reference, tables
+from chainer_jo.report import (
+    fields,
+    figures,
+    folder_page,
+    markdown,
+    paired,
+    readme,
+    reference,
+    tables,
+)
 from chainer_jo.report.cells import cells
 from chainer_jo.report.collect import read_all, read_logs
 from chainer_jo.report.readme import figure_name
@@ -115,14 +124,35 @@ def write_page(out):
     """
     out = Path(out)
     path = (out.parent.parent if reference.is_reference(out) else out) / 'README.md'
-    if path.exists() and not _is_made_here(path):
+    if path.exists() and not _is_made_here(path, readme.MARK):
         return None
     store.write_text(path, page_text(out))
     return path
 
 
-def _is_made_here(path):
-    return path.is_file() and path.read_bytes().startswith(readme.MARK.encode())
+def write_html(out):
+    """Writes ``<out>/report.html``, the same page for a browser with the curves of every trial.
+
+    Not over a page of somebody else's, and not into a folder of committed runs, which have a page
+    together.
+
+    Returns:
+        pathlib.Path: The page, or ``None`` where none was written.
+
+    Raises:
+        WriteError: It cannot be written.
+    """
+    out = Path(out)
+    path = out / folder_page.NAME
+    if reference.is_reference(out) or (path.exists() and not _is_made_here(path, folder_page.MARK)):
+        return None
+    text = readme.text(out, [out], _sheets, paper.published(), standard, command)
+    store.write_text(path, folder_page.page(out, text, command))
+    return path
+
+
+def _is_made_here(path, mark):
+    return path.is_file() and path.read_bytes().startswith(mark.encode())
 
 
 def page_text(out):

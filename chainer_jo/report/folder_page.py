@@ -1,0 +1,126 @@
+"""The page over a folder of results for a browser: its tables, figures and every trial's curves."""
+
+import base64
+import json
+from pathlib import Path
+from urllib.parse import unquote
+
+import numpy as np
+from markdown_it import MarkdownIt
+from markupsafe import Markup
+
+from chainer_jo import store
+from chainer_jo.datasets.label_files import load_noise
+from chainer_jo.errors import ChainerJoError
+from chainer_jo.report.collect import read_all, read_logs
+from chainer_jo.report.curves import curves
+from chainer_jo.report.markdown import percent
+from chainer_jo.report.templates import template
+
+NAME = 'report.html'
+MARK = """<!DOCTYPE html>
+<!-- Made by python -m chainer_jo report. Delete this line to keep a page of your own. -->"""
+CURVES = {
+    'test/main/accuracy': 'test accuracy',
+    'validation/main/accuracy': 'validation accuracy',
+    'label_accuracy': 'share of labels that are right',
+}
+#: A matrix of more classes would be read by nobody.
+MOST_CLASSES = 20
+
+
+def page(out, text, command):
+    """Returns the page as HTML.
+
+    Args:
+        out (pathlib.Path): Folder with ``runs``.
+        text (str): The Markdown page over it, with its links to figures in ``out``.
+        command (callable): Maps a trial's configuration to the command that runs it.
+    """
+    results, _ = read_all(out)
+    logs, _ = read_logs(results, out)
+    trials = [_trial(out, result, logs.get(result['trial'], []), command) for result in results]
+    return template('folder_page.html').render(
+        mark=Markup(MARK),
+        name=Path(out).name,
+        # What comes from results is escaped in the Markdown already.
+        tables=Markup(_markdown(Path(out)).render(text)),
+        trials=trials,
+        without_labels=sum(not trial['confusion'] for trial in trials),
+    )
+
+
+def _trial(out, result, log, command):
+    accuracies = ', '.join(
+        f'{which} {percent(result[which]["test_accuracy"]) or "unknown"}'
+        for which in ('best', 'last')
+    )
+    return {
+        'id': result['trial'],
+        'accuracies': f'Test accuracy in percent: {accuracies}; epochs: {result["epochs"]}.',
+        'curves': curves(log, CURVES),
+        'command': command(result['config']),
+        'settings': json.dumps(result['config'], indent=2, ensure_ascii=True),
+        'confusion': _confusion(Path(out) / 'runs' / result['trial']),
+    }
+
+
+def _confusion(folder):
+    """Returns titles and counts, true class by label, of the labels before training and after."""
+    try:
+        noisy, true, _ = load_noise(folder / 'noisy_labels.arrays')
+        corrected = store.read_arrays(folder / 'labels.arrays')['y'].argmax(axis=1)
+    except (ChainerJoError, OSError, KeyError):
+        return []
+    if true is None:
+        return []
+    n_class = int(max(true.max(), noisy.max(), corrected.max())) + 1
+    if n_class > MOST_CLASSES:
+        return []
+    return [
+        (title, _counts(true, labels, n_class))
+        for title, labels in (
+            ('Labels before training', noisy),
+            ('Labels after training', corrected),
+        )
+    ]
+
+
+def _counts(true, labels, n_class):
+    counts = np.zeros((n_class, n_class), int)
+    np.add.at(counts, (true, labels), 1)
+    return counts.tolist()
+
+
+def _markdown(out):
+    # Raw HTML is that of our own pages: in words from results every sign of it is escaped.
+    markdown = MarkdownIt('commonmark', {'html': True}).enable('table')
+
+    def table_open(tokens, i, *_):
+        return '<div class="wide" tabindex="0" role="region" aria-label="Table"><table>'
+
+    def image(tokens, i, *_):
+        token, path = tokens[i], out / unquote(tokens[i].attrs['src'])
+        alt = f'Figure {token.content}; its numbers are in the file beside it'
+        if not path.is_file():
+            return f'({alt})'
+        picture = base64.b64encode(path.read_bytes()).decode()
+        return f'<img alt="{alt}" loading="lazy" src="data:image/png;base64,{picture}">'
+
+    rules = {
+        'table_open': table_open,
+        'table_close': lambda *_: '</table></div>',
+        'th_open': lambda *_: '<th scope="col">',
+        'image': image,
+    }
+    markdown.renderer.rules |= rules
+    markdown.core.ruler.push('anchors', _anchors)
+    return markdown
+
+
+def _anchors(state):
+    """Gives headings the anchors that GitHub gives them, to which the page links."""
+    for opened, inline in zip(state.tokens, state.tokens[1:], strict=False):
+        if opened.type == 'heading_open':
+            words = inline.content.lower().replace(' ', '-')
+            opened.attrSet('id', ''.join(c for c in words if c.isalnum() or c in '-_'))
