@@ -59,6 +59,18 @@ def images(given: Any) -> np.ndarray:
     return array
 
 
+def images_of(given: Any, shape: tuple) -> np.ndarray:
+    """Returns images, once they have the ``shape`` of those that a net was trained on."""
+    array = images(given)
+    if array.shape[1:] != shape:
+        raise ConfigError(
+            'images have another size than those the net was trained on',
+            seen=f'{array.shape[1:]}',
+            fix=f'scale them to {shape}',
+        )
+    return array
+
+
 def rows(given: Any, name: str, like: tuple | None = None) -> Any:
     """Returns probabilities, once they are ``(B, C)``, float32, rows that sum to 1.
 

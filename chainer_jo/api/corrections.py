@@ -54,14 +54,7 @@ class Corrections:
         Raises:
             ConfigError: They are of another dtype or size.
         """
-        images = checks.images(images)
-        if images.shape[1:] != self._net.mean.shape:
-            raise ConfigError(
-                'images have another size than those the net was trained on',
-                seen=f'{images.shape[1:]}',
-                fix=f'scale them to {self._net.mean.shape}',
-            )
-        return self._net.probabilities(images)
+        return self._net.probabilities(checks.images_of(images, self._net.mean.shape))
 
 
 def correct(

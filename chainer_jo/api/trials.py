@@ -149,13 +149,7 @@ class Trained:
         Raises:
             ConfigError: They are of another dtype or size.
         """
-        images = checks.images(images)
-        if images.shape[1:] != self.mean.shape:
-            raise ConfigError(
-                'images have another size than those the net was trained on',
-                seen=f'{images.shape[1:]}',
-                fix=f'scale them to {self.mean.shape}',
-            )
+        images = checks.images_of(images, self.mean.shape)
         device = self.net.device
         resident = ResidentImages(device.send(images), device.send(self.mean))
         f = evaluation.collect(lambda x: F.softmax(self.net(x)), resident)
