@@ -127,3 +127,12 @@ def test_a_rate_outside_zero_to_one_is_refused(rate):
 def test_unknown_words_and_a_missing_map_are_refused(wrong, match):
     with pytest.raises(ConfigError, match=match):
         noise.noisy_labels(CLEAN, 10, rng(0, 'noise'), **{'kind': 'symmetric', 'rate': 0.5} | wrong)
+
+
+def test_a_share_that_is_a_whole_number_is_not_rounded_up_for_a_float_error():
+    assert 0.07 * 100 > 7
+    labels = np.zeros(100, int)
+    drawn = noise.noisy_labels(
+        labels, 10, np.random.default_rng(0), kind='symmetric', rate=0.07, exclude_true=True
+    )
+    assert (drawn != labels).sum() == 7
