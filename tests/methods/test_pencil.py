@@ -205,3 +205,21 @@ def test_on_clothing1m_the_step_of_the_labels_jumps_after_five_epochs():
         method.end_epoch(epoch, None)
         steps.append(float(method.lam))
     assert steps == 5 * [3000] + 5 * [500]
+
+
+def test_labels_are_held_to_the_noisy_ones_whatever_has_become_of_them():
+    method, z = correcting(), np.random.default_rng(0).normal(size=(5, 3))
+    method.lam[...] = 0
+    before, _ = bare.backward(method, bare.batch(method, z, range(5)))
+    method.labels.y[...] = 1 / 3
+    after, _ = bare.backward(method, bare.batch(method, z, range(5)))
+    assert after == before
+
+
+def test_labels_rest_but_for_the_stage_that_corrects_them():
+    method, z = correcting(), np.random.default_rng(0).normal(size=(5, 3))
+    bare.backward(method, bare.batch(method, z, range(5)))
+    moved = method.labels.logits.copy()
+    method.begin('fine_tune')
+    bare.backward(method, bare.batch(method, z, range(5)))
+    np.testing.assert_array_equal(method.labels.logits, moved)
