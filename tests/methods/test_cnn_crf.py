@@ -284,3 +284,29 @@ def test_an_image_that_a_batch_holds_twice_keeps_its_later_state():
 def test_exact_phase_keeps_no_chains():
     method, _ = a_method()
     assert method.chain.size == method.uniform.size == 0
+
+
+def an_asymmetric_matrix():
+    """Rows that sum to 1, columns that do not, no two entries the same."""
+    return np.random.default_rng(7).dirichlet(np.ones(N_CLASS), N_CLASS).astype('f')
+
+
+def test_bayes_rule_divides_by_the_share_of_each_noisy_label():
+    method, _ = a_method()
+    T = an_asymmetric_matrix()
+    method.know(T)
+    for k, j in STATES:
+        expected = T[k, j] / sum(T[i, j] for i in range(N_CLASS))
+        assert np.exp(method.log_auxiliary[k, j]) == pytest.approx(expected, rel=1e-4)
+
+
+def test_loss_and_gradient_are_those_of_a_loop_where_the_matrix_is_not_symmetric():
+    method, batch = a_method()
+    method.know(an_asymmetric_matrix())
+    loss, _ = method(batch)
+    method.cleargrads()
+    loss.backward()
+    expected, gradient_W, _, gradient_a = loop(method, batch)
+    assert float(loss.array) == pytest.approx(expected, rel=1e-5)
+    np.testing.assert_allclose(method.W.grad, gradient_W, atol=1e-6)
+    np.testing.assert_allclose(method.net.shift.grad, gradient_a, atol=1e-6)

@@ -135,3 +135,17 @@ def test_the_labels_in_the_store_stay_as_they_were_given():
     cloud = np.random.default_rng(0).normal(size=(40, 4))
     list(run(method, [cloud] * 8, np.random.default_rng(1)))
     np.testing.assert_array_equal(method.labels.y, before)
+
+
+@pytest.mark.parametrize(('rise', 'turns'), [(1.9, False), (2.1, True)])
+def test_it_turns_where_the_dimensionality_rises_by_more_than_two_deviations(rise, turns):
+    method = bare.method('d2l', LABELS, *SMALL)
+    before = np.array([3.0, 5.0, 4.0])
+    lid = np.array([9.0, 9.0, *before, before.mean() + rise * before.std()])
+    assert method._turns(lid) == turns
+
+
+def test_the_first_epoch_that_may_turn_is_begin_plus_the_window():
+    method = bare.method('d2l', LABELS, *SMALL)
+    lid = np.array([1.0, 1.0, 1.0, 1.0, 9.0, 99.0])
+    assert [bool(method._turns(lid[:epoch])) for epoch in (4, 5)] == [False, True]
