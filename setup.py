@@ -5,7 +5,7 @@ from pathlib import Path
 
 from setuptools import find_packages, setup
 
-source = Path(__file__).parent / 'chainer_jo' / '__init__.py'
+source = Path(__file__).parent / 'chainer_jo' / 'version.py'
 version = re.search(r"^__version__ = '(.+)'$", source.read_text(), re.MULTILINE).group(1)
 
 # [ctk] brings CUDA's own libraries: without them Chainer would silently use the CPU.

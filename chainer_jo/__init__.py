@@ -28,6 +28,7 @@ import importlib
 from typing import TYPE_CHECKING
 
 from chainer_jo import compat
+from chainer_jo.version import __version__ as __version__
 
 if TYPE_CHECKING:
     from chainer_jo.api.corrections import Corrections, correct
@@ -39,7 +40,6 @@ if TYPE_CHECKING:
     from chainer_jo.api.tables import columns, results, table
     from chainer_jo.api.trials import Trained, image_set, train
 
-__version__ = '0.1.0'
 __all__ = [
     'symmetric_noise', 'asymmetric_noise', 'transition_matrix',
     'mix_up', 'Mixed',

@@ -8,7 +8,6 @@ import tempfile
 import traceback
 from pathlib import Path
 
-import chainer_jo
 from chainer_jo import console, store
 from chainer_jo.commands import about, benchmark, correct, data, report, sweep, train, verify
 from chainer_jo.errors import (
@@ -20,6 +19,7 @@ from chainer_jo.errors import (
     excerpt,
 )
 from chainer_jo.training import processes
+from chainer_jo.version import __version__
 
 EXIT_CODES = """\
 exit codes:
@@ -153,9 +153,7 @@ def parser():
         epilog=f'{EXAMPLES}\n{EXIT_CODES}',
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
-    parser.add_argument(
-        '--version', action='version', version=f'chainer_jo {chainer_jo.__version__}'
-    )
+    parser.add_argument('--version', action='version', version=f'chainer_jo {__version__}')
     commands = parser.add_subparsers(metavar='COMMAND', required=True)
 
     def command(name, function, text):

@@ -23,7 +23,7 @@ functions
 config
 datasets paper
 store backends
-errors precision compat
+errors precision compat version
 """
 LAYER = {room: -depth for depth, line in enumerate(LAYERS.split('\n')) for room in line.split()}
 TREES = {
@@ -93,10 +93,21 @@ def test_every_room_has_its_place():
 @pytest.mark.parametrize('module', TREES)
 def test_arrows_point_down_only(module):
     own, others = room(module), rooms_imported(TREES[module]) & set(LAYER) - {room(module)}
-    # The package itself imports what lets Chainer be imported, and offers the public face, which it
-    # loads when somebody asks for it.
-    below = {'compat', 'api'} if own == '__init__' else {o for o in LAYER if LAYER[o] < LAYER[own]}
+    if own == '__init__':
+        # It lets Chainer be imported, and loads the public face when somebody asks for it.
+        below = {'compat', 'version', 'api'}
+    else:
+        below = {other for other in LAYER if LAYER[other] < LAYER[own]}
     assert others - below == set()
+
+
+@pytest.mark.parametrize('module', TREES)
+def test_nobody_in_the_package_imports_the_whole_of_it(module):
+    for node in ast.walk(TREES[module]):
+        if isinstance(node, ast.Import):
+            assert 'chainer_jo' not in [alias.name for alias in node.names]
+        elif isinstance(node, ast.ImportFrom) and node.module == 'chainer_jo':
+            assert all(found(f'chainer_jo.{alias.name}') for alias in node.names)
 
 
 def test_nobody_in_the_package_needs_the_public_face():

@@ -5,12 +5,11 @@ import time
 from dataclasses import dataclass, field
 from pathlib import Path
 
-import chainer_jo
 from chainer_jo.benchmark.process import WorkerProcess
 
 # On a CPU: long enough for the idle threads of the system before to fall asleep.
 PAUSE_SECONDS = 0.1
-REPOSITORY = Path(chainer_jo.__file__).parents[1]
+REPOSITORY = Path(__file__).parents[2]
 PEER = REPOSITORY / '.venv-peer' / 'bin' / 'python'
 PEER_SCRIPT = REPOSITORY / 'reproduce' / 'benchmark_pytorch.py'
 

@@ -12,7 +12,6 @@ import chainer
 import chainer.functions as F
 import numpy as np
 
-import chainer_jo
 from chainer_jo import backends, config
 from chainer_jo.benchmark import workload as workloads
 from chainer_jo.datasets import augment
@@ -24,6 +23,7 @@ from chainer_jo.training.assembly import assemble
 from chainer_jo.training.data import Part, TrialData
 from chainer_jo.training.images import ResidentImages
 from chainer_jo.training.machine import Machine
+from chainer_jo.version import __version__
 
 PAD = 4
 VERBOSE = 1  # cudaGraphDebugDotFlagsVerbose
@@ -58,7 +58,7 @@ def serve(task, commands):
 def _versions(device):
     array = device.xp
     return (
-        f'chainer_jo {chainer_jo.__version__}, Chainer {chainer.__version__}, '
+        f'chainer_jo {__version__}, Chainer {chainer.__version__}, '
         f'{array.__name__} {array.__version__}, {backends.describe(device.name)}'
     )
 

@@ -8,12 +8,12 @@ from datetime import timedelta
 from functools import partial
 from pathlib import Path
 
-import chainer_jo
 from chainer_jo import store
 from chainer_jo.commands import options
 from chainer_jo.console import TrialProgress, counting, say, show, show_json
 from chainer_jo.errors import ConfigError, DataError, excerpt
 from chainer_jo.training.machine import Machine
+from chainer_jo.version import __version__
 
 
 def add(command):
@@ -165,7 +165,7 @@ def _train_and_write(given, found, dataset, place):
         'threshold': threshold,
         'seconds': trained.result['times']['training_seconds'],
         'trial': described.trial,
-        'version': chainer_jo.__version__,
+        'version': __version__,
         'data': dataset.digest,
     }
     _write_report(given, found, dataset, table, facts)

@@ -13,9 +13,9 @@ import time
 import chainer
 import numpy as np
 
-import chainer_jo
 from chainer_jo import backends, store
 from chainer_jo.training import machine
+from chainer_jo.version import __version__
 
 SCHEMA = 1
 
@@ -128,7 +128,7 @@ def environment(device, graph, threads, processes=1):
         processes (int): How many processes train the trial together; said if there are several.
     """
     return {
-        'version': chainer_jo.__version__,
+        'version': __version__,
         'python': platform.python_version(),
         'numpy': np.__version__,
         'chainer': chainer.__version__,

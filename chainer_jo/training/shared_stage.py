@@ -15,7 +15,6 @@ from pathlib import Path
 import chainer
 import numpy as np
 
-import chainer_jo
 from chainer_jo import methods, paper, store
 from chainer_jo.errors import DataError, WriteError
 from chainer_jo.training import result, snapshot, state
@@ -119,7 +118,7 @@ def _behaviour(kind, stage):
 
 
 def _source():
-    root = Path(chainer_jo.__file__).parent
+    root = Path(__file__).parents[1]
     return {
         path.relative_to(root).as_posix(): path.read_text() for path in sorted(root.rglob('*.py'))
     }

@@ -1,0 +1,3 @@
+"""The version of the package, where every room may read it; ``setup.py`` does, too."""
+
+__version__ = '0.1.0'
