@@ -104,7 +104,7 @@ class Copy:
 
     def test(self, tests):
         """Runs tests up to the first that fails."""
-        options = ('-x', '-rf', '-p', 'no:cacheprovider', '--hypothesis-profile', 'mutations')
+        options = ('-x', '-rfE', '-p', 'no:cacheprovider', '--hypothesis-profile', 'mutations')
         return self.python('-m', 'pytest', *options, *(f'tests/{test}' for test in tests))
 
     def outcome(self, mutation):
@@ -122,16 +122,18 @@ class Copy:
             return KILLED, f'no end after {SECONDS} s'
         finally:
             path.write_text(before)
-        if done.returncode == 1:
-            return KILLED, failed(done.stdout)
-        # Whatever else pytest says, such as no test found, is no word on the mutation.
-        return (SURVIVED, '') if done.returncode == 0 else (NOT_APPLIED, last_line(done))
+        if done.returncode == 0:
+            return SURVIVED, ''
+        if done.returncode == 1 and (name := failed(done.stdout)):
+            return KILLED, name
+        # Whatever else is said, such as no test found, or no pytest, is no word on the mutation.
+        return NOT_APPLIED, last_line(done)
 
 
 def failed(output):
-    """Returns the name of the test that failed."""
-    names = re.findall(r'^FAILED \S*::(\w+)', output, re.MULTILINE)
-    return names[0] if names else 'an error in a test'
+    """Returns the name of the test that failed, or whose fixture did; ``None`` if none did."""
+    names = re.findall(r'^(?:FAILED|ERROR) \S*::(\w+)', output, re.MULTILINE)
+    return names[0] if names else None
 
 
 def last_line(done):

@@ -38,7 +38,10 @@ def test_a_text_that_is_missing_or_there_twice_is_not_changed():
 
 
 class FakeCopy(mutations.Copy):
-    """Tests that pass where the package says yes, fail where it says no, and else cannot be run."""
+    """Tests that pass where the package says yes, fail where it says no, and else cannot be run.
+
+    Where it says silent, Python ends like a failing test, as it does where there is no pytest.
+    """
 
     def __init__(self, folder):
         self.folder = folder
@@ -47,8 +50,8 @@ class FakeCopy(mutations.Copy):
 
     def test(self, tests):
         text = (self.folder / mutations.PACKAGE / 'f.py').read_text()
-        code = {'yes': 0, 'no': 1}.get(text.split()[-1], 4)
-        said = 'FAILED tests/test_f.py::test_it - no'
+        code = {'yes': 0, 'no': 1, 'silent': 1}.get(text.split()[-1], 4)
+        said = 'No module' if 'silent' in text else 'FAILED tests/test_f.py::test_it - no'
         return self.python('-c', f'import sys; print({said!r}); sys.exit({code})')
 
 
@@ -57,6 +60,7 @@ class FakeCopy(mutations.Copy):
     [
         ('maybe = no', mutations.KILLED, 'test_it'),
         ('maybe =  yes', mutations.SURVIVED, ''),
+        ('maybe = silent', mutations.NOT_APPLIED, 'pytest: No module'),
         ('maybe = broken', mutations.NOT_APPLIED, 'pytest: FAILED tests/test_f.py::test_it - no'),
     ],
 )
