@@ -81,8 +81,11 @@ class TrialConfig:
     def command(self):
         """The command line that runs this trial, without ``--data`` and ``--out``.
 
-        Where nobody knows the file of the labels, it says ``FILE``.
+        Where nobody knows the file of the labels, it says ``FILE``. Of one's own images it is the
+        line of ``correct``, with ``FOLDER`` for theirs, or a call of :func:`chainer_jo.train`.
         """
+        if self.dataset not in datasets.NAMES:
+            return self._command_on_own_images()
         words = ['python -m chainer_jo train', f'--preset {self.preset}']
         words += [f'--dataset {self.dataset}', f'--noise {self.noise["kind"]}']
         if self.noise['rate'] is not None:
@@ -93,6 +96,18 @@ class TrialConfig:
         if self.precision != 'float32':
             words.append(f'--precision {self.precision}')
         return ' '.join(words + [f"--set '{override}'" for override in self.modified])
+
+    def _command_on_own_images(self):
+        if self.preset == 'correct':
+            words = ['python -m chainer_jo correct FOLDER --out DIR', f'--seed {self.seed}']
+            words += [] if self.precision == 'float32' else [f'--precision {self.precision}']
+            return ' '.join(words + [f"--set '{override}'" for override in self.modified])
+        noise = {'noise': self.noise['kind'], 'rate': self.noise['rate']}
+        words = [f'{name}={value!r}' for name, value in noise.items() if value is not None]
+        words = ['noisy_labels=LABELS'] if self.noise['kind'] == 'file' else words
+        words += [f'seed={self.seed}', f'preset={self.preset!r}', f'precision={self.precision!r}']
+        words.append(f'overrides={list(self.modified)!r}')
+        return f'chainer_jo.train(IMAGES, {self.method!r}, {", ".join(words)})'
 
 
 def from_dict(values):

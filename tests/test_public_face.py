@@ -7,6 +7,7 @@ import inspect
 import json
 import pydoc
 import re
+import shlex
 import subprocess
 import sys
 import warnings
@@ -22,10 +23,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 import chainer_jo
-from chainer_jo import datasets, methods, paper
+from chainer_jo import cli, config, datasets, methods, paper
 from chainer_jo.datasets.cifar10 import FLIPS
 from chainer_jo.errors import ConfigError, StoppedError
-from chainer_jo.training import trial
+from chainer_jo.training import corrections, trial
 
 ROOT = Path(__file__).parents[1]
 PLACES = sorted(chainer_jo._PLACES)
@@ -294,6 +295,28 @@ def test_noise_is_drawn_into_true_labels_of_ones_own_and_given_labels_take_its_p
     trained = train_own(dataset, 'cross_entropy', noisy_labels=given_labels)
     assert trained.result['noise']['wrong'] == 1
     assert trained.result['config']['noise']['kind'] == 'file'
+
+
+@pytest.mark.parametrize(
+    'noise', [{}, {'noise': 'symmetric', 'rate': 0.3}, {'noisy_labels': [0, 1] * 80}]
+)
+def test_the_command_of_a_trial_on_arrays_is_a_call_that_runs_it(noise):
+    images = own()
+    result = train_own(images, 'cross_entropy', seed=2, **noise).result
+    command = config.from_dict(result['config']).command
+    names = {'chainer_jo': chainer_jo, 'IMAGES': images, 'LABELS': noise.get('noisy_labels')}
+    again = eval(command.removesuffix(')') + ", device='cpu')", names)
+    assert again.result['trial'] == result['trial']
+
+
+def test_the_command_of_a_correction_is_one_of_correct_that_runs_it():
+    images = own()
+    labels = images.train.labels
+    described = corrections.describe(images, labels, 3, ['ours.fine_tune.a=1.0'])
+    given = cli.parser().parse_args(shlex.split(described.command)[3:])
+    assert given.folder == Path('FOLDER')
+    settings = (given.seed, given.overrides, given.precision)
+    assert corrections.describe(images, labels, *settings) == described
 
 
 def test_a_trial_that_was_stopped_goes_on_and_one_that_is_done_is_read(tmp_path):

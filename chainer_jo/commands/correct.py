@@ -12,7 +12,6 @@ from chainer_jo import store
 from chainer_jo.commands import options
 from chainer_jo.console import TrialProgress, counting, say, show, show_json
 from chainer_jo.errors import ConfigError, DataError, excerpt
-from chainer_jo.training.machine import Machine
 from chainer_jo.version import __version__
 
 
@@ -48,6 +47,7 @@ def add(command):
     _add_device(parser)
     options.add_training(parser, share=None)
     options.add_json(parser, 'print what was found as JSON')
+    parser.set_defaults(preset='correct', data=None, share=False, weights=None)
 
     parser = command('predict', _predict, 'labels images with a net that correct has trained')
     parser.add_argument('net', metavar='DIR', type=options.path, help='the --out of correct')
@@ -186,7 +186,7 @@ def _train(given, dataset):
 
     labels = dataset.train.labels
     described = corrections.describe(dataset, labels, given.seed, given.overrides, given.precision)
-    where = _machine(given)
+    where = options.machine(given)
     options.choose_device(given)
     if not (given.out / 'runs' / described.trial / 'config.json').exists():
         took = corrections.seconds(described, dataset, labels, where)
@@ -220,18 +220,6 @@ def _pixels(source, places, path):
     import numpy as np
 
     return source.read(np.array([places[path]]), np.zeros((1, 2), np.int32))[0]
-
-
-def _machine(given):
-    return Machine(
-        out=given.out,
-        device=given.device,
-        backend=given.backend,
-        graph=not given.no_graph,
-        snapshot_seconds=given.snapshot_seconds,
-        threads=given.threads,
-        tensorboard=given.tensorboard,
-    )
 
 
 def _command(given):
