@@ -3,6 +3,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from chainer_jo import datasets
 from chainer_jo.datasets import cifar10, fashion_mnist, noise
 from chainer_jo.datasets.streams import rng
 from chainer_jo.errors import ConfigError
@@ -91,6 +92,22 @@ def test_the_true_labels_are_not_modified():
     for kind, options in KINDS:
         noise.noisy_labels(CLEAN, 10, rng(0, 'noise'), kind=kind, rate=0.9, **options)
     np.testing.assert_array_equal(CLEAN, before)
+
+
+def test_cifar10_has_the_map_of_the_paper():
+    flips = {cifar10.CLASSES[a]: cifar10.CLASSES[b] for a, b in cifar10.FLIPS.items()}
+    # Sec. 4.1: truck to automobile, bird to airplane, deer to horse, cat and dog to each other.
+    assert flips == {
+        'truck': 'automobile', 'bird': 'airplane', 'deer': 'horse', 'cat': 'dog', 'dog': 'cat',
+    }  # fmt: skip
+
+
+def test_fashion_mnist_has_a_map_of_the_same_kind():
+    classes = datasets.load('fashion_mnist').classes
+    assert {classes[a]: classes[b] for a, b in fashion_mnist.FLIPS.items()} == {
+        'ankle boot': 'sneaker', 'sneaker': 'sandal', 'pullover': 'shirt', 'coat': 'dress',
+        'dress': 'coat',
+    }  # fmt: skip
 
 
 @pytest.mark.parametrize('flips', [cifar10.FLIPS, fashion_mnist.FLIPS])

@@ -65,11 +65,21 @@ def test_the_schedule_is_that_of_section_4_2():
         'ours.fine_tune.learning_rate': 0.2,
         'ours.fine_tune.divide_after': [40, 80],
         'ours.fine_tune.loss': 'kl+mix',
+        'ours.fine_tune.start': 'continue',
+        'tanaka.retrain.start': 'fresh',
         'tanaka.retrain.epochs': 120,
         'tanaka.retrain.learning_rate': 0.2,
         'tanaka.retrain.divide_after': [40, 80],
     }
     assert {key: settings[key] for key in printed} == printed
+    assert paper.updaters('ours', 'correct') == ('label_correction',)
+    assert paper.updaters('ours', 'fine_tune') == ('mix_up',)
+
+
+def test_noise_and_validation_labels_are_those_of_the_public_codes():
+    settings = paper.hyperparameters('paper')
+    assert settings['noise'] == {'sampling': 'exact', 'exclude_true': False}  # D-22, D-23
+    assert settings['common']['validation_labels'] == 'clean'  # D-19
 
 
 def test_tanaka_and_ours_correct_labels_with_the_same_settings():

@@ -5,6 +5,8 @@ import pytest
 import tiny
 
 from chainer_jo import config, datasets
+from chainer_jo.datasets import noise
+from chainer_jo.datasets.streams import rng
 from chainer_jo.training.data import prepare
 from chainer_jo.training.images import pixel_mean
 
@@ -70,3 +72,21 @@ def test_seeds_differ_in_split_and_noise():
     first, second = (prepare(DATASET, trial(seed=s)).train for s in (0, 1))
     assert (first.labels != second.labels).any()
     assert (first.index != second.index).any()
+
+
+@pytest.mark.parametrize('seed', [0, 3])
+def test_noise_is_drawn_by_the_seed_of_the_trial(seed):
+    data = prepare(DATASET, trial(seed=seed))
+    drawn = noise.symmetric(data.true_labels, 0.5, 10, rng(seed, 'noise'))
+    np.testing.assert_array_equal(data.train.labels, drawn)
+
+
+@pytest.mark.parametrize('kind', ['symmetric', 'asymmetric'])
+def test_T_is_that_of_the_noise_and_its_rate(kind):
+    data = prepare(DATASET, trial(noise=kind, rate=0.3))
+    for i in range(10):
+        row = np.full(10, 0.3 / 10) if kind == 'symmetric' else np.zeros(10)
+        row[i] += 0.7
+        if kind == 'asymmetric':
+            row[DATASET.flips.get(i, i)] += 0.3
+        np.testing.assert_allclose(data.T[i], row, atol=1e-6)

@@ -67,6 +67,20 @@ def test_mixing_adds_partners_and_weights_and_changes_no_other_draw(per, shape):
         np.testing.assert_array_equal(plain, other)
 
 
+def mixing(seed=0, stage='fine_tune', epoch=0):
+    table = draw(0)
+    tables.add_mixing(table, seed, stage, epoch, 4.0, 'batch')
+    return table
+
+
+@pytest.mark.parametrize('other', [{'epoch': 1}, {'seed': 1}, {'stage': 'train'}])
+def test_mixing_is_a_function_of_seed_stage_and_epoch(other):
+    np.testing.assert_array_equal(mixing().lam, mixing().lam)
+    np.testing.assert_array_equal(mixing().partner, mixing().partner)
+    assert (mixing().lam != mixing(**other).lam).any()
+    assert (mixing().partner != mixing(**other).partner).any()
+
+
 @given(
     st.lists(st.integers(0, 4), min_size=1, max_size=60), st.integers(1, 9), st.integers(1, 16),
     st.integers(0, 3),

@@ -12,7 +12,7 @@ import tiny
 from chainer_jo import config, methods, paper
 from chainer_jo.errors import ConfigError
 from chainer_jo.sweep import plan
-from chainer_jo.training import updaters
+from chainer_jo.training import evaluation, updaters
 from chainer_jo.training.updaters import LabelCorrectionUpdater, MixUpUpdater, StageUpdater
 
 STAGES = [
@@ -77,6 +77,29 @@ def test_labels_change_first_at_the_end_of_epoch_begin(kind, label_pass):
     mean = labels.past.history.mean(axis=0)
     expected = mean if kind == 'soft' else np.eye(10)[mean.argmax(axis=1)]
     np.testing.assert_allclose(labels.y, expected, atol=1e-6)
+
+
+def test_outputs_of_a_pass_of_its_own_take_the_place_of_those_in_training():
+    made = updater('tanaka', 'correct', 'tanaka.correct.label_pass=eval')
+    made.optimizer.lr = 0.01
+    history = made.method.labels.past.history
+    while made.epoch < 1:
+        made.update()
+    assert not history.any()
+    made.correct_labels()
+    expected = evaluation.outputs(made.method, made.iterator.dataset)
+    np.testing.assert_array_equal(history[0], expected)
+
+
+def test_the_weight_decay_of_the_settings_pulls_at_the_weights():
+    after = {}
+    for decay in (0.0, 0.5):
+        made = updater('cross_entropy', 'train', f'common.weight_decay={decay}')
+        made.optimizer.lr = 1.0
+        before = made.method.net.fc.W.array.copy()
+        made.update()
+        after[decay] = made.method.net.fc.W.array
+    np.testing.assert_allclose(after[0.0] - after[0.5], 0.5 * before, rtol=1e-4, atol=1e-6)
 
 
 def test_the_labels_of_a_stage_that_corrects_none_stay(tmp_path):
