@@ -26,11 +26,16 @@ def machine(options):
     )
 
 
-def add_machine(parser):
-    """Adds the options that ``doctor``, ``run`` and ``train`` share."""
+def add_data(parser):
+    """Adds ``--data``."""
     parser.add_argument(
         '--data', type=path_as_text, help='the data set: its archive, or a folder with it'
     )
+
+
+def add_machine(parser):
+    """Adds the options that ``doctor``, ``run`` and ``train`` share."""
+    add_data(parser)
     parser.add_argument(
         '--weights',
         type=path_as_text,

@@ -11,6 +11,7 @@ def add(command):
     """Adds the commands; ``command(name, function, text)`` returns a new parser."""
     plan = command('plan', _plan, 'the trials of a table, done and to do, and their time')
     _add_sweep(plan)
+    options.add_data(plan)
     options.add_json(plan)
     run = command('run', _run, "runs a table's trials, or the rest of them, and reports")
     _add_sweep(run)
@@ -30,11 +31,18 @@ def _add_sweep(parser):
     parser.add_argument('--only', type=listed(str), metavar='METHOD,…', help='methods to run')
     parser.add_argument('--rates', type=listed(float), metavar='0.5,…', help='noise rates')
     parser.add_argument('--trials', type=options.positive, metavar='N', help='trials a cell')
+    parser.add_argument(
+        '--labels',
+        type=options.path_as_text,
+        metavar='FILE[:SET]',
+        help='table human: the file with its sets of labels, of which SET is one (default: '
+        'CIFAR-10_human.pt in the folder of the data)',
+    )
     options.add_settings(parser)
 
 
 def _planned(given):
-    from chainer_jo.sweep import plan
+    from chainer_jo.sweep import label_sets, plan
 
     configs = plan.trials(
         given.table,
@@ -44,6 +52,7 @@ def _planned(given):
         given.trials,
         given.overrides,
         given.precision,
+        label_sets.read(given.table, given.preset, given.labels, given.data),
     )
     return plan.planned(configs, options.out_folder(given))
 

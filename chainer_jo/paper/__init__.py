@@ -91,9 +91,25 @@ def grid(table, preset):
 
 
 def columns(grid):
-    """Returns the columns of a grid as ``(noise, rate)``."""
+    """Returns the columns of a grid as ``(noise, rate)``; of a set of labels ``file:<name>``."""
     noise, rates = grid['noise'], grid['rates']
-    return list(zip([noise] * len(rates) if isinstance(noise, str) else noise, rates, strict=True))
+    kinds = [noise] * len(rates) if isinstance(noise, str) else noise
+    # Kinds of noise that have no rate.
+    rates = rates * len(kinds) if rates == [None] else rates
+    return list(zip(kinds, rates, strict=True))
+
+
+def column(config):
+    """Returns the column ``(noise, rate)`` of a trial whose configuration (dict) is given."""
+    noise, place = config['noise'], str(config.get('labels_file') or '')
+    is_set = noise['kind'] == 'file' and ':' in place
+    return f'file:{place.rpartition(":")[2]}' if is_set else noise['kind'], noise['rate']
+
+
+def label_sets(grid):
+    """Returns the names of the sets of labels that are a grid's columns; of most grids none."""
+    kinds = [noise for noise, _ in columns(grid)]
+    return [kind.removeprefix('file:') for kind in kinds if kind.startswith('file:')]
 
 
 def tables():

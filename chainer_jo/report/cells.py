@@ -15,7 +15,7 @@ class Cell:
 
     Attributes:
         method (str): Name of the method.
-        noise (str): Kind of noise.
+        noise (str): Kind of noise, or ``file:<name>`` for a set of labels.
         rate (float): Fraction of the labels that the noise draws anew, or ``None``.
         modified (tuple of str): ``key=value`` wherever the trials depart from the grid, in their
             settings or their data; empty for a cell of the grid itself.
@@ -48,11 +48,14 @@ def cells(grid, published, results, standard):
     own = [result for result in results if _belongs(grid, columns, result)]
     methods = _methods(grid, published, {result['config']['method'] for result in own})
     digest = _usual_data(own, grid.get('any_data', False))
+    labels = _usual_labels(own)
     found = {(m, *column, ()): [] for m in methods for column in columns}
     for result in own:
         config = result['config']
-        noise, rate = config['noise']['kind'], config['noise']['rate']
+        noise, rate = paper.column(config)
         modified = _departures(result, standard(config), digest)
+        if config['noise'].get('labels') != labels[noise]:
+            modified += (f'labels={config["noise"]["labels"][:8]}',)
         # A cell of its own for what departs from the grid: averaged with the others it would be no
         # cell at all.
         found.setdefault((config['method'], noise, rate, modified), []).append(result)
@@ -83,7 +86,7 @@ def _belongs(grid, columns, result):
         config['preset'] == grid['preset']
         and config['dataset'] == grid['dataset']
         and config['method'] in grid['methods'] + grid['others']
-        and (config['noise']['kind'], config['noise']['rate']) in columns
+        and paper.column(config) in columns
     )
 
 
@@ -98,6 +101,20 @@ def _usual_data(results, any_data):
     # Of as many trials the larger digest: any rule will do, so long as the order of files has no
     # say.
     return max(counts, key=lambda digest: (counts[digest], digest), default=None)
+
+
+def _usual_labels(results):
+    """``{noise: digest}`` of the labels that most trials of a column were given, or ``None``."""
+    counts = {}
+    for result in results:
+        config = result['config']
+        digests = counts.setdefault(paper.column(config)[0], Counter())
+        digests[config['noise'].get('labels') or ''] += 1
+    # As above: of as many trials the larger.
+    return {
+        noise: max(digests, key=lambda digest: (digests[digest], digest)) or None
+        for noise, digests in counts.items()
+    }
 
 
 def _departures(result, expected, digest):
@@ -119,7 +136,8 @@ def _flat(config, prefix=''):
     for key, value in config.items():
         if isinstance(value, dict):
             flat |= _flat(value, f'{prefix}{key}.')
-        # The seed tells the trials of a cell apart, and nothing else about them may differ.
-        elif prefix or key not in ('seed', 'modified'):
+        # The seed tells the trials of a cell apart, and nothing else about them may differ; where
+        # labels were read is no part of a trial.
+        elif prefix or key not in ('seed', 'modified', 'labels_file'):
             flat[prefix + key] = value
     return flat

@@ -321,7 +321,7 @@ def _title(grid, lines, subject):
     rate = '' if cell.rate is None else f' {percent(cell.rate, 0)}'
     words = [
         data_title(cell.results[0]['data']),
-        f'{cell.noise} noise{rate}',
+        f'{cell.noise.removeprefix("file:")} noise{rate}',
         f'preset {grid["preset"]}' + _departure(cell),
         count + (': mean and range' if trials[-1] > 1 else ''),
     ]

@@ -3,7 +3,7 @@
 import shlex
 from collections import Counter
 
-from chainer_jo.paper import columns
+from chainer_jo import paper
 
 
 def commands(grid, cells=(), out=None):
@@ -16,14 +16,14 @@ def commands(grid, cells=(), out=None):
         out (str): What ``--out`` was; ``None`` for the preset's own folder.
     """
     if not any(cell.results for cell in cells):
-        return [_command(grid, grid['methods'], grid['rates'], grid['trials'], (), out)]
+        return [_command(grid, (), grid['methods'], grid['rates'], grid['trials'], (), out)]
     groups = {}
     for (method, options), counts in _counts(grid, cells).items():
         # Columns in the order of the grid, whatever the order of the files.
-        rates = tuple(_different(rate for _, rate in columns(grid) if rate in counts))
+        rates = tuple(_different(rate for _, rate in paper.columns(grid) if rate in counts))
         groups.setdefault((options, rates, max(counts.values())), []).append(method)
     return [
-        _command(grid, methods, rates, trials, options, out)
+        _command(grid, cells, methods, rates, trials, options, out)
         for (options, rates, trials), methods in groups.items()
     ]
 
@@ -47,7 +47,15 @@ def _options(grid, config):
     return (*words, *(word for override in overrides for word in ('--set', override)))
 
 
-def _command(grid, methods, rates, trials, options, out):
+def _labels(grid, cells):
+    """The words that name the file of a table of sets of labels: all of them, or the one run."""
+    sets = paper.label_sets(grid)
+    run = {cell.noise.removeprefix('file:') for cell in cells if cell.results}
+    one = f':{run.pop()}' if len(run) == 1 else ''
+    return ['--labels', f'FILE{one}'] if sets else []
+
+
+def _command(grid, cells, methods, rates, trials, options, out):
     words = ['python', '-m', 'chainer_jo', 'run', grid['table'], '--preset', grid['preset']]
     for option, seen, usual in (
         ('only', methods, grid['methods']),
@@ -58,6 +66,7 @@ def _command(grid, methods, rates, trials, options, out):
         if set(seen) != set(usual):
             words += [f'--{option}', ','.join(map(str, seen))]
     words += options
+    words += _labels(grid, cells)
     # The one that is part of the package.
     if grid['dataset'] != 'fashion_mnist':
         words += ['--data', 'DIR']

@@ -76,7 +76,7 @@ def column_title(grid, column):
     """Returns the words for a ``(noise, rate)`` column."""
     noise, rate = column
     if rate is None:
-        return {'none': 'labels as they are'}.get(noise, noise)
+        return {'none': 'labels as they are'}.get(noise, noise.removeprefix('file:'))
     return percent(rate, 0) if isinstance(grid['noise'], str) else f'{noise} {percent(rate, 0)}'
 
 
@@ -176,6 +176,7 @@ def _footnotes(grid, rows, cells, marks, which, reference, out):
     notes += [f'[{m}] departs from the preset: {codes(kind)}.' for kind, m in marks.items()]
     notes.append(least_p.sentence(row['trials'] for row in rows))
     notes += dict.fromkeys(map(data_note, results)) or ['No trial of this table has been run.']
+    notes.append(_about_the_label_sets(grid, results))
     notes.append(machines.note(results))
     # Notes on printed numbers, where any are shown.
     notes += [] if grid['compare'] == 'none' else grid.get('paper_notes', [])
@@ -208,6 +209,14 @@ def _left_out(which):
     missing = dict.fromkeys(UNKNOWN[name] for name in LINES if name not in which)
     if missing:
         yield f'Left out: {"; ".join(missing)}.'
+
+
+def _about_the_label_sets(grid, results):
+    names, shares = paper.label_sets(grid), {}
+    for result in results:
+        shares[paper.column(result['config'])[0].removeprefix('file:')] = result['noise']['wrong']
+    told = [f'{name} {percent(shares[name])}' for name in names if shares.get(name) is not None]
+    return f'Wrong labels in percent, as measured: {", ".join(told)}.' if told else ''
 
 
 def _about_the_paper(grid, rows):

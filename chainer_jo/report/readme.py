@@ -139,7 +139,7 @@ def _figures(root, out, grid):
 
 def figure_name(kind, noise, rate):
     """Returns a figure's file name without its ending, such as ``figure3-symmetric-0.7``."""
-    return f'{kind}-{noise}' + ('' if rate is None else f'-{rate:g}')
+    return f'{kind}-{noise.replace(":", "-")}' + ('' if rate is None else f'-{rate:g}')
 
 
 def _others(out, results, command):

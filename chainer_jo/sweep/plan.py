@@ -40,13 +40,24 @@ class PlannedTrial:
         }
 
 
-def trials(table, preset, only=None, rates=None, count=None, overrides=(), precision='float32'):
+def trials(
+    table,
+    preset,
+    only=None,
+    rates=None,
+    count=None,
+    overrides=(),
+    precision='float32',
+    labels=None,
+):
     """Returns the TrialConfigs of a table, in the order of its rows.
 
     Args:
         only (sequence of str): Methods to run; default those of the preset.
         rates (sequence of float): Those of the table's noise rates to run; default all.
         count (int): Trials a cell instead of the table's.
+        labels (dict): What :func:`chainer_jo.sweep.label_sets.read` returned, for a table of
+            sets of labels; a set that is not in it is left out.
 
     Raises:
         ConfigError: A name, rate or override is wrong, or there is no trial left.
@@ -54,11 +65,21 @@ def trials(table, preset, only=None, rates=None, count=None, overrides=(), preci
     grid = paper.grid(table, preset)
     configs = [
         config.trial(
-            method, grid['dataset'], noise, rate, seed, preset, [*variant, *overrides], precision
+            method,
+            grid['dataset'],
+            # A column may name a set of labels besides: file:<its name>.
+            noise.partition(':')[0],
+            rate,
+            seed,
+            preset,
+            [*variant, *overrides],
+            precision,
+            *(labels or {}).get(noise, ()),
         )
         for variant in [[], *grid.get('variants', [])]
         for method in _methods(grid, table, only)
         for noise, rate in _columns(grid, table, preset, rates)
+        if labels is None or noise in labels
         if _makes_sense(grid, method, rate, overrides)
         for seed in range(count or grid['trials'])
     ]

@@ -1,6 +1,7 @@
 import pytest
 
 from chainer_jo.paper import columns
+from chainer_jo.report import markdown, tables
 from chainer_jo.report.cells import cells
 from chainer_jo.report.collect import collect
 
@@ -135,3 +136,32 @@ def run(found):
 
 def common(batch_size):
     return {'batch_size': batch_size, 'validation_labels': 'clean'}
+
+
+def human(add_trial, name, labels, **more):
+    return add_trial(
+        noise={'kind': 'file', 'rate': None, 'labels': labels},
+        labels_file=f'somewhere/labels.npz:{name}',
+        **more,
+    )
+
+
+def test_a_set_of_labels_is_a_column_and_labels_of_another_file_a_cell_of_their_own(
+    grid, published, standard, add_trial
+):
+    grid = grid | {'noise': ['file:one', 'file:two'], 'rates': [None]}
+    ones = [human(add_trial, 'one', 'a' * 64, seed=seed) for seed in range(2)]
+    other = human(add_trial, 'one', 'b' * 64, seed=2)
+    two = human(add_trial, 'two', 'c' * 64, seed=3)
+
+    found = run(cells(grid, published, [*ones, other, two], standard))
+
+    assert [(cell.noise, cell.modified, cell.results) for cell in found] == [
+        ('file:one', (), ones),
+        ('file:two', (), [two]),
+        ('file:one', ('labels=bbbbbbbb',), [other]),
+    ]
+    heading = markdown.to_markdown(grid, tables.rows(grid, published, found), found)
+    assert '| method |  | one | two |' in heading
+    assert 'Wrong labels in percent, as measured: one ' in heading
+    assert '--labels FILE' in heading

@@ -67,25 +67,31 @@ def test_variants_of_the_grid_need_no_override(grid, published, standard, add_tr
 @pytest.mark.parametrize('preset', ['quick', 'reduced', 'short'])
 def test_the_command_plans_exactly_the_cells_that_were_run(table, preset):
     grid = paper.grid(table, preset) | {'table': table, 'preset': preset}
-    planned = plan.trials(table, preset)
+    planned = plan.trials(table, preset, labels=labels_of(grid))
     found = {}
     for config in planned:
-        key = config.method, config.noise['kind'], config.noise['rate'], config.modified
-        found.setdefault(key, []).append({'config': config.as_dict()})
+        key = config.method, *paper.column(config.as_record()), config.modified
+        found.setdefault(key, []).append({'config': config.as_record()})
     made = [Cell(*key, results) for key, results in found.items()]
 
     again = set()
     for command in commands(grid, made):
-        again |= {config.trial for config in plan_of(command)}
+        again |= {config.trial for config in plan_of(command, labels_of(grid))}
 
     assert again == {config.trial for config in planned}
 
 
-def plan_of(command):
+def labels_of(grid):
+    """Digest and place for every set of labels that a table is about."""
+    sets = enumerate(paper.label_sets(grid))
+    return {f'file:{name}': (f'{i}' * 64, f'FILE:{name}') for i, name in sets} or None
+
+
+def plan_of(command, labels):
     """The trials that a `run` command plans."""
     given = dict(zip(*[iter(shlex.split(command)[5:])] * 2, strict=True))
     only, rates = (given[key].split(',') if key in given else None for key in ('--only', '--rates'))
     return plan.trials(
         shlex.split(command)[4], given['--preset'], only, rates and [float(rate) for rate in rates],
-        int(given['--trials']) if '--trials' in given else None,
+        int(given['--trials']) if '--trials' in given else None, labels=labels,
     )  # fmt: skip

@@ -1,0 +1,66 @@
+"""The sets of labels that are the columns of a table: those of CIFAR-10N, in one file."""
+
+import os
+from pathlib import Path
+
+from chainer_jo import datasets, paper, store
+from chainer_jo.datasets import label_files
+from chainer_jo.datasets.cifar10 import VARIABLE
+from chainer_jo.errors import ConfigError, DataError
+
+NAME = 'CIFAR-10_human.pt'
+
+
+def read(table, preset, labels, data):
+    """Returns what tells the trials of each set of a table: ``{noise: (digest, place)}``.
+
+    Args:
+        table (str), preset (str): Names.
+        labels (str): ``FILE``, or ``FILE:SET`` for one of the sets; ``None`` to look for
+            ``CIFAR-10_human.pt`` in the folder of the data.
+        data (str): Where the data set is; ``None`` as for :func:`chainer_jo.datasets.load`.
+
+    Returns:
+        dict: ``None`` for a table whose columns are no sets of labels.
+
+    Raises:
+        ConfigError: The table takes no labels, or has no such set.
+        DataError: The file is not there, or has not these labels; or the data are not.
+    """
+    grid = paper.grid(table, preset)
+    names = paper.label_sets(grid)
+    if not names:
+        if labels:
+            raise ConfigError(
+                f'{table} draws its noise', seen=f'--labels {labels}', fix='leave out --labels'
+            )
+        return None
+    path, wanted = _split(labels, names) if labels else (_beside(data), names)
+    dataset = datasets.load(grid['dataset'], data)
+    count, classes = len(dataset.train), dataset.classes
+    places = {f'file:{name}': f'{path}:{name}' for name in wanted}
+    return {
+        noise: (store.digest(label_files.read_labels(place, count, classes).labels), place)
+        for noise, place in places.items()
+    }
+
+
+def _split(labels, names):
+    path, _, name = labels.rpartition(':')
+    if name in names:
+        return path, [name]
+    if path and not Path(labels).exists() and Path(path).exists():
+        raise paper.unknown('set of labels', name, names)
+    return labels, names
+
+
+def _beside(data):
+    place = Path(data or os.environ.get(VARIABLE) or '.').expanduser()
+    folder = place if place.is_dir() else place.parent
+    if not (folder / NAME).exists():
+        raise DataError(
+            'the labels that people gave CIFAR-10 are not there',
+            seen=f'no {NAME} in {folder}',
+            fix='get CIFAR-10N from its authors, and name the file with --labels',
+        )
+    return folder / NAME
