@@ -124,6 +124,52 @@ def test_a_preset_overrides_only_what_exists_and_keeps_its_type(preset):
     assert len({tuple(row) for row in rows}) == 1
 
 
+COUNTS_EPOCHS = (
+    'epochs', 'begin', 'window', 'divide_after', 'prune_from', 'prune_every', 'lid_window',
+    'alpha_epochs',
+)  # fmt: skip
+
+
+def stage_settings(preset):
+    settings = paper.hyperparameters(preset)
+    return {
+        f'{method}.{stage}.{key}': value
+        for method in paper.methods()
+        for stage, section in settings[method].items()
+        if isinstance(section, dict)
+        for key, value in section.items()
+    }
+
+
+@pytest.mark.parametrize(
+    ('preset', 'divisor', 'others'),
+    [
+        ('short', 5, set()),
+        (
+            'reduced',
+            10,
+            {
+                'gce.train.prune_every', 'd2l.train.begin', 'd2l.train.lid_window',
+                'backward_estimated.train.learning_rate',
+            },
+        ),
+    ],
+)  # fmt: skip
+def test_a_shorter_schedule_is_the_papers_divided(preset, divisor, others):
+    """D-50: whatever counts epochs is divided, PENCIL's lambda multiplied, nothing else changes."""
+    present, departures = stage_settings(preset), set()
+    for key, value in stage_settings('paper').items():
+        if key.rpartition('.')[2] in COUNTS_EPOCHS:
+            value = [v / divisor for v in value] if isinstance(value, list) else value / divisor
+        if present[key] != value:
+            departures.add(key)
+    assert departures == others
+    rows = [paper.hyperparameters(name)['pencil_settings'] for name in ('paper', preset)]
+    for one, other in zip(*rows, strict=True):
+        lambdas = {key: divisor * one[key] for key in ('lambda_first', 'lambda_last')}
+        assert other == one | lambdas | {'evidence': other['evidence']}
+
+
 def test_the_preset_paper_overrides_nothing():
     assert read('presets/paper.toml') == {'compare': 'verdict'}
 
