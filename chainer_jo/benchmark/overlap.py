@@ -18,7 +18,7 @@ from chainer_jo.training.read_ahead import read_ahead
 
 BATCH = 32
 # A step of ResNet-50 takes seconds on a CPU.
-CPU_STEPS = 4
+CPU_STEPS = 2
 
 
 @dataclass

@@ -69,8 +69,8 @@ def opened(path, channels, size, upright=False, formats=None):
     """Returns the whole image in a file, decoded, a ``PIL.Image``; arguments as :func:`decode`."""
     try:
         with Image.open(path, formats=formats) as image:
-            # A JPEG of twice the size or more is scaled by 1/2, 1/4 or 1/8 while it is decoded, to
-            # no less than twice the size: in time that is half or less, in the result about 0.6
+            # A JPEG of four times the size is scaled by 1/2, 1/4 or 1/8 while it is decoded, to no
+            # less than twice the size: in time that is half or less, in the result about 0.6
             # of 255 levels. To once the size it would be 1 to 5.
             image.draft(image.mode, (2 * size[1], 2 * size[0]))
             turn = turned if upright else lambda image, _: image

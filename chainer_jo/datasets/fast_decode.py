@@ -54,7 +54,7 @@ def _pixels(path, size):
         with open(path, 'rb') as file:
             content = file.read()
         height, width, colours, _ = simplejpeg.decode_jpeg_header(content)
-        scaled = height >= 2 * size[0] and width >= 2 * size[1]
+        scaled = height >= 4 * size[0] and width >= 4 * size[1]
         if scaled or colours not in COLOURS or height * width > Image.MAX_IMAGE_PIXELS:
             return None
         return simplejpeg.decode_jpeg(content, 'RGB')
