@@ -17,6 +17,7 @@ from chainer_jo.training.machine import Machine
 from chainer_jo.training.read_ahead import read_ahead
 
 BATCH = 32
+SETTINGS = {'overrides': ['net.weights="none"']}
 # A step of ResNet-50 takes seconds on a CPU.
 CPU_STEPS = 2
 
@@ -97,9 +98,7 @@ def _in_memory(source):
 
 def _assembly(source, device):
     """A trial of cross entropy on Clothing1M, as ever but for its images and random weights."""
-    settings = config.trial(
-        'cross_entropy', 'clothing1m', 'none', None, 0, overrides=['net.weights="none"']
-    )
+    settings = config.trial('cross_entropy', 'clothing1m', 'none', None, 0, **SETTINGS)
     few = ArrayImages(np.zeros((BATCH, *source.shape), 'B'), np.zeros(BATCH, 'i'))
     mean = np.full((3, 1, 1), 0.5, 'f')
     dataset = Dataset('clothing1m', '', store.digest(''), CLASSES, source, few, few, mean=mean)
