@@ -57,7 +57,8 @@ def run(folder, device, rounds, out, say):
     sources = {name: _source(paths, name) for name in found}
     ways = {BARE: (_bare(paths), len(paths))}
     ways |= {READ[name]: (_read(source), len(paths)) for name, source in sources.items()}
-    ways[RESIZE] = _resized(paths[:RESIZED_FILES]), len(paths[:RESIZED_FILES])
+    few = paths[:: -(-len(paths) // RESIZED_FILES)]
+    ways[RESIZE] = _resized(few), len(few)
     rates = _rates(ways, rounds, say)
     rows = [
         {'what': name, 'images_per_second': rate, 'share': rate / rates[BARE], 'turns': rounds}
@@ -164,9 +165,7 @@ def _bare(paths):
 
 def _read(source):
     offsets = augment.crops(rng(0, 'benchmark/crop'), (len(source),), source.margin)
-    return _in_threads(
-        lambda group: source.read(group, offsets[group]), np.arange(len(source))
-    )
+    return _in_threads(lambda group: source.read(group, offsets[group]), np.arange(len(source)))
 
 
 def _resized(paths):
