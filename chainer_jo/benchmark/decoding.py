@@ -221,12 +221,12 @@ def to_markdown(report):
         *_decoders(report),
         f'- Pillow {report["pillow"]}',
         '',
-        f'An epoch over these files, read with --decoder {report["epochs_by"]}: seconds for a batch '
-        f'on {report["device"]}, and their ratio to the longer of step and reading.',
+        f'An epoch over these files, read with --decoder {report["epochs_by"]}: seconds for a '
+        f'batch on {report["device"]}, and their ratio to the longer of step and reading.',
         '',
         *page.table(EPOCH_COLUMNS, epochs, words=1),
         '',
-        '- waiting for a device: a step that waits as long as a batch is read, and computes nothing',
+        '- waiting for a device: a step that waits as long as a batch is read, computing nothing',
     ]
     return '\n'.join(lines) + '\n'
 

@@ -2,6 +2,7 @@
 
 import time
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from statistics import median
 
@@ -69,9 +70,9 @@ def measure(source, device, rounds, say):
         say(f'epochs, round {i + 1} of {rounds}')
         for assembly, name in ((resident, 'resident'), (streamed, 'streamed')):
             getattr(net, name).append(_seconds_of_epoch(assembly, steps))
-        pause = median(reading)
+        wait = partial(time.sleep, median(reading))
         for assembly, name in ((resident, 'resident'), (streamed, 'streamed')):
-            seconds = _seconds_of_epoch(assembly, len(source) // BATCH, lambda: time.sleep(pause))
+            seconds = _seconds_of_epoch(assembly, len(source) // BATCH, wait)
             getattr(waiting, name).append(seconds)
     return [net, waiting]
 

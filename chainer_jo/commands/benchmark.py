@@ -40,8 +40,8 @@ def add(command):
         '--decoding',
         type=options.path,
         metavar='DIR',
-        help="instead: how fast its JPEG files are read, beside Pillow's bare decoding, and whether "
-        'they are while the net trains',
+        help="instead: how fast its JPEG files are read, beside Pillow's bare decoding, and "
+        'whether they are while the net trains',
     )
     parser.add_argument(
         '--peer', metavar='PYTHON', help='interpreter that has PyTorch (default: .venv-peer)'

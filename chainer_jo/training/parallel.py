@@ -1,7 +1,8 @@
 """Several processes that train one trial together, by ChainerMN: ``mpiexec -n K``.
 
 Each rank takes its columns of the same epoch tables and has all the rest whole: the net for itself,
-labels and past outputs with the other ranks of its machine, one of which writes. So only gradients travel in every step, and outputs where labels are made of them (D-54).
+labels and past outputs with the other ranks of its machine, one of which writes. So only gradients
+travel in every step, and outputs where labels are made of them (D-54).
 """
 
 import os
@@ -183,7 +184,7 @@ class Ranks(processes.Alone):
 
 
 def _check_shared_memory(nbytes):
-    """Raises OutOfMemoryError: to write where there is no room would end the process by a signal."""
+    """Raises OutOfMemoryError: a write where there is no room would end the process by a signal."""
     if os.path.isdir(SHARED_MEMORY):
         free = shutil.disk_usage(SHARED_MEMORY).free
         if nbytes > free:
