@@ -2,91 +2,115 @@
 
 import datetime
 import time
+from functools import partial
 from statistics import median
 
 import numpy as np
 from PIL import Image
 
-from chainer_jo.benchmark import compare, machine, page
-from chainer_jo.datasets import augment
-from chainer_jo.datasets.clothing1m import CROP, SIZE
-from chainer_jo.datasets.decode import decode
+from chainer_jo.benchmark import compare, machine, overlap, page
+from chainer_jo.datasets import augment, decode, fast_decode
+from chainer_jo.datasets.clothing1m import CROP, DECODERS, SIZE
 from chainer_jo.datasets.image_files import ImageFiles
 from chainer_jo.datasets.streams import rng
 from chainer_jo.errors import ConfigError, DataError
 from chainer_jo.training.machine import cores
 from chainer_jo.training.read_ahead import read_ahead
 
-SCHEMA = 1
+SCHEMA = 2
 FILES, BATCH = 1000, 32
+# As they lie in memory, a thousand photographs are some gigabytes.
+RESIZED_FILES = 128
 ENDINGS = ('.jpg', '.jpeg')
-COLUMNS = ('what', 'images/s', 'share', 'turns')
+COLUMNS = ('what', 'images/s', 'share of the bare rate', 'turns')
+EPOCH_COLUMNS = ('step', 'step alone, s', 'reading alone, s', 'epoch, s a batch', 'ratio')
+BARE, RESIZE = 'Pillow, decoded and nothing else', 'Pillow, resized and cropped, from memory'
+READ = {name: f'decoded, resized and cropped, --decoder {name}' for name in DECODERS}
 
 
-def run(folder, rounds, out, say):
-    """Measures both in turns, and writes ``<out>/decoding.json`` and ``decoding.md``.
+def run(folder, device, rounds, out, say):
+    """Measures all ways in turns, and writes ``<out>/decoding.json`` and ``decoding.md``.
 
-    Both read the same files with a thread per core, in batches of 32.
+    They read the same files with a thread per core, in batches of 32. Then an epoch is measured,
+    see :func:`chainer_jo.benchmark.overlap.measure`.
 
     Args:
         folder (pathlib.Path): JPEG files, of which the first 1,000 are taken.
+        device (str): ``auto``, ``cpu`` or ``cuda:N``: where the net of an epoch computes.
         rounds (int): Turns of each.
         out (pathlib.Path): Folder of the results.
         say (callable): Called with lines of progress.
 
     Returns:
-        dict: The content of ``decoding.json``; ``rows`` has one entry for each way of reading, and
-        ``share`` that of the bare rate.
+        dict: The content of ``decoding.json``. ``rows`` has one entry for each way of reading, and
+        ``share`` that of the bare rate; ``epochs`` one for each kind of step; ``resize_share``,
+        what part of Pillow's reading is resizing; ``difference``, by how many of 255 levels the
+        decoders differ at most and on average, ``None`` where there is one.
 
     Raises:
-        ConfigError: There is no JPEG file in the folder.
+        ConfigError: There are less than 64 JPEG files in the folder.
     """
-    found = sorted(path for path in folder.rglob('*') if path.suffix.lower() in ENDINGS)
-    # Read once before any turn: damaged files are left out, and the others are in memory then.
-    paths = [path for path in found[:FILES] if _is_readable(path)]
-    if not paths:
-        raise ConfigError(
-            'there is nothing to decode',
-            seen=f'no .jpg file that can be read in {folder}',
-            fix='name a folder of photographs',
-        )
-    started = datetime.datetime.now(datetime.UTC)
-    described, sides = machine.describe(), [_sides(path) for path in paths]
-    ways = {
-        'Pillow, decoded and nothing else': _bare(paths),
-        'decoded, resized and cropped, as in training': _read(paths),
-    }
-    seconds = {name: [] for name in ways}
-    for i in range(rounds):
-        say(f'round {i + 1} of {rounds}')
-        for name, once in ways.items():
-            start = time.perf_counter()
-            once()
-            seconds[name].append(time.perf_counter() - start)
-    rates = {name: len(paths) / median(times) for name, times in seconds.items()}
-    bare = next(iter(rates.values()))
+    paths = _readable(folder)
+    device, started = compare.choose(device), datetime.datetime.now(datetime.UTC)
+    described, sides = machine.describe(device), [_sides(path) for path in paths]
+    found = [name for name in DECODERS if name == 'pillow' or not fast_decode.missing()]
+    sources = {name: _source(paths, name) for name in found}
+    ways = {BARE: (_bare(paths), len(paths))}
+    ways |= {READ[name]: (_read(source), len(paths)) for name, source in sources.items()}
+    few = paths[:: -(-len(paths) // RESIZED_FILES)]
+    ways[RESIZE] = _resized(few), len(few)
+    rates = _rates(ways, rounds, say)
+    rows = [
+        {'what': name, 'images_per_second': rate, 'share': rate / rates[BARE], 'turns': rounds}
+        for name, rate in rates.items()
+    ]
+    epochs = overlap.measure(sources[found[-1]], device, rounds, say)
     report = {
         'schema': SCHEMA,
         'date': started.isoformat(timespec='seconds'),
-        'device': 'cpu',
+        'device': device,
         'machine': described,
         'files': len(paths),
         'mean_sides': np.mean(sides, axis=0).round(1).tolist(),
         'bytes': sum(path.stat().st_size for path in paths),
         'threads': cores(),
         'pillow': Image.__version__,
-        'rows': [
-            {'what': name, 'images_per_second': rate, 'share': rate / bare, 'turns': rounds}
-            for name, rate in rates.items()
+        'rows': rows,
+        'resize_share': rates[READ['pillow']] / rates[RESIZE],
+        'difference': _difference(*sources.values()) if len(sources) > 1 else None,
+        'epochs_by': found[-1],
+        'epochs': [
+            {
+                'step': epoch.step,
+                **{
+                    name: median(getattr(epoch, name))
+                    for name in ('resident', 'reading', 'streamed')
+                },
+                'ratio': epoch.ratio,
+            }
+            for epoch in epochs
         ],
     }
     compare.write(report, to_markdown(report), out, 'decoding')
     return report
 
 
+def _readable(folder):
+    found = sorted(path for path in folder.rglob('*') if path.suffix.lower() in ENDINGS)
+    # Read once before any turn: damaged files are left out, and the others are in memory then.
+    paths = [path for path in found[:FILES] if _is_readable(path)]
+    if len(paths) < 2 * BATCH:
+        raise ConfigError(
+            'there is too little to decode',
+            seen=f'{len(paths)} .jpg files that can be read in {folder}',
+            fix=f'name a folder of photographs, at least {2 * BATCH}',
+        )
+    return paths
+
+
 def _is_readable(path):
     try:
-        decode(path, 3, (SIZE, SIZE))
+        decode.decode(path, 3, (SIZE, SIZE))
     except DataError:
         return False
     return True
@@ -97,30 +121,76 @@ def _sides(path):
         return image.size
 
 
-def _bare(paths):
-    groups = [paths[start : start + BATCH] for start in range(0, len(paths), BATCH)]
+def _source(paths, decoder):
+    return ImageFiles(
+        [str(path) for path in paths],
+        np.zeros(len(paths), 'i'),
+        (SIZE, SIZE),
+        (CROP, CROP),
+        decode=DECODERS[decoder],
+    )
 
-    def decode(group):
+
+def _rates(ways, rounds, say):
+    """Returns images a second, the median of turns, of each ``{name: (function, images)}``."""
+    seconds = {name: [] for name in ways}
+    for i in range(rounds):
+        say(f'round {i + 1} of {rounds}')
+        for name, (once, _) in ways.items():
+            start = time.perf_counter()
+            once()
+            seconds[name].append(time.perf_counter() - start)
+    return {name: ways[name][1] / median(times) for name, times in seconds.items()}
+
+
+def _in_threads(function, items):
+    """Returns what calls a function of groups of items, by a thread per core, to the end."""
+    groups = [items[start : start + BATCH] for start in range(0, len(items), BATCH)]
+
+    def once():
+        for _ in read_ahead(function, groups):
+            pass
+
+    return once
+
+
+def _bare(paths):
+    def load(group):
         for path in group:
             with Image.open(path) as image:
                 image.load()
 
-    return lambda: _exhaust(read_ahead(decode, groups))
+    return _in_threads(load, paths)
 
 
-def _read(paths):
-    source = ImageFiles([str(path) for path in paths], None, (SIZE, SIZE), (CROP, CROP))
-    offsets = augment.crops(rng(0, 'benchmark/crop'), (len(paths),), source.margin)
-    places = np.arange(len(paths))
-    groups = [slice(start, start + BATCH) for start in range(0, len(paths), BATCH)]
-    return lambda: _exhaust(
-        read_ahead(lambda group: source.read(places[group], offsets[group]), groups)
-    )
+def _read(source):
+    offsets = augment.crops(rng(0, 'benchmark/crop'), (len(source),), source.margin)
+    return _in_threads(lambda group: source.read(group, offsets[group]), np.arange(len(source)))
 
 
-def _exhaust(generator):
-    for _ in generator:
-        pass
+def _resized(paths):
+    """What :func:`decode` does once the pixels of a file are there."""
+    images = [decode.opened(path, 3, (SIZE, SIZE)) for path in paths]
+    offsets = augment.crops(rng(0, 'benchmark/crop'), (len(paths),), (SIZE - CROP, SIZE - CROP))
+    part = partial(decode.scaled, size=(SIZE, SIZE), crop=(CROP, CROP))
+
+    def scale(group):
+        for i in group:
+            part(images[i], offset=offsets[i])
+
+    return _in_threads(scale, np.arange(len(paths)))
+
+
+def _difference(one, other):
+    index = np.arange(len(one))
+    largest, total, pixels = 0, 0, 0
+    for group in np.array_split(index, -(-len(index) // BATCH)):
+        offset = augment.crops(rng(0, 'benchmark/crop'), (len(group),), one.margin)
+        images = (source.read(group, offset).astype(int) for source in (one, other))
+        difference = np.abs(np.subtract(*images))
+        largest = max(largest, int(difference.max()))
+        total, pixels = total + int(difference.sum()), pixels + difference.size
+    return {'largest': largest, 'mean': total / pixels}
 
 
 def to_markdown(report):
@@ -131,6 +201,11 @@ def to_markdown(report):
         (row['what'], f'{row["images_per_second"]:.0f}', f'{row["share"]:.2f}', str(row['turns']))
         for row in report['rows']
     )
+    epochs = (
+        (row['step'], *(f'{row[name]:.3f}' for name in ('resident', 'reading', 'streamed')))
+        + (f'{row["ratio"]:.2f}',)
+        for row in report['epochs']
+    )
     lines = [
         '# Reading images from files',
         '',
@@ -138,10 +213,29 @@ def to_markdown(report):
         '',
         f'{report["files"]:,} JPEG files of {width:.0f} x {height:.0f} pixels and {size:.0f} kB on '
         f'average, in batches of {BATCH}, {report["threads"]} threads; resized to {SIZE} x {SIZE}, '
-        f'cropped to {CROP} x {CROP}. Both took turns. Medians.',
+        f'cropped to {CROP} x {CROP}. All took turns. Medians.',
         '',
         *page.table(COLUMNS, rows, words=1),
         '',
+        f'- {100 * report["resize_share"]:.0f} % of the time that Pillow takes is resizing.',
+        *_decoders(report),
         f'- Pillow {report["pillow"]}',
+        '',
+        f'An epoch over these files, read with --decoder {report["epochs_by"]}: seconds for a '
+        f'batch on {report["device"]}, and their ratio to the longer of step and reading.',
+        '',
+        *page.table(EPOCH_COLUMNS, epochs, words=1),
+        '',
+        '- waiting for a device: a step that waits as long as a batch is read, computing nothing',
     ]
     return '\n'.join(lines) + '\n'
+
+
+def _decoders(report):
+    if found := report['difference']:
+        yield (
+            f'- The decoders differ by at most {found["largest"]} of 255 levels, by '
+            f'{found["mean"]:.2f} on average.'
+        )
+    else:
+        yield '- turbojpeg is not installed: pip install ".[turbojpeg]"'

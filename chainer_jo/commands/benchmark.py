@@ -40,7 +40,8 @@ def add(command):
         '--decoding',
         type=options.path,
         metavar='DIR',
-        help="instead: how fast its JPEG files are read, beside Pillow's bare decoding",
+        help="instead: how fast its JPEG files are read, beside Pillow's bare decoding, and "
+        'whether they are while the net trains',
     )
     parser.add_argument(
         '--peer', metavar='PYTHON', help='interpreter that has PyTorch (default: .venv-peer)'
@@ -64,7 +65,7 @@ def _benchmark(given):
     # Before minutes of measuring whose result could not be kept.
     store.make_folder(given.out)
     if given.decoding:
-        report = decoding.run(given.decoding, given.steps, given.out, say)
+        report = decoding.run(given.decoding, given.device, given.steps, given.out, say)
         text = decoding.to_markdown(report)
     elif given.jobs:
         report = side_by_side.run(given.device, given.jobs, given.steps, given.out, say)

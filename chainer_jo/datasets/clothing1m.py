@@ -17,6 +17,7 @@ import numpy as np
 
 from chainer_jo import store
 from chainer_jo.datasets import clothing1m_layouts as layouts
+from chainer_jo.datasets import decode, fast_decode
 from chainer_jo.datasets.clothing1m_layouts import PARTS
 from chainer_jo.datasets.dataset import Dataset
 from chainer_jo.datasets.examine import KINDS, REASONS, examine_all
@@ -44,6 +45,8 @@ CLASSES = (
 COUNTS = {'train': 1_000_000, 'validation': 14_313, 'test': 10_526}
 VARIABLE = 'CHAINER_JO_DATA'
 FORMAT = 1
+#: What ``data verify --decoder`` may name; the first unless it says otherwise (D-55).
+DECODERS = {'pillow': decode.decode, 'turbojpeg': fast_decode.decode}
 SIZE, CROP = 256, 224
 #: Of any part, at most this fraction may be unusable.
 LIMIT = 0.01
@@ -100,6 +103,7 @@ def verify(
     crop=CROP,
     limit=LIMIT,
     leave_out_test=False,
+    decoder='pillow',
     on_file=None,
     say=None,
 ):
@@ -113,6 +117,7 @@ def verify(
         crop (int): Of what the net sees, at most ``size``.
         limit (float): The largest fraction of a part that may be unusable.
         leave_out_test (bool): Whether training leaves out what is also in the test part.
+        decoder (str): One of :data:`DECODERS`, with which training reads the images.
         on_file (callable): Called with the files done, their number, and facts.
         say (callable): Told early, in lines of text, what was recognised.
 
@@ -120,7 +125,7 @@ def verify(
         dict: The facts of the index, see :func:`_facts`.
 
     Raises:
-        ConfigError: ``crop`` is larger than ``size``.
+        ConfigError: ``crop`` is larger than ``size``, or the decoder is not installed.
         DataError: It is no copy of Clothing1M.
         WriteError: The index cannot be written.
     """
@@ -128,6 +133,7 @@ def verify(
         raise ConfigError(
             'a crop is larger than the image', seen=f'{crop} of {size}', fix=f'at most {size}'
         )
+    _check_decoder(decoder)
     folder = Path(os.path.realpath(Path(folder).expanduser()))
     layout = layouts.recognise(folder)
     index = Path(index) if index else index_path(folder)
@@ -157,7 +163,11 @@ def verify(
     arrays = found | {'text': text, 'ends': ends}
     arrays |= {f'label/{part}': labels[part] for part in PARTS}
     arrays |= {f'used/{part}': used[part] for part in PARTS}
-    digest = store.digest(size, crop, text, ends, found['digest'], *labels.values(), *used.values())
+    # Other pixels, though alike. Indexes that know no decoder are Pillow's.
+    others = [] if decoder == 'pillow' else [decoder]
+    digest = store.digest(
+        size, crop, text, ends, found['digest'], *labels.values(), *used.values(), *others
+    )
     facts = _facts(labels, found, used, both, problems, leave_out_test) | {
         'format': FORMAT,
         'folder': str(folder),
@@ -169,6 +179,7 @@ def verify(
         'size': size,
         'crop': crop,
         'limit': limit,
+        'decoder': decoder,
         'index': str(index),
     }
     arrays['facts'] = np.frombuffer(json.dumps(facts).encode(), 'u1')
@@ -177,6 +188,11 @@ def verify(
         _problems_path(index), _problem_lines(paths, found, labels, evidence, problems)
     )
     return facts | {'seconds': round(time.monotonic() - started, 1)}
+
+
+def _check_decoder(name):
+    if name == 'turbojpeg':
+        fast_decode.check()
 
 
 def _check_outside(index, folder):
@@ -315,17 +331,18 @@ def notes(facts):
 def _dataset(index, warn):
     arrays, facts = index
     check(facts)
+    _check_decoder(_decoder(facts))
     for note in notes(facts):
         warn(f'clothing1m: {note}')
     mean = np.array(facts['mean'], 'f')
     parts = {part: _part(arrays, facts, part, mean, warn) for part in PARTS}
     official = all(facts['parts'][part]['images'] == count for part, count in COUNTS.items())
     whole = all(counts['used'] == counts['images'] for counts in facts['parts'].values())
-    standard = official and whole and (facts['size'], facts['crop']) == (SIZE, CROP)
+    same = (facts['size'], facts['crop'], _decoder(facts)) == (SIZE, CROP, 'pillow')
     digest = facts['digest']
     return Dataset(
         'clothing1m',
-        'official' if standard else f'variant {digest[:8]}',
+        'official' if official and whole and same else f'variant {digest[:8]}',
         digest,
         CLASSES,
         **parts,
@@ -340,12 +357,25 @@ def _part(arrays, facts, part, mean, warn):
     colour = np.round(255 * mean).astype('u1')
     stand_in = StandIn(colour, max(1, int(LOST_LATER * len(paths))), warn)
     size, crop = facts['size'], facts['crop']
-    return ImageFiles(paths, labels, (size, size), (crop, crop), stand_in=stand_in)
+    return ImageFiles(
+        paths,
+        labels,
+        (size, size),
+        (crop, crop),
+        stand_in=stand_in,
+        decode=DECODERS[_decoder(facts)],
+    )
+
+
+def _decoder(facts):
+    # Indexes of older versions name none.
+    return facts.get('decoder', 'pillow')
 
 
 def summary(facts):
     """Returns the facts of an index as lines for people."""
     lines = [f'layout   {facts["layout"]}', f'files    {facts["files"]:,}']
+    lines.append(f'decoder  {_decoder(facts)}, for training')
     for part, counts in facts['parts'].items():
         lines.append(
             f'{part:10} {counts["images"]:>9,} listed, {counts["used"]:>9,} used, '

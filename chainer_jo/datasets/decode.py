@@ -60,14 +60,21 @@ def decode(path, channels, size, crop=None, offset=(0, 0), *, upright=False, for
     Raises:
         DataError: There is no such file, or it is no image.
     """
+    image = opened(path, channels, size, upright, formats)
+    array = np.asarray(scaled(image, size, crop or size, offset))
+    return array[None] if channels == 1 else array.transpose(2, 0, 1)
+
+
+def opened(path, channels, size, upright=False, formats=None):
+    """Returns the whole image in a file, decoded, a ``PIL.Image``; arguments as :func:`decode`."""
     try:
         with Image.open(path, formats=formats) as image:
-            # A JPEG of twice the size or more is scaled by 1/2, 1/4 or 1/8 while it is decoded, to
-            # no less than twice the size: in time that is half or less, in the result about 0.6
+            # A JPEG of four times the size is scaled by 1/2, 1/4 or 1/8 while it is decoded, to no
+            # less than twice the size: in time that is half or less, in the result about 0.6
             # of 255 levels. To once the size it would be 1 to 5.
             image.draft(image.mode, (2 * size[1], 2 * size[0]))
             turn = turned if upright else lambda image, _: image
-            image = turn(pixels(image, MODES[channels]), image)
+            return turn(pixels(image, MODES[channels]), image)
     except MemoryError:
         raise
     # Damaged files make Pillow raise nearly anything: SyntaxError, struct.error, IndexError, ...
@@ -77,11 +84,9 @@ def decode(path, channels, size, crop=None, offset=(0, 0), *, upright=False, for
             seen=reason(error),
             fix='bring the file again, or leave it out of the data set',
         ) from error
-    array = np.asarray(_scaled(image, size, crop or size, offset))
-    return array[None] if channels == 1 else array.transpose(2, 0, 1)
 
 
-def _scaled(image, size, crop, offset):
+def scaled(image, size, crop, offset):
     """Returns the part of the scaled image; no other pixel of it is worked out."""
     (H, W), (h, w), (top, left) = size, crop, offset
     if image.size == (W, H):

@@ -83,6 +83,10 @@ class AllPast(chainer.Link):
         return self.count > 0
 
 
+def _call(function):
+    function()
+
+
 class LabelStore(chainer.Chain):
     """Soft labels ``y`` and the net's past outputs for every training image.
 
@@ -97,10 +101,13 @@ class LabelStore(chainer.Chain):
     Attributes:
         y (array): ``(N, C)``, float32, rows that sum to 1. One-hot noisy labels at first.
         past (Window or AllPast): The outputs; ``None`` without a window.
+        change (callable): Calls the function that it is given, which changes the arrays. Where
+            several processes have them in common another takes its place: one of them calls it.
     """
 
     def __init__(self, labels, n_class, window=0):
         super().__init__()
+        self.change = _call
         # Rows from the start, so that noisy and corrected labels are one kind of thing.
         self.add_persistent('y', np.eye(n_class, dtype='f')[labels])
         n = len(labels)
@@ -113,12 +120,12 @@ class LabelStore(chainer.Chain):
     def record(self, f, index, turn):
         """Records outputs ``f`` (B, C) of images ``index`` (B,) in their epochs ``turn`` (B,)."""
         if self.past is not None:
-            self.past.record(f, index, turn)
+            self.change(lambda: self.past.record(f, index, turn))
 
     def record_all(self, f, turn):
         """Records outputs ``f`` (N, C) of all images in epoch ``turn``, an integer."""
         if self.past is not None:
-            self.past.record_all(f, turn)
+            self.change(lambda: self.past.record_all(f, turn))
 
     def average_outputs(self, hard=False):
         """Replaces every label by the mean of its recorded outputs (Sec. 3.1; D-01, D-02).
@@ -128,6 +135,9 @@ class LabelStore(chainer.Chain):
         Args:
             hard (bool): Whether to keep only the most likely class, as Algorithm 1 has it.
         """
+        self.change(lambda: self._average_outputs(hard))
+
+    def _average_outputs(self, hard):
         # In place: a captured step reads labels from this address, and a million of them are large.
         self.xp.copyto(self.y, self.past.mean(), where=self.past.recorded()[:, None])
         if hard:

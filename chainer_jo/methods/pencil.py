@@ -69,13 +69,17 @@ class Pencil(Method):
             index = self.gather(batch.index)
             # A process divides its loss by the images of its own part.
             share = len(batch.index) / len(index)
-            scatter.add(self.labels.logits, index, -self.lam * share * self.gather(self.yt.grad))
+            step = -self.lam * share * self.gather(self.yt.grad)
+            self.labels.change(lambda: scatter.add(self.labels.logits, index, step))
 
     def end_epoch(self, epoch, probe):
         if self.stage == 'correct':
             # What is logged and saved as labels; the losses read the logits.
-            self.labels.y[...] = F.softmax(self.labels.logits).array
+            self.labels.change(self._write_labels)
             self.lam[...] = self._lam(epoch)
+
+    def _write_labels(self):
+        self.labels.y[...] = F.softmax(self.labels.logits).array
 
     def _lam(self, epoch):
         """Returns lambda after so many epochs: on a straight line, or in one jump (D-52)."""

@@ -1,5 +1,6 @@
 """A trial put together: method, data on the device, and what trains them stage by stage."""
 
+from dataclasses import replace
 from functools import partial
 
 import chainer
@@ -72,18 +73,27 @@ class Assembly:
         net = self.net('init')
         # A mean per channel becomes an image, the one form that kernels take.
         mean = np.array(np.broadcast_to(_mean(net, data), self._shape), 'f')
-        self.method = methods.load(config.method)(
-            net, data.train.labels, data.n_class, config.stages, data.T
-        ).to_device(device)
+        make = methods.load(config.method)
+        self.method = ranks.share_labels(
+            lambda: make(net, data.train.labels, data.n_class, config.stages, data.T).to_device(
+                device
+            )
+        )
         self.method.gather = ranks.gather
         self.train = images.of(data.train, mean, device)
         self.true_labels = None if data.true_labels is None else device.send(data.true_labels)
         parts = {'validation': data.validation, 'test': data.test}
         self.evaluators = [
-            Evaluate(name, images.of(part, mean, device), device.send(part.labels), self.method)
-            for name, part in parts.items()
-            if part is not None
+            self._evaluate(name, part, mean) for name, part in parts.items() if part is not None
         ]
+
+    def _evaluate(self, name, part, mean):
+        ranks, n = self.ranks, len(part)
+        # Each rank reads and predicts its share, and hits are added up.
+        own = slice(n * ranks.rank // ranks.size, n * (ranks.rank + 1) // ranks.size)
+        part = replace(part, index=part.index[own], labels=part.labels[own])
+        labels = self.device.send(part.labels)
+        return Evaluate(name, images.of(part, mean, self.device), labels, self.method, ranks.total)
 
     def net(self, purpose):
         """Returns a net with the initial weights that are drawn for ``purpose``, on the host."""

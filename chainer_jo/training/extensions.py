@@ -13,6 +13,7 @@ from chainer_jo.datasets.streams import rng
 from chainer_jo.errors import DivergedError
 from chainer_jo.training import evaluation, state
 from chainer_jo.training.iterators import EvaluationIterator
+from chainer_jo.training.processes import ALONE
 
 
 def epoch_end(trainer):
@@ -42,15 +43,16 @@ class Evaluate(training.extensions.Evaluator):
         images (ResidentImages or StreamedImages): The images.
         labels (array): ``(n,)``, int32, on the method's device.
         method (Method): What predicts them.
+        total (callable): Adds hits and images to those of other ranks, which have other images.
     """
 
     # Chainer calls a trigger with the trainer alone; a plain function would become a method here.
     trigger = staticmethod(epoch_end)
 
-    def __init__(self, name, images, labels, method):
+    def __init__(self, name, images, labels, method, total=ALONE.total):
         size = evaluation.batch_size(method.xp, images.mean.shape)
         super().__init__(EvaluationIterator(images, labels, size), method)
-        self.name = name
+        self.name, self._total, self._count = name, total, len(labels)
 
     def evaluate(self):
         iterator, method = self.get_iterator('main'), self.get_target('main')
@@ -58,7 +60,9 @@ class Evaluate(training.extensions.Evaluator):
         with chainer.no_backprop_mode():
             hits = [method.predict(x).array.argmax(axis=1) == labels for x, labels in iterator]
         # Not a mean of means: the last batch is smaller.
-        return {f'{self.name}/main/accuracy': float(method.xp.concatenate(hits).mean())}
+        count = int(method.xp.concatenate(hits).sum()) if hits else 0
+        right, images = self._total(count, self._count)
+        return {f'{self.name}/main/accuracy': right / images}
 
 
 class JoinRanks(training.Extension):

@@ -1,22 +1,26 @@
 """Several processes that train one trial together, by ChainerMN: ``mpiexec -n K``.
 
-Each rank takes its columns of the same epoch tables and holds all the rest whole: net, labels, past
-outputs. So only gradients travel in every step, and outputs where labels are made of them (D-54).
+Each rank takes its columns of the same epoch tables and has all the rest whole: the net for itself,
+labels and past outputs with the other ranks of its machine, one of which writes. So only gradients
+travel in every step, and outputs where labels are made of them (D-54).
 """
 
 import os
+import shutil
 import time
 
 import chainer
 import numpy as np
 
-from chainer_jo.errors import ChainerJoError, ConfigError
+from chainer_jo.errors import ChainerJoError, ConfigError, OutOfMemoryError
 from chainer_jo.training import processes, state
 
 #: What a rank has of its own in the middle of an epoch, by the last part of its name.
 SUMS, STATISTICS = ('sums',), ('avg_mean', 'avg_var')
 #: How long a rank that fails waits for the others to fail too, as they do of the same settings.
 SECONDS_TO_FAIL = 2.0
+
+SHARED_MEMORY = '/dev/shm'
 
 _CPU = chainer.get_device('@numpy')
 
@@ -38,6 +42,7 @@ class Ranks(processes.Alone):
         self._at_the_end = self._world.Dup()
         self._local = self._world.Split_type(MPI.COMM_TYPE_SHARED)
         self.local_rank, self.size = self._local.rank, self._world.size
+        self._windows = []
         super().__init__(self._world.rank)
 
     def share_of_cores(self):
@@ -70,6 +75,47 @@ class Ranks(processes.Alone):
                 seen=str(error),
                 fix='pip install nvidia-nccl-cu13 (nvidia-nccl-cu12 for CUDA 12), or --device cpu',
             ) from error
+
+    def share_labels(self, make):
+        # One after the other, so that never more than one of them has labels of its own.
+        for turn in range(self._local.size):
+            if turn == self.local_rank:
+                method = make()
+                if turn and method.xp is np:
+                    state.replace(method.labels, np.empty_like)
+            self._local.Barrier()
+        # What lies on a GPU takes no memory of the host, and no two ranks have the same GPU.
+        if method.xp is np and self._local.size > 1:
+            state.replace(method.labels, self._shared)
+            method.labels.change = self._change
+            self._local.Barrier()
+        return method
+
+    def _shared(self, array):
+        """Returns an array in memory of all ranks of this machine, with the values of the first."""
+        nbytes = array.nbytes if self.local_rank == 0 else 0
+        _check_shared_memory(nbytes)
+        window = self._MPI.Win.Allocate_shared(nbytes, 1, comm=self._local)
+        # It would be freed with the last reference.
+        self._windows.append(window)
+        memory, _ = window.Shared_query(0)
+        shared = np.frombuffer(memory, array.dtype, array.size).reshape(array.shape)
+        if self.local_rank == 0:
+            shared[...] = array
+        return shared
+
+    def _change(self, function):
+        # Nobody reads while one writes.
+        self._local.Barrier()
+        if self.local_rank == 0:
+            function()
+        self._local.Barrier()
+
+    def total(self, *numbers):
+        mine = np.array(numbers, 'l')
+        found = np.empty_like(mine)
+        self._world.Allreduce(mine, found)
+        return found.tolist()
 
     def begin(self, updater):
         self._communicator.bcast_data(updater.method)
@@ -135,6 +181,18 @@ class Ranks(processes.Alone):
     def abort(self, exit_code):
         # Without this the others would wait for ever for a rank that is no more.
         self._world.Abort(exit_code)
+
+
+def _check_shared_memory(nbytes):
+    """Raises OutOfMemoryError: a write where there is no room would end the process by a signal."""
+    if os.path.isdir(SHARED_MEMORY):
+        free = shutil.disk_usage(SHARED_MEMORY).free
+        if nbytes > free:
+            raise OutOfMemoryError(
+                'the labels do not fit in the shared memory of this machine',
+                seen=f'{nbytes:,} bytes, {free:,} free in {SHARED_MEMORY}',
+                fix='make room there (docker run --shm-size=1g), or train with one process',
+            )
 
 
 def _split(flat, arrays):

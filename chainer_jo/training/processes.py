@@ -48,6 +48,14 @@ class Alone:
     def connect(self, device):
         """Makes what gradients travel by on a ``chainer.Device``; called before the first step."""
 
+    def share_labels(self, make):
+        """Returns the method that ``make`` makes; its labels are one for all ranks of a machine."""
+        return make()
+
+    def total(self, *numbers):
+        """Returns the sum of each whole number over the ranks."""
+        return numbers
+
     def begin(self, updater):
         """Gives all ranks the parameters of rank 0; called before the first step of a stage."""
 

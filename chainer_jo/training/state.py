@@ -40,6 +40,15 @@ def arrays(target, kinds='biuf'):
     }
 
 
+def replace(target, function):
+    """Puts ``function(array)`` in the place of every array that ``target`` serializes.
+
+    In the order of their names: Chainer's own is another in each process.
+    """
+    made = {name: function(array) for name, array in sorted(arrays(target).items())}
+    target.serialize(_Replacer(made))
+
+
 def restore(target, saved):
     """Loads what ``target`` serializes; arrays are written in place, whatever their layout.
 
@@ -65,3 +74,8 @@ class _Restorer(_Named, chainer.Deserializer):
             return type(value)(saved)
         backend.copyto(value, saved)
         return value
+
+
+class _Replacer(_Named, chainer.Deserializer):
+    def __call__(self, key, value):
+        return self._values.get(self._name(key), value)

@@ -385,6 +385,23 @@ def test_a_folder_that_was_not_verified_or_has_changed_says_what_to_run(
         clothing1m.load(copy)
 
 
+def test_the_decoder_is_part_of_the_data_set_and_read_from_its_index(made, tmp_path, monkeypatch):
+    by_pillow, facts = load(made, tmp_path)
+    assert facts['decoder'] == 'pillow'
+    (tmp_path / 'fast').mkdir()
+    fast, facts = load(made, tmp_path / 'fast', decoder='turbojpeg')
+    assert 'decoder  turbojpeg' in clothing1m.summary(facts)
+    assert (fast.digest != by_pillow.digest, fast.variant) == (True, f'variant {fast.digest[:8]}')
+    index = np.arange(len(fast.test))
+    images = [d.test.read(index, centre(d.test, len(index))).astype(int) for d in (fast, by_pillow)]
+    assert 1 <= np.abs(images[0] - images[1]).max() <= 2
+    monkeypatch.setattr(clothing1m.fast_decode, 'missing', lambda: ['simplejpeg'])
+    with pytest.raises(ConfigError, match='turbojpeg is not installed'):
+        clothing1m.load(facts['index'])
+    with pytest.raises(ConfigError, match='turbojpeg is not installed'):
+        load(made, tmp_path, decoder='turbojpeg')
+
+
 def test_nothing_is_written_among_the_data(made, tmp_path):
     before = {path: path.stat().st_mtime_ns for path in made.rglob('*')}
     load(made, tmp_path)

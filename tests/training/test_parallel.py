@@ -1,5 +1,6 @@
 """Several processes of a real MPI train one trial."""
 
+import contextlib
 import json
 import os
 import pickle
@@ -15,12 +16,15 @@ import tiny
 
 from chainer_jo import config as configuration
 from chainer_jo import store
-from chainer_jo.errors import ConfigError, StoppedError
+from chainer_jo.errors import ConfigError, OutOfMemoryError, StoppedError
 from chainer_jo.training import parallel, processes, tables
+from chainer_jo.training.assembly import assemble
 
 BATCH = 'common.batch_size=48'  # For two ranks and for three; reaches over the ends of epochs.
 PENCIL = {'warm_up': 1, 'correct': 2, 'fine_tune': 1}
 CLI = ('-m', 'chainer_jo')
+# Chainer itself could not be the first import.
+SHARED = ['-c', 'import chainer_jo, shared_labels; shared_labels.main()']
 
 
 @pytest.fixture(scope='module')
@@ -171,6 +175,48 @@ def test_a_signal_to_mpiexec_leaves_a_snapshot_and_its_exit_code(tmp_path):
     assert started.wait(mpi.PATIENCE) == 128 + signal.SIGTERM
     assert log.read_text().count('error: stopped by SIGTERM') == 1
     assert len(list(tiny.folder(config, tmp_path).glob('snapshot-*'))) == 1
+
+
+@mpi.NEEDED
+@pytest.mark.skipif(not Path('/proc/self/smaps_rollup').exists(), reason='only Linux says')
+def test_a_million_labels_of_14_classes_take_200_mb_in_three_processes_together(tmp_path):
+    code = mpi.run(3, SHARED, tmp_path / 'log')
+    said = (tmp_path / 'log').read_text()
+    assert code == 0, said
+    found = json.loads(said.splitlines()[-1])
+    assert found['right'] == 3
+    # Labels, sums and counts once: 116 MB.
+    assert 100e6 < found['bytes'] < 200e6
+
+
+def test_labels_that_do_not_fit_in_shared_memory_are_an_error_and_no_signal(tmp_path, monkeypatch):
+    monkeypatch.setattr(parallel, 'SHARED_MEMORY', str(tmp_path))
+    parallel._check_shared_memory(1)
+    with pytest.raises(OutOfMemoryError, match='do not fit in the shared memory') as refused:
+        parallel._check_shared_memory(1 << 60)
+    assert '--shm-size' in refused.value.fix
+
+
+@pytest.mark.parametrize('size', [2, 3, 40])
+def test_the_accuracy_of_parts_added_up_is_that_of_the_whole(size):
+    config = tiny.config('cross_entropy', 'common.batch_size=120')
+    data, hits = tiny.prepare(config), []
+
+    def total(*numbers):
+        hits.append(numbers)
+        return numbers
+
+    for rank in range(size):
+        part = mpi.Part(rank, size)
+        part.total = total
+        validation = assemble(config, data, tiny.machine(ranks=part)).evaluators[0]
+        # One of 40 may have none of 32 images, and no accuracy of its own.
+        with contextlib.suppress(ZeroDivisionError):
+            validation()
+    right, images = np.sum(hits, axis=0)
+    whole = assemble(config, data, tiny.machine()).evaluators[0]()
+    assert images == len(data.validation)
+    assert whole == {'validation/main/accuracy': right / images}
 
 
 @mpi.NEEDED
