@@ -13,18 +13,22 @@ from chainer_jo.training.machine import THREAD_VARIABLES
 LINES_KEPT = 200
 
 
+def words(config, machine):
+    """Returns what follows ``python`` on the command line of a trial (TrialConfig) on a Machine."""
+    return [*shlex.split(config.command)[1:], *machine.as_words(), '--json']
+
+
 class Attempt:
     """Runs a trial, or the rest of it.
 
     Args:
-        config (TrialConfig): The trial.
-        machine (Machine): Where it runs.
+        words (list of str): The trial; see :func:`words`.
         threads (int): Threads that it computes with if it has not begun with others.
+        folder (os.PathLike): Where the process runs; ``None`` for the present folder.
     """
 
-    def __init__(self, config, machine, threads):
-        self._words = [*shlex.split(config.command)[1:], *machine.as_words(), '--json']
-        self._words += ['--while-stdin-is-open']
+    def __init__(self, words, threads, folder=None):
+        self._words, self._folder = [*words, '--while-stdin-is-open'], folder
         self._environment = os.environ | dict.fromkeys(THREAD_VARIABLES, str(threads))
         self._process = self._signum = None
 
@@ -37,6 +41,7 @@ class Attempt:
         """
         with subprocess.Popen(
             [sys.executable, *self._words],
+            cwd=self._folder,
             env=self._environment,
             # Nothing is written: when this process dies, however it does, the pipe is closed.
             stdin=subprocess.PIPE,
