@@ -52,7 +52,7 @@ class _Trial:
     handed_out: int = 0
     failures: int = 0
     failed_at: set = field(default_factory=set)
-    pause: float = RETRY_SECONDS
+    pause: float = 0.0
     due: float = 0.0
 
 
@@ -82,7 +82,7 @@ class ClusterSweep:
         self.on_line, self.on_text, self.say = on_line, on_text, say
         self._data, self._jobs = data, jobs or float('inf')
         self._run = secrets.token_hex(4)
-        self._events, self._tasks, self._arriving = SimpleQueue(), {}, {}
+        self._events, self._tasks, self._arriving = SimpleQueue(), {}, []
         self._todo, self._failures = deque(), []
         self._client = self._workers = None
         self._idle_since, self._told = time.monotonic(), None
@@ -221,7 +221,7 @@ class ClusterSweep:
         if code == 0:
             if said:
                 self.on_text(trial.config, said)
-            self._arriving[trial.config] = time.monotonic() + ARRIVE_SECONDS
+            self._arriving.append((trial.config, time.monotonic() + ARRIVE_SECONDS))
         elif code == InUseError.exit_code:
             # Another run trains it, or what a lost worker has left: the others first.
             self._again(trial, self._todo.append)
@@ -242,8 +242,8 @@ class ClusterSweep:
                 self._again(trial, self._todo.append)
 
     def _again(self, trial, put):
+        trial.pause = min(max(RETRY_SECONDS, 2 * trial.pause), PATIENCE_SECONDS)
         trial.due = time.monotonic() + trial.pause
-        trial.pause = min(2 * trial.pause, PATIENCE_SECONDS)
         put(trial)
 
     def _hand_out(self):
@@ -290,13 +290,14 @@ class ClusterSweep:
 
     def _receive(self):
         """Takes the results that lie in the folder by now."""
-        for config, end in list(self._arriving.items()):
+        arriving, self._arriving = self._arriving, []
+        for config, end in arriving:
             path = self.machine.out / 'runs' / config.trial / 'result.json'
             if path.exists():
-                del self._arriving[config]
                 self._read(config, path)
-            elif time.monotonic() > end:
-                del self._arriving[config]
+            elif time.monotonic() < end:
+                self._arriving.append((config, end))
+            else:
                 self._failures.append(_not_arrived(config, path))
 
     def _read(self, config, path):

@@ -170,9 +170,9 @@ def _worker(address, facts):
 
 
 def _unfit(error):
-    """Why a worker may not train that could not even be examined."""
+    """Why a worker may not train that could not even be examined, mostly for want of the package."""
     return {
-        'problem': 'it has no chainer_jo, or another version',
+        'problem': 'it could not be examined',
         'seen': f'{type(error).__name__}: {error}',
         'fix': on_worker.INSTALL,
         'exit_code': ConfigError.exit_code,

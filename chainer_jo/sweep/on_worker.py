@@ -5,6 +5,7 @@ as well.
 """
 
 import contextlib
+import os
 import signal
 import threading
 from pathlib import Path
@@ -56,10 +57,11 @@ def _check_package(expected):
 
 
 def _check_folder(mark):
-    if not mark.is_dir():
+    if not os.path.isdir(mark):
+        there = os.path.isdir(mark.parent)
         raise WriteError(
             f'the folder of results {mark.parent} is not there',
-            seen=f'{mark.parent} without {mark.name}' if mark.parent.exists() else 'no such folder',
+            seen=f'a folder without {mark.name}, hence another one' if there else 'no such folder',
             fix='mount the folder that the run writes to there, under the same name',
         )
     # Whoever starts the run holds it. Trials on two hosts would not heed each other's locks either.
@@ -134,6 +136,13 @@ def _stopping_when(condition, attempt):
 
 
 def _is_unwanted(worker, key):
-    """Whether the run has cancelled the task or is no more: Dask itself ends no running task."""
+    """Whether the run has cancelled the task or is no more, or the worker goes.
+
+    Dask itself ends no task that runs.
+    """
     task = worker.state.tasks.get(key)
-    return task is None or task.state == 'cancelled'
+    return (
+        task is None
+        or task.state == 'cancelled'
+        or worker.status not in (distributed.Status.running, distributed.Status.paused)
+    )

@@ -1,0 +1,109 @@
+"""A Dask scheduler and workers as processes of their own, as on several hosts.
+
+Each worker has a folder of its own. They are started as from a shell, so that one can be killed.
+"""
+
+import contextlib
+import importlib.util
+import os
+import re
+import signal
+import socket
+import subprocess
+import sys
+import time
+
+import pytest
+
+PATIENCE = 60  # Seconds until a test gives up; nothing is expected to take long.
+NEEDED = pytest.mark.skipif(
+    importlib.util.find_spec('distributed') is None,
+    reason='Dask is not installed: pip install ".[dask]"',
+)
+
+
+class Process:
+    """A process whose output goes to a file."""
+
+    def __init__(self, words, log, environment=None, folder=None):
+        self.log = log
+        with log.open('a') as file:
+            self._process = subprocess.Popen(
+                [sys.executable, *map(str, words)],
+                cwd=folder,
+                env=os.environ | (environment or {}),
+                stdin=subprocess.DEVNULL,
+                stdout=file,
+                stderr=subprocess.STDOUT,
+            )
+        self.pid = self._process.pid
+
+    def said(self):
+        return self.log.read_text()
+
+    def wait_for(self, pattern):
+        """Waits until it has printed what matches ``pattern``, and returns the last match."""
+        end = time.monotonic() + PATIENCE
+        while not (found := re.findall(pattern, self.said())):
+            assert self._process.poll() is None, self.said()
+            assert time.monotonic() < end, self.said()
+            time.sleep(0.02)
+        return found[-1]
+
+    def wait(self):
+        """Waits for its end and returns its exit code, ``-n`` if signal ``n`` killed it."""
+        return self._process.wait(PATIENCE)
+
+    def end(self, signum=signal.SIGKILL):
+        with contextlib.suppress(ProcessLookupError):
+            self._process.send_signal(signum)
+        return self.wait()
+
+
+def free_port():
+    with socket.socket() as taken:
+        taken.bind(('127.0.0.1', 0))
+        return taken.getsockname()[1]
+
+
+class Cluster:
+    """A scheduler, and the workers that a test adds.
+
+    Args:
+        folder (pathlib.Path): For logs and for what Dask writes.
+    """
+
+    def __init__(self, folder):
+        self.folder, self.port, self._processes = folder, free_port(), []
+        self.address = f'tcp://127.0.0.1:{self.port}'
+        folder.mkdir(exist_ok=True)
+        self.start_scheduler()
+
+    def start_scheduler(self):
+        words = ['--host', '127.0.0.1', '--port', self.port, '--no-dashboard']
+        words += ['--dashboard-address', ':0', '--no-jupyter']
+        self.scheduler = self._start('scheduler', words)
+        self.scheduler.wait_for('Scheduler at')
+
+    def worker(self, name, *more, python=(), **environment):
+        """Starts a worker of one thread and returns its process once it is registered."""
+        words = [self.address, '--name', name, '--nthreads', 1, '--no-nanny', '--no-dashboard']
+        words += ['--host', '127.0.0.1', '--local-directory', self.folder / name, *more]
+        (self.folder / name).mkdir(exist_ok=True)
+        process = self._start('worker', words, name, environment)
+        process.wait_for('Registered to')
+        return process
+
+    def _start(self, what, words, name='scheduler', environment=None):
+        process = Process(
+            ['-m', f'distributed.cli.dask_{what}', *words],
+            self.folder / f'{name}.log',
+            environment,
+            self.folder,
+        )
+        self._processes.append(process)
+        return process
+
+    def close(self):
+        for process in self._processes:
+            process.end()

@@ -1,0 +1,280 @@
+"""Trials on a real Dask scheduler with real workers, of which some are killed or unfit."""
+
+import os
+import shutil
+import signal
+import sys
+import threading
+import time
+from pathlib import Path
+
+import dask_cluster
+import pytest
+import tiny
+
+from chainer_jo import cli, datasets, store
+from chainer_jo.errors import StoppedError
+
+pytestmark = dask_cluster.NEEDED
+if not dask_cluster.NEEDED.args[0]:
+    from chainer_jo.sweep import cluster, cluster_workers, local, on_worker
+
+ROOT = Path(__file__).parents[2]
+
+
+@pytest.fixture(autouse=True)
+def hurried(monkeypatch):
+    """Nobody is waited for as long as on a real cluster."""
+    monkeypatch.setattr(cluster, 'PATIENCE_SECONDS', 1.0)
+    monkeypatch.setattr(cluster, 'RETRY_SECONDS', 0.2)
+    monkeypatch.setattr(cluster_workers, 'AGAIN_SECONDS', 0.5)
+    monkeypatch.setattr(cluster_workers, 'ASK_SECONDS', 0.1)
+
+
+@pytest.fixture
+def dask(tmp_path):
+    made = dask_cluster.Cluster(tmp_path / 'cluster')
+    yield made
+    made.close()
+
+
+class Run:
+    """A ClusterSweep, and all that it says.
+
+    Args:
+        heard (callable): Called with every (TrialConfig, dict).
+        told (callable): Called with every text for people.
+    """
+
+    def __init__(self, address, out, heard=lambda config, line: None, told=None, **options):
+        self.lines, self.said, self._told = [], [], told
+        self._heard = heard
+        machine = tiny.machine(out, snapshot_seconds=0.0, **options)
+        data = {'fashion_mnist': datasets.load('fashion_mnist').digest}
+        self.sweep = cluster.ClusterSweep(
+            address, machine, data, self._line, lambda config, text: self._say(text), self._say
+        )
+
+    def _line(self, config, line):
+        self.lines.append((config.trial, line))
+        self._heard(config, line)
+
+    def _say(self, text):
+        self.said.append(text)
+        if self._told:
+            self._told(text)
+
+    def __call__(self, configs):
+        return self.sweep.run(configs)
+
+
+def long(method='cross_entropy', epochs=20, seed=0):
+    """A trial that takes some seconds, so that it can be killed."""
+    return tiny.config(method, f'{method}.train.epochs={epochs}', seed=seed)
+
+
+def alone(config, out):
+    """What the trial leaves behind when it is trained on this machine."""
+    assert local.LocalSweep(tiny.machine(out), 1, 1, lambda *_: None).run([config]) == []
+    return tiny.outcome(config, out)
+
+
+def resumes(config, out):
+    return store.read_sealed(tiny.folder(config, out) / 'result.json')['times']['resumes']
+
+
+def once(action):
+    """Returns a function that calls ``action`` the first time."""
+    calls = iter([action])
+    return lambda: next(calls, lambda: None)()
+
+
+def test_trials_end_as_on_this_machine_and_tell_the_same_lines(dask, tmp_path):
+    dask.worker('one')
+    dask.worker('two')
+    configs, out = [tiny.config('cross_entropy'), tiny.config('ours')], tmp_path / 'out'
+    run, told = Run(dask.address, out), []
+    assert run(configs) == []
+    here = local.LocalSweep(tiny.machine(tmp_path / 'here'), 2, 1, lambda c, line: told.append(line))
+    assert here.run(configs) == []
+    for config in configs:
+        assert tiny.outcome(config, out) == tiny.outcome(config, tmp_path / 'here')
+        lines = [line for trial, line in run.lines if trial == config.trial]
+        kinds = [next(iter(line)) for line in lines if 'step' not in line]
+        assert kinds == ['start', 'begin', *['epoch'] * config.epochs, 'result']
+    for name in ('one', 'two'):
+        assert [text for text in run.said if f'on worker {name} (tcp://' in text]
+    assert run.said[0].startswith(f'cluster  {dask.address}: 2 workers; http://')
+    # Neither the mark nor anything else of the run is left.
+    assert [path.name for path in out.iterdir()] == ['runs']
+
+
+def test_a_trial_whose_worker_is_killed_goes_on_elsewhere_and_ends_as_if_nothing_had_been(
+    dask, tmp_path
+):
+    config, out = long(), tmp_path / 'out'
+    workers = {name: dask.worker(name) for name in ('one', 'two')}
+    killed = []
+
+    def kill_in_the_midst(_, line):
+        if line.get('epoch', 0) >= 3 and not killed:
+            (text,) = [text for text in run.said if 'on worker' in text]
+            killed.append('one' if 'worker one' in text else 'two')
+            holder = (tiny.folder(config, out) / '.holder').read_text()
+            # The whole host goes: the worker, and the trial's own process.
+            workers[killed[0]].end(signal.SIGKILL)
+            os.kill(int(holder.split()[1]), signal.SIGKILL)
+
+    run = Run(dask.address, out, kill_in_the_midst)
+    assert run([config]) == []
+    assert resumes(config, out) >= 1
+    assert tiny.outcome(config, out) == alone(config, tmp_path / 'here')
+
+
+def test_a_run_outlives_its_scheduler(dask, tmp_path):
+    config, out = long(), tmp_path / 'out'
+    dask.worker('one')
+    ended = once(lambda: dask.scheduler.end(signal.SIGKILL))
+
+    def begin_anew(text):
+        if 'does not answer' in text:
+            dask.start_scheduler()
+            dask.worker('two')
+
+    run = Run(
+        dask.address, out, lambda _, line: ended() if line.get('epoch', 0) >= 3 else None, begin_anew
+    )
+    assert run([config]) == []
+    assert resumes(config, out) >= 1
+    assert tiny.outcome(config, out) == alone(config, tmp_path / 'here')
+
+
+def test_the_folder_of_results_may_be_gone_for_a_while(dask, tmp_path):
+    config, out, away = long(), tmp_path / 'out', tmp_path / 'away'
+    dask.worker('one')
+    gone = once(lambda: out.rename(away))
+
+    def bring_back(text):
+        if 'the folder of results' in text:
+            assert 'worker one' in text
+            away.rename(out)
+
+    run = Run(
+        dask.address, out, lambda _, line: gone() if line.get('epoch', 0) >= 3 else None, bring_back
+    )
+    assert run([config]) == []
+    assert [text for text in run.said if 'it is tried again' in text and 'cannot write' in text]
+    assert tiny.outcome(config, out) == alone(config, tmp_path / 'here')
+
+
+@pytest.mark.parametrize('signum', [signal.SIGINT, signal.SIGTERM])
+def test_a_signal_stops_every_trial_after_a_snapshot(signum, dask, tmp_path):
+    configs = [long(epochs=10**6, seed=seed) for seed in range(2)]
+    dask.worker('one')
+    run = Run(
+        dask.address,
+        tmp_path,
+        lambda _, line: os.kill(os.getpid(), signum) if line.get('epoch', 0) == 3 else None,
+    )
+    with pytest.raises(StoppedError) as error:
+        run(configs)
+    assert error.value.exit_code == 128 + signum
+    assert error.value.seen == 'every running trial took a snapshot'
+    (begun,) = [path for path in tmp_path.glob('runs/*') if list(path.glob('snapshot-*.arrays'))]
+    with store.lock(begun):  # Hence its process has ended.
+        pass
+
+
+def test_the_trials_of_a_run_that_was_killed_end_after_a_snapshot(dask, tmp_path):
+    dask.worker('one')
+    words = ['-m', 'chainer_jo', 'run', 'table2', '--preset', 'quick', '--only', 'cross_entropy']
+    words += ['--rates', '0.5', '--trials', '1', '--device', 'cpu', '--out', tmp_path / 'out']
+    words += ['--scheduler', dask.address, '--snapshot-seconds', '0']
+    config = long(epochs=10**6)
+    words += [word for setting in config.modified for word in ('--set', setting)]
+    run = dask_cluster.Process(words, tmp_path / 'run.log')
+    run.wait_for('epoch 3/')
+    run.end(signal.SIGKILL)
+    (folder,) = (tmp_path / 'out/runs').iterdir()
+    hold_when_free(folder)
+    assert list(folder.glob('snapshot-*.arrays'))
+    # The mark that it has left is swept away by the next one.
+    assert list((tmp_path / 'out').glob('.cluster-*'))
+    assert Run(dask.address, tmp_path / 'out')([tiny.config('cross_entropy')]) == []
+    assert not list((tmp_path / 'out').glob('.cluster-*'))
+
+
+def hold_when_free(folder):
+    end = time.monotonic() + dask_cluster.PATIENCE
+    while True:
+        try:
+            with store.lock(folder):
+                return
+        except store.InUseError:
+            assert time.monotonic() < end
+            time.sleep(0.05)
+
+
+def another_version(folder):
+    """A copy of the package in which a line has changed; its worker finds it first."""
+    shutil.copytree(
+        ROOT / 'chainer_jo', folder / 'chainer_jo', ignore=shutil.ignore_patterns('*.npz', '*.pyc')
+    )
+    with (folder / 'chainer_jo/errors.py').open('a') as file:
+        file.write('# changed\n')
+    return {'PYTHONPATH': str(folder)}
+
+
+def no_package(folder):
+    (folder / 'chainer_jo.py').write_text('raise ModuleNotFoundError("no chainer_jo here")\n')
+    return {'PYTHONPATH': str(folder)}
+
+
+@pytest.mark.parametrize(
+    ('unfit', 'problem'),
+    [
+        (another_version, 'it has another version of chainer_jo'),
+        (no_package, 'it could not be examined'),
+    ],
+)
+def test_a_worker_with_another_version_is_refused_and_the_others_train(
+    unfit, problem, dask, tmp_path
+):
+    (tmp_path / 'package').mkdir()
+    dask.worker('unfit', **unfit(tmp_path / 'package'))
+    with pytest.raises(cluster_workers.RefusedError) as error:
+        Run(dask.address, tmp_path / 'out')([tiny.config('cross_entropy')])
+    assert error.value.exit_code == 2
+    lines = str(error.value).splitlines()
+    assert len(lines) == 3
+    assert lines[0].startswith('error: worker unfit (tcp://127.0.0.1:')
+    assert lines[0].endswith(f') is refused: {problem}')
+    assert not (tmp_path / 'out/runs').exists()
+
+    dask.worker('fit')
+    run = Run(dask.address, tmp_path / 'out')
+    assert run([tiny.config('cross_entropy')]) == []
+    # Said once, though it is examined again and again.
+    assert [text.splitlines()[0] for text in run.said if 'refused' in text] in ([], [lines[0]])
+
+
+def test_a_worker_without_the_data_says_so(dask, tmp_path):
+    dask.worker('one')
+    run = Run(dask.address, tmp_path / 'out', data=str(tmp_path / 'cifar10'))
+    run.sweep._data = {'cifar10': 64 * '0'}
+    with pytest.raises(cluster_workers.RefusedError) as error:
+        run([tiny.config('cross_entropy')])
+    assert error.value.exit_code == 3
+    assert 'worker one' in error.value.problem
+    assert str(tmp_path / 'cifar10') in str(error.value)
+
+
+def order(mark, **changes):
+    made = {'package': on_worker.package(), 'mark': str(mark), 'where': None, 'data': {}}
+    return made | changes
+
+
+def test_examine_accepts_a_worker_that_has_all(tmp_path):
+    with cluster._marked(tmp_path, 'x') as mark:
+        data = {'fashion_mnist': datasets.load('fashion_mnist').digest}
+        assert on_worker.examine(order(mark, data=data)) is None
