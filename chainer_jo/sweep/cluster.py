@@ -114,8 +114,8 @@ class ClusterSweep:
                         self._stop(signals)
                     try:
                         self._advance()
-                    except (OSError, CancelledError):
-                        self._lost(signals)
+                    except (OSError, CancelledError) as error:
+                        self._lost(error, signals)
             finally:
                 self._disconnect()
         return self._failures
@@ -135,9 +135,11 @@ class ClusterSweep:
                 self._client.close(timeout=CONNECT_SECONDS)
         self._client = None
 
-    def _lost(self, signals):
+    def _lost(self, error, signals):
         """Waits for the scheduler and starts from what lies in the folder."""
-        self.say(f'the scheduler at {self.address} does not answer; trials go on when it is back')
+        self.say(
+            f'the scheduler at {self.address} does not answer ({error}); trials go on when it is back'
+        )
         self._disconnect()
         for task in self._tasks.values():
             self._todo.appendleft(task.trial)

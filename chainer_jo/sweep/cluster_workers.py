@@ -1,5 +1,7 @@
 """The workers of a Dask cluster, as a run sees them: who is there, and who may train."""
 
+import importlib
+import operator
 import time
 from collections import Counter
 from dataclasses import dataclass, field
@@ -131,14 +133,16 @@ class Workers:
         }
 
     def _examine(self, address, worker):
+        # In words of Python's own: a worker that cannot import what a task names dies of it.
         self._examinations += 1
-        worker.examination = self._client.submit(
-            on_worker.examine,
-            self._order,
-            key=f'examine-{self._order["run"]}-{self._examinations}',
-            pure=False,
-            workers=[address],
-        )
+        there = self._ask(importlib.import_module, on_worker.__name__, address)
+        examine = operator.methodcaller('examine', self._order)
+        worker.examination = self._ask(examine, there, address)
+
+    def _ask(self, function, argument, address):
+        name = getattr(function, '__name__', 'examine')
+        key = f'{name}-{self._order["run"]}-{self._examinations}'
+        return self._client.submit(function, argument, key=key, pure=False, workers=[address])
 
     def _judge(self, worker):
         examination, worker.examination = worker.examination, None
