@@ -20,16 +20,26 @@ NEEDED = pytest.mark.skipif(
     importlib.util.find_spec('distributed') is None,
     reason='Dask is not installed: pip install ".[dask]"',
 )
+# In a mount namespace of its own, with an empty file system over the folder that follows.
+HIDING = ['unshare', '-rm', 'sh', '-c', 'mount -t tmpfs none "$0" && exec "$@"']
+
+
+def can_hide():
+    """Returns whether this machine lets a process have mounts of its own."""
+    try:
+        return subprocess.run([*HIDING[:2], 'true'], capture_output=True).returncode == 0
+    except FileNotFoundError:
+        return False
 
 
 class Process:
-    """A process whose output goes to a file."""
+    """Python with some words, its output in a file; ``before`` is a command that starts it."""
 
-    def __init__(self, words, log, environment=None, folder=None):
+    def __init__(self, words, log, environment=None, folder=None, before=()):
         self.log = log
         with log.open('a') as file:
             self._process = subprocess.Popen(
-                [sys.executable, *map(str, words)],
+                [*map(str, before), sys.executable, *map(str, words)],
                 cwd=folder,
                 env=os.environ | (environment or {}),
                 stdin=subprocess.DEVNULL,
@@ -85,21 +95,29 @@ class Cluster:
         self.scheduler = self._start('scheduler', words)
         self.scheduler.wait_for('Scheduler at')
 
-    def worker(self, name, *more, python=(), **environment):
-        """Starts a worker of one thread and returns its process once it is registered."""
-        words = [self.address, '--name', name, '--nthreads', 1, '--no-nanny', '--no-dashboard']
-        words += ['--host', '127.0.0.1', '--local-directory', self.folder / name, *more]
+    def worker(self, name, *more, nanny=False, hides=None, **environment):
+        """Starts a worker of one thread and returns its process once it is registered.
+
+        Args:
+            more (str): Further options.
+            nanny (bool): Whether a second process starts it, again and again.
+            hides (os.PathLike): A folder that it does not have, as on a host without its mount.
+        """
+        words = [self.address, '--name', name, '--nthreads', 1, '--no-dashboard']
+        words += ['--nanny' if nanny else '--no-nanny', '--host', '127.0.0.1', *more]
+        words += ['--local-directory', self.folder / name]
         (self.folder / name).mkdir(exist_ok=True)
-        process = self._start('worker', words, name, environment)
+        process = self._start('worker', words, name, environment, hides)
         process.wait_for('Registered to')
         return process
 
-    def _start(self, what, words, name='scheduler', environment=None):
+    def _start(self, what, words, name='scheduler', environment=None, hides=None):
         process = Process(
             ['-m', f'distributed.cli.dask_{what}', *words],
             self.folder / f'{name}.log',
             environment,
             self.folder,
+            [*HIDING, hides] if hides else [],
         )
         self._processes.append(process)
         return process

@@ -235,7 +235,7 @@ class ClusterSweep:
             trial.failures += 1
             trial.failed_at.add(address)
             error = TrialFailedError(
-                trial.config.trial, code, f'{said}\non {self._workers.place(address)}'
+                trial.config.trial, code, f'{said}\non worker {self._workers.place(address)}'
             )
             if code == DivergedError.exit_code or trial.failures >= TRIES:
                 self._failures.append(error)
@@ -320,7 +320,7 @@ class ClusterSweep:
         if self._arriving or any(task.address for task in self._tasks.values()):
             self._idle_since, self._told = time.monotonic(), None
         elif time.monotonic() - self._idle_since > PATIENCE_SECONDS:
-            reason = self._why_idle()
+            self._idle_since, reason = time.monotonic(), self._why_idle()
             if reason != self._told:
                 self._told = reason
                 self.say(f'no trial has begun for {PATIENCE_SECONDS:.0f} s: {reason}')
@@ -351,14 +351,16 @@ class ClusterSweep:
         end = time.monotonic() + SNAPSHOT_SECONDS
         while any(task.address for task in begun) and time.monotonic() < end:
             self._hear(POLL_SECONDS)
-        left = sum(task.address is not None for task in begun)
         raise StoppedError(
-            signals.last,
-            seen=f'{left} of {len(begun)} running trials have not said that they took a snapshot'
-            if left
-            else 'every running trial took a snapshot',
-            fix='the same command goes on from there',
+            signals.last, seen=_snapshots(begun), fix='the same command goes on from there'
         )
+
+
+def _snapshots(begun):
+    left = sum(task.address is not None for task in begun)
+    if left:
+        return f'{left} of {len(begun)} running trials have not said that they took a snapshot'
+    return 'every running trial took a snapshot' if begun else 'no trial was running'
 
 
 @contextlib.contextmanager

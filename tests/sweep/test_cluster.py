@@ -269,6 +269,130 @@ def test_a_worker_without_the_data_says_so(dask, tmp_path):
     assert str(tmp_path / 'cifar10') in str(error.value)
 
 
+def test_a_worker_without_the_shared_folder_says_so(dask, tmp_path):
+    if not dask_cluster.can_hide():
+        pytest.skip('no process may have mounts of its own here')
+    (tmp_path / 'out').mkdir()
+    dask.worker('one', hides=tmp_path / 'out')
+    with pytest.raises(cluster_workers.RefusedError) as error:
+        Run(dask.address, tmp_path / 'out')([tiny.config('cross_entropy')])
+    assert error.value.exit_code == 6
+    assert 'worker one' in error.value.problem
+    assert f'the folder of results {tmp_path / "out"} is not there' in error.value.problem
+    assert error.value.seen.endswith('hence another one')
+
+
+def test_what_nobody_can_take_is_said_and_taken_when_somebody_comes(dask, tmp_path):
+    come = once(lambda: dask.worker('one'))
+    reason = f'no worker has come to {dask.address}'
+    run = Run(dask.address, tmp_path, told=lambda text: come() if reason in text else None)
+    assert run([tiny.config('cross_entropy')]) == []
+    assert f'no trial has begun for 1 s: {reason}' in run.said
+
+
+def test_a_trial_for_a_gpu_waits_for_the_resource_and_never_trains_on_cores(dask, tmp_path):
+    dask.worker('cores')
+
+    def start_one_with_a_gpu(text):
+        if 'none of 1 workers has the resource GPU' in text:
+            dask.worker('gpu', '--resources', 'GPU=1')
+
+    run = Run(dask.address, tmp_path, told=start_one_with_a_gpu, device='cuda:0')
+    (failure,) = run([tiny.config('cross_entropy')])
+    # There is no GPU here. That it was tried says that the worker was chosen.
+    assert failure.exit_code == 2
+    assert 'the device cuda:0 cannot be used' in failure.seen
+    assert 'on worker gpu' in failure.seen
+    assert len([text for text in run.said if ': on worker gpu' in text]) == cluster.TRIES
+    assert not [text for text in run.said if ': on worker cores' in text]
+
+
+def test_where_workers_have_gpus_auto_means_these(dask, tmp_path):
+    dask.worker('gpu', '--resources', 'GPU=1')
+    (failure,) = Run(dask.address, tmp_path, device='auto')([tiny.config('cross_entropy')])
+    assert 'the device cuda:0 cannot be used' in failure.seen
+
+
+def test_a_trial_that_diverges_is_told_once_and_the_others_go_on(dask, tmp_path):
+    dask.worker('one')
+    good = tiny.config('cross_entropy')
+    bad = tiny.config('cross_entropy', 'cross_entropy.train.learning_rate=1e9')
+    run = Run(dask.address, tmp_path)
+    (failure,) = run([bad, good])
+    assert failure.exit_code == 5
+    assert failure.problem == f'trial {bad.trial} failed'
+    assert len([text for text in run.said if text.startswith(f'{bad.trial}: on')]) == 1
+    assert (tiny.folder(good, tmp_path) / 'result.json').exists()
+
+
+def test_a_trial_that_another_process_holds_is_left_until_it_is_free(dask, tmp_path):
+    dask.worker('one')
+    held, free = (tiny.config('cross_entropy', seed=seed) for seed in (0, 1))
+    released = threading.Event()
+
+    def hold():
+        with store.lock(tiny.folder(held, tmp_path)):
+            taken.set()
+            released.wait()
+
+    taken = threading.Event()
+    other = threading.Thread(target=hold)
+    other.start()
+    taken.wait()
+    run = Run(dask.address, tmp_path, lambda _, line: released.set() if 'result' in line else None)
+    assert run([held, free]) == []
+    other.join()
+    assert [trial for trial, line in run.lines if 'result' in line] == [free.trial, held.trial]
+
+
+def test_a_finished_trial_is_found_and_not_trained_again(dask, tmp_path):
+    config = tiny.config('cross_entropy')
+    alone(config, tmp_path)
+    result = tiny.folder(config, tmp_path) / 'result.json'
+    before = result.read_bytes()
+    dask.worker('one')
+    run = Run(dask.address, tmp_path)
+    assert run([config]) == []
+    assert run.lines == [(config.trial, {'result': store.read_sealed(result)})]
+    assert result.read_bytes() == before
+
+
+def test_threads_are_what_is_asked_for_whatever_the_nanny_sets(dask, tmp_path):
+    dask.worker('one', nanny=True, OMP_WAIT_POLICY='PASSIVE')
+    config = tiny.config('cross_entropy')
+    assert Run(dask.address, tmp_path, threads=2)([config]) == []
+    result = store.read_sealed(tiny.folder(config, tmp_path) / 'result.json')
+    assert result['environment']['threads'] == 2
+
+
+COMMAND = ('run', 'table2', '--preset', 'quick', '--rates', '0.5', '--trials', '1', '--scheduler')
+
+
+@pytest.mark.parametrize('address', ['tcp://127.0.0.1:{port}', 'nonsense', 'x://127.0.0.1:{port}'])
+def test_a_scheduler_that_cannot_be_reached_ends_the_run_in_three_lines(
+    address, capsys, tmp_path, monkeypatch
+):
+    monkeypatch.setattr(cluster, 'CONNECT_SECONDS', 0.5)
+    address = address.format(port=dask_cluster.free_port())
+    with pytest.raises(SystemExit) as exited:
+        cli.main([*COMMAND, address, '--out', str(tmp_path / 'out')])
+    assert exited.value.code == 2
+    lines = capsys.readouterr().err.splitlines()[-3:]
+    assert lines[0] == f'error: the scheduler {address} cannot be reached'
+    assert [line[:8] for line in lines[1:]] == ['  seen: ', '  fix:  ']
+
+
+def test_without_dask_the_run_says_how_to_install_it(capsys, tmp_path, monkeypatch):
+    monkeypatch.setitem(sys.modules, 'chainer_jo.sweep.cluster', None)
+    monkeypatch.delattr('chainer_jo.sweep.cluster')
+    with pytest.raises(SystemExit) as exited:
+        cli.main([*COMMAND, 'tcp://127.0.0.1:1', '--out', str(tmp_path / 'out')])
+    assert exited.value.code == 2
+    lines = capsys.readouterr().err.splitlines()[-3:]
+    assert lines[0] == 'error: Dask is not installed'
+    assert '".[dask]"' in lines[2]
+
+
 def order(mark, **changes):
     made = {'package': on_worker.package(), 'mark': str(mark), 'where': None, 'data': {}}
     return made | changes
@@ -278,3 +402,27 @@ def test_examine_accepts_a_worker_that_has_all(tmp_path):
     with cluster._marked(tmp_path, 'x') as mark:
         data = {'fashion_mnist': datasets.load('fashion_mnist').digest}
         assert on_worker.examine(order(mark, data=data)) is None
+
+
+def test_examine_names_what_is_other_or_missing(tmp_path):
+    with cluster._marked(tmp_path, 'x') as mark:
+        found = {
+            'version': order(mark, package='0.0.1 (0123456789ab)'),
+            'other data': order(mark, data={'fashion_mnist': 64 * '0'}),
+            'no data': order(mark, data={'cifar10': 64 * '0'}, where=str(tmp_path / 'cifar10')),
+            'no folder': order(tmp_path / 'nowhere/.cluster-x'),
+            'other folder': order(tmp_path / '.cluster-y'),
+        }
+        found = {name: on_worker.examine(asked) for name, asked in found.items()}
+    assert {name: reason['exit_code'] for name, reason in found.items()} == {
+        'version': 2, 'other data': 3, 'no data': 3, 'no folder': 6, 'other folder': 6,
+    }  # fmt: skip
+    for reason in found.values():
+        assert all('\n' not in reason[part] for part in ('problem', 'seen', 'fix'))
+
+
+def test_a_file_system_that_loses_the_locks_of_other_hosts_is_refused(tmp_path):
+    (tmp_path / '.cluster-x').mkdir()  # And nobody holds it, as far as this host sees.
+    reason = on_worker.examine(order(tmp_path / '.cluster-x'))
+    assert reason['problem'] == f'locks of other hosts do not hold in {tmp_path}'
+    assert reason['exit_code'] == 6
