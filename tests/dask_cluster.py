@@ -14,6 +14,9 @@ import sys
 import time
 
 import pytest
+import tiny
+
+from chainer_jo import datasets
 
 PATIENCE = 60  # Seconds until a test gives up; nothing is expected to take long.
 NEEDED = pytest.mark.skipif(
@@ -125,3 +128,45 @@ class Cluster:
     def close(self):
         for process in self._processes:
             process.end()
+
+
+class Run:
+    """A ClusterSweep, and all that it says.
+
+    Args:
+        heard (callable): Called with every (TrialConfig, dict).
+        told (callable): Called with every text for people.
+    """
+
+    def __init__(self, address, out, heard=lambda config, line: None, told=None, **options):
+        self.lines, self.said, self._told = [], [], told
+        self._heard = heard
+        from chainer_jo.sweep import cluster
+
+        machine = tiny.machine(out, snapshot_seconds=0.0, **options)
+        data = {'fashion_mnist': datasets.load('fashion_mnist').digest}
+        self.sweep = cluster.ClusterSweep(
+            address, machine, data, self._line, lambda config, text: self._say(text), self._say
+        )
+
+    def _line(self, config, line):
+        self.lines.append((config.trial, line))
+        self._heard(config, line)
+
+    def _say(self, text):
+        self.said.append(text)
+        if self._told:
+            self._told(text)
+
+    def __call__(self, configs):
+        return self.sweep.run(configs)
+
+
+def hurry(monkeypatch):
+    """Nobody is waited for as long as on a real cluster."""
+    from chainer_jo.sweep import cluster, cluster_workers
+
+    monkeypatch.setattr(cluster, 'PATIENCE_SECONDS', 1.0)
+    monkeypatch.setattr(cluster, 'RETRY_SECONDS', 0.2)
+    monkeypatch.setattr(cluster_workers, 'AGAIN_SECONDS', 0.5)
+    monkeypatch.setattr(cluster_workers, 'ASK_SECONDS', 0.1)

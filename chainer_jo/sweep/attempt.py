@@ -25,11 +25,13 @@ class Attempt:
         words (list of str): The trial; see :func:`words`.
         threads (int): Threads that it computes with if it has not begun with others.
         folder (os.PathLike): Where the process runs; ``None`` for the present folder.
+        without (tuple of str): Environment variables that it is not handed.
     """
 
-    def __init__(self, words, threads, folder=None):
+    def __init__(self, words, threads, folder=None, without=()):
         self._words, self._folder = [*words, '--while-stdin-is-open'], folder
-        self._environment = os.environ | dict.fromkeys(THREAD_VARIABLES, str(threads))
+        handed = {name: value for name, value in os.environ.items() if name not in without}
+        self._environment = handed | dict.fromkeys(THREAD_VARIABLES, str(threads))
         self._process = self._signum = None
 
     def run(self, on_line, on_text):

@@ -137,9 +137,7 @@ class ClusterSweep:
 
     def _lost(self, error, signals):
         """Waits for the scheduler and starts from what lies in the folder."""
-        self.say(
-            f'the scheduler at {self.address} does not answer ({error}); trials go on when it is back'
-        )
+        self.say(f'{self.address} does not answer ({error}); trials go on when it is back')
         self._disconnect()
         for task in self._tasks.values():
             self._todo.appendleft(task.trial)
@@ -295,7 +293,7 @@ class ClusterSweep:
         arriving, self._arriving = self._arriving, []
         for config, end in arriving:
             path = self.machine.out / 'runs' / config.trial / 'result.json'
-            if path.exists():
+            if os.path.exists(path):
                 self._read(config, path)
             elif time.monotonic() < end:
                 self._arriving.append((config, end))

@@ -174,7 +174,7 @@ def _worker(address, facts):
 
 
 def _unfit(error):
-    """Why a worker may not train that could not even be examined, mostly for want of the package."""
+    """Why a worker may not train that could not be examined, mostly for want of the package."""
     return {
         'problem': 'it could not be examined',
         'seen': f'{type(error).__name__}: {error}',

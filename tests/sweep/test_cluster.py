@@ -11,24 +11,23 @@ from pathlib import Path
 import dask_cluster
 import pytest
 import tiny
+from dask_cluster import Run
 
 from chainer_jo import cli, datasets, store
 from chainer_jo.errors import StoppedError
 
 pytestmark = dask_cluster.NEEDED
 if not dask_cluster.NEEDED.args[0]:
-    from chainer_jo.sweep import cluster, cluster_workers, local, on_worker
+    from chainer_jo.sweep import cluster, cluster_workers, on_worker
 
 ROOT = Path(__file__).parents[2]
+OTHERS = (signal.SIGTERM, signal.SIGHUP)
 
 
 @pytest.fixture(autouse=True)
 def hurried(monkeypatch):
-    """Nobody is waited for as long as on a real cluster."""
-    monkeypatch.setattr(cluster, 'PATIENCE_SECONDS', 1.0)
-    monkeypatch.setattr(cluster, 'RETRY_SECONDS', 0.2)
-    monkeypatch.setattr(cluster_workers, 'AGAIN_SECONDS', 0.5)
-    monkeypatch.setattr(cluster_workers, 'ASK_SECONDS', 0.1)
+    dask_cluster.hurry(monkeypatch)
+    monkeypatch.setattr(cluster, 'TRIES', 2)
 
 
 @pytest.fixture
@@ -38,44 +37,14 @@ def dask(tmp_path):
     made.close()
 
 
-class Run:
-    """A ClusterSweep, and all that it says.
-
-    Args:
-        heard (callable): Called with every (TrialConfig, dict).
-        told (callable): Called with every text for people.
-    """
-
-    def __init__(self, address, out, heard=lambda config, line: None, told=None, **options):
-        self.lines, self.said, self._told = [], [], told
-        self._heard = heard
-        machine = tiny.machine(out, snapshot_seconds=0.0, **options)
-        data = {'fashion_mnist': datasets.load('fashion_mnist').digest}
-        self.sweep = cluster.ClusterSweep(
-            address, machine, data, self._line, lambda config, text: self._say(text), self._say
-        )
-
-    def _line(self, config, line):
-        self.lines.append((config.trial, line))
-        self._heard(config, line)
-
-    def _say(self, text):
-        self.said.append(text)
-        if self._told:
-            self._told(text)
-
-    def __call__(self, configs):
-        return self.sweep.run(configs)
-
-
-def long(method='cross_entropy', epochs=20, seed=0):
+def long(method='cross_entropy', epochs=12, seed=0):
     """A trial that takes some seconds, so that it can be killed."""
     return tiny.config(method, f'{method}.train.epochs={epochs}', seed=seed)
 
 
 def alone(config, out):
     """What the trial leaves behind when it is trained on this machine."""
-    assert local.LocalSweep(tiny.machine(out), 1, 1, lambda *_: None).run([config]) == []
+    tiny.run(config, out)
     return tiny.outcome(config, out)
 
 
@@ -89,16 +58,14 @@ def once(action):
     return lambda: next(calls, lambda: None)()
 
 
-def test_trials_end_as_on_this_machine_and_tell_the_same_lines(dask, tmp_path):
+def test_trials_end_as_on_this_machine_and_tell_their_start_epochs_and_result(dask, tmp_path):
     dask.worker('one')
     dask.worker('two')
     configs, out = [tiny.config('cross_entropy'), tiny.config('ours')], tmp_path / 'out'
-    run, told = Run(dask.address, out), []
+    run = Run(dask.address, out)
     assert run(configs) == []
-    here = local.LocalSweep(tiny.machine(tmp_path / 'here'), 2, 1, lambda c, line: told.append(line))
-    assert here.run(configs) == []
     for config in configs:
-        assert tiny.outcome(config, out) == tiny.outcome(config, tmp_path / 'here')
+        assert tiny.outcome(config, out) == alone(config, tmp_path / 'here')
         lines = [line for trial, line in run.lines if trial == config.trial]
         kinds = [next(iter(line)) for line in lines if 'step' not in line]
         assert kinds == ['start', 'begin', *['epoch'] * config.epochs, 'result']
@@ -142,7 +109,10 @@ def test_a_run_outlives_its_scheduler(dask, tmp_path):
             dask.worker('two')
 
     run = Run(
-        dask.address, out, lambda _, line: ended() if line.get('epoch', 0) >= 3 else None, begin_anew
+        dask.address,
+        out,
+        lambda _, line: ended() if line.get('epoch', 0) >= 3 else None,
+        begin_anew,
     )
     assert run([config]) == []
     assert resumes(config, out) >= 1
@@ -167,7 +137,9 @@ def test_the_folder_of_results_may_be_gone_for_a_while(dask, tmp_path):
     assert tiny.outcome(config, out) == alone(config, tmp_path / 'here')
 
 
-@pytest.mark.parametrize('signum', [signal.SIGINT, signal.SIGTERM])
+@pytest.mark.parametrize(
+    'signum', [signal.SIGINT, *(pytest.param(n, marks=pytest.mark.long) for n in OTHERS)]
+)
 def test_a_signal_stops_every_trial_after_a_snapshot(signum, dask, tmp_path):
     configs = [long(epochs=10**6, seed=seed) for seed in range(2)]
     dask.worker('one')
@@ -199,9 +171,9 @@ def test_the_trials_of_a_run_that_was_killed_end_after_a_snapshot(dask, tmp_path
     hold_when_free(folder)
     assert list(folder.glob('snapshot-*.arrays'))
     # The mark that it has left is swept away by the next one.
-    assert list((tmp_path / 'out').glob('.cluster-*'))
-    assert Run(dask.address, tmp_path / 'out')([tiny.config('cross_entropy')]) == []
-    assert not list((tmp_path / 'out').glob('.cluster-*'))
+    (left,) = (tmp_path / 'out').glob('.cluster-*')
+    with cluster._marked(tmp_path / 'out', 'next'):
+        assert not left.exists()
 
 
 def hold_when_free(folder):
@@ -307,12 +279,14 @@ def test_a_trial_for_a_gpu_waits_for_the_resource_and_never_trains_on_cores(dask
     assert not [text for text in run.said if ': on worker cores' in text]
 
 
+@pytest.mark.long
 def test_where_workers_have_gpus_auto_means_these(dask, tmp_path):
     dask.worker('gpu', '--resources', 'GPU=1')
     (failure,) = Run(dask.address, tmp_path, device='auto')([tiny.config('cross_entropy')])
     assert 'the device cuda:0 cannot be used' in failure.seen
 
 
+@pytest.mark.long
 def test_a_trial_that_diverges_is_told_once_and_the_others_go_on(dask, tmp_path):
     dask.worker('one')
     good = tiny.config('cross_entropy')
@@ -325,6 +299,7 @@ def test_a_trial_that_diverges_is_told_once_and_the_others_go_on(dask, tmp_path)
     assert (tiny.folder(good, tmp_path) / 'result.json').exists()
 
 
+@pytest.mark.long
 def test_a_trial_that_another_process_holds_is_left_until_it_is_free(dask, tmp_path):
     dask.worker('one')
     held, free = (tiny.config('cross_entropy', seed=seed) for seed in (0, 1))
@@ -345,6 +320,7 @@ def test_a_trial_that_another_process_holds_is_left_until_it_is_free(dask, tmp_p
     assert [trial for trial, line in run.lines if 'result' in line] == [free.trial, held.trial]
 
 
+@pytest.mark.long
 def test_a_finished_trial_is_found_and_not_trained_again(dask, tmp_path):
     config = tiny.config('cross_entropy')
     alone(config, tmp_path)
