@@ -4,6 +4,7 @@ Each worker has a folder of its own. They are started as from a shell, so that o
 """
 
 import contextlib
+import gc
 import importlib.util
 import os
 import re
@@ -12,6 +13,7 @@ import socket
 import subprocess
 import sys
 import time
+import warnings
 
 import pytest
 import tiny
@@ -128,6 +130,10 @@ class Cluster:
     def close(self):
         for process in self._processes:
             process.end()
+        with warnings.catch_warnings():
+            # Dask leaves a socket open that it was connecting to a scheduler when that was killed.
+            warnings.simplefilter('ignore', ResourceWarning)
+            gc.collect()
 
 
 class Run:
