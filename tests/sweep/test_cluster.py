@@ -333,12 +333,19 @@ def test_a_finished_trial_is_found_and_not_trained_again(dask, tmp_path):
     assert result.read_bytes() == before
 
 
-def test_threads_are_what_is_asked_for_whatever_the_nanny_sets(dask, tmp_path):
+def test_a_trial_is_handed_nothing_that_the_nanny_sets(dask, tmp_path):
     dask.worker('one', nanny=True, OMP_WAIT_POLICY='PASSIVE')
-    config = tiny.config('cross_entropy')
-    assert Run(dask.address, tmp_path, threads=2)([config]) == []
+    config, environments = long(), []
+
+    def look(_, line):
+        if line.get('epoch') == 1:
+            pid = (tiny.folder(config, tmp_path) / '.holder').read_text().split()[1]
+            environments.append(Path(f'/proc/{pid}/environ').read_bytes())
+
+    assert Run(dask.address, tmp_path, look, threads=2)([config]) == []
     result = store.read_sealed(tiny.folder(config, tmp_path) / 'result.json')
     assert result['environment']['threads'] == 2
+    assert b'MALLOC_TRIM_THRESHOLD_' not in environments[0]
 
 
 COMMAND = ('run', 'table2', '--preset', 'quick', '--rates', '0.5', '--trials', '1', '--scheduler')
