@@ -58,7 +58,7 @@ cuda_extra() {
 install() {
     local python extras quiet=()
     python=$(choose_python)
-    extras=cpu,dev,mpi$(cuda_extra)
+    extras=cpu,dask,dev,mpi$(cuda_extra)
     say "making .venv with $("$python" --version) and [$extras]; takes some minutes, once"
     rm -f $stamp
     "$python" -m venv --clear .venv >&2 || fail 'cannot make .venv' \

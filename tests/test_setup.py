@@ -81,10 +81,10 @@ echo '| NVIDIA-SMI 580.1    Driver Version: 580.1    CUDA Version: %s |'
 @pytest.mark.parametrize(
     ('version', 'extras'),
     [
-        ('13.0', 'cpu,dev,mpi,cuda13'),
-        ('12.4', 'cpu,dev,mpi,cuda12'),
-        ('11.8', 'cpu,dev,mpi'),
-        (None, 'cpu,dev,mpi'),
+        ('13.0', 'cpu,dask,dev,mpi,cuda13'),
+        ('12.4', 'cpu,dask,dev,mpi,cuda12'),
+        ('11.8', 'cpu,dask,dev,mpi'),
+        (None, 'cpu,dask,dev,mpi'),
     ],
 )
 def test_set_up_installs_what_the_nvidia_driver_can_run(version, extras, clone, tmp_path):

@@ -4,7 +4,7 @@ import json
 
 from chainer_jo.commands import options
 from chainer_jo.console import TrialProgress, forward, say, show, show_json
-from chainer_jo.errors import DataError
+from chainer_jo.errors import ConfigError, DataError
 
 
 def add(command):
@@ -21,6 +21,12 @@ def add(command):
         '--jobs',
         type=options.positive,
         help='trials side by side (default: as many as there are cores for; on a GPU one)',
+    )
+    run.add_argument(
+        '--scheduler',
+        metavar='ADDRESS',
+        help='train on the Dask cluster of this scheduler, such as tcp://node1:8786; data and '
+        'results have the same names on all its machines',
     )
 
 
@@ -78,30 +84,30 @@ def _complain_of(trials):
 
 def _run(given):
     # Imported here, as everywhere in commands: Chainer takes a second, which --help has not.
-    from chainer_jo import backends, datasets
+    from chainer_jo import datasets
     from chainer_jo.commands import report
-    from chainer_jo.sweep import local, plan
+    from chainer_jo.sweep import plan
     from chainer_jo.training import nets, shared_stage
 
     machine = options.machine(given)
     # Before the device is looked for: a mistake in the words is told at once.
     trials = _planned(given)
     todo = [trial.config for trial in trials if trial.state != 'done']
-    device = options.choose_device(given)
+    device = None if given.scheduler else options.choose_device(given)
     progress = TrialProgress(len(trials), len(trials) - len(todo))
     # Loaded and dropped: what is wrong is said once here, and not by every trial.
-    for name in {config.dataset for config in todo}:
-        datasets.load(name, machine.data, progress.download)
+    data = {
+        name: datasets.load(name, machine.data, progress.download).digest
+        for name in {config.dataset for config in todo}
+    }
     for net in {json.dumps(config.net): config.net for config in todo}.values():
         nets.weights(net, machine.weights)
-    threads = given.threads or local.default_threads(device, given.jobs or 1)
-    jobs = given.jobs or min(local.default_jobs(device, threads), max(1, len(todo)))
-    if todo and device == '@numpy':
-        options.warn_of_threads(jobs, threads, local.cores())
-        backends.check_threads(threads)
+    if given.scheduler:
+        sweep = _on_cluster(given, machine, data, progress)
+    else:
+        sweep = _here(given, machine, device, todo, progress)
     say(plan.summary(trials))
     with progress.shown():
-        sweep = local.LocalSweep(machine, jobs, threads, forward(progress), progress.pass_on)
         failures = sweep.run(todo)
     if not failures:
         shared_stage.remove_all(machine.out)
@@ -110,3 +116,35 @@ def _run(given):
         say(str(failure))
     # After the report: what did finish is shown even so.
     return failures[0].exit_code if failures else code
+
+
+def _here(given, machine, device, todo, progress):
+    from chainer_jo import backends
+    from chainer_jo.sweep import local
+
+    threads = given.threads or local.default_threads(device, given.jobs or 1)
+    jobs = given.jobs or min(local.default_jobs(device, threads), max(1, len(todo)))
+    if todo and device == '@numpy':
+        options.warn_of_threads(jobs, threads, local.cores())
+        backends.check_threads(threads)
+    return local.LocalSweep(machine, jobs, threads, forward(progress), progress.pass_on)
+
+
+def _on_cluster(given, machine, data, progress):
+    try:
+        from chainer_jo.sweep import cluster
+    except ImportError as error:
+        raise ConfigError(
+            'Dask is not installed',
+            seen=str(error),
+            fix='pip install ".[dask]" here and on every machine of the cluster',
+        ) from error
+    return cluster.ClusterSweep(
+        given.scheduler,
+        machine,
+        data,
+        forward(progress),
+        progress.pass_on,
+        progress.say,
+        given.jobs,
+    )

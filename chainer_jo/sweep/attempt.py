@@ -13,19 +13,25 @@ from chainer_jo.training.machine import THREAD_VARIABLES
 LINES_KEPT = 200
 
 
+def words(config, machine):
+    """Returns what follows ``python`` on the command line of a trial (TrialConfig) on a Machine."""
+    return [*shlex.split(config.command)[1:], *machine.as_words(), '--json']
+
+
 class Attempt:
     """Runs a trial, or the rest of it.
 
     Args:
-        config (TrialConfig): The trial.
-        machine (Machine): Where it runs.
+        words (list of str): The trial; see :func:`words`.
         threads (int): Threads that it computes with if it has not begun with others.
+        folder (os.PathLike): Where the process runs; ``None`` for the present folder.
+        without (tuple of str): Environment variables that it is not handed.
     """
 
-    def __init__(self, config, machine, threads):
-        self._words = [*shlex.split(config.command)[1:], *machine.as_words(), '--json']
-        self._words += ['--while-stdin-is-open']
-        self._environment = os.environ | dict.fromkeys(THREAD_VARIABLES, str(threads))
+    def __init__(self, words, threads, folder=None, without=()):
+        self._words, self._folder = [*words, '--while-stdin-is-open'], folder
+        handed = {name: value for name, value in os.environ.items() if name not in without}
+        self._environment = handed | dict.fromkeys(THREAD_VARIABLES, str(threads))
         self._process = self._signum = None
 
     def run(self, on_line, on_text):
@@ -37,6 +43,7 @@ class Attempt:
         """
         with subprocess.Popen(
             [sys.executable, *self._words],
+            cwd=self._folder,
             env=self._environment,
             # Nothing is written: when this process dies, however it does, the pipe is closed.
             stdin=subprocess.PIPE,

@@ -17,7 +17,7 @@ from chainer_jo.errors import (
     StoppedError,
     UnforeseenError,
 )
-from chainer_jo.sweep.attempt import Attempt
+from chainer_jo.sweep.attempt import Attempt, words
 from chainer_jo.training.machine import asked_threads, cores
 
 RETRY_SECONDS = 2.0
@@ -131,7 +131,7 @@ class LocalSweep:
         return failures
 
     def _attempt(self, config):
-        attempt = Attempt(config, self.machine, self._threads)
+        attempt = Attempt(words(config, self.machine), self._threads)
         with self._lock:
             self._attempts.add(attempt)
             if self._signum is not None:

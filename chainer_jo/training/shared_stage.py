@@ -18,6 +18,7 @@ import numpy as np
 from chainer_jo import methods, paper, store
 from chainer_jo.errors import DataError, WriteError
 from chainer_jo.training import result, snapshot, state
+from chainer_jo.version import source_digest
 
 FOLDER = 'shared'
 
@@ -94,7 +95,7 @@ def _digest(config, method, data_digest, environment):
     return store.digest(
         {name: values[name] for name in chosen} | {stage: config.stages[stage]},
         [paper.updaters(config.method, stage), _behaviour(type(method), stage)],
-        [data_digest, environment, snapshot.FORMAT, result.SCHEMA, _source()],
+        [data_digest, environment, snapshot.FORMAT, result.SCHEMA, source_digest()],
         sorted(start),
         *(chainer.get_device('@numpy').send(start[name]) for name in sorted(start)),
     )
@@ -114,11 +115,4 @@ def _behaviour(kind, stage):
         name: [f'{c.__module__}.{c.__qualname__}' for c in classes if name in vars(c)]
         for name in sorted(names)
         if callable(getattr(kind, name))
-    }
-
-
-def _source():
-    root = Path(__file__).parents[1]
-    return {
-        path.relative_to(root).as_posix(): path.read_text() for path in sorted(root.rglob('*.py'))
     }

@@ -1,0 +1,418 @@
+"""Runs trials on a Dask cluster, one a task, each in a process of its own as on this machine.
+
+Nothing that Dask knows has to last: a trial goes on from its snapshot in the folder that all share,
+on another worker or under another scheduler.
+"""
+
+import contextlib
+import logging
+import os
+import secrets
+import shutil
+import time
+from collections import deque
+from concurrent.futures import CancelledError
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from queue import Empty, SimpleQueue
+from typing import Any
+
+import distributed
+
+from chainer_jo import store
+from chainer_jo.errors import (
+    ChainerJoError,
+    ConfigError,
+    DivergedError,
+    InUseError,
+    KilledError,
+    StoppedError,
+    UnforeseenError,
+    WriteError,
+)
+from chainer_jo.sweep import attempt, on_worker
+from chainer_jo.sweep.cluster_workers import Workers
+from chainer_jo.sweep.local import TrialFailedError
+from chainer_jo.sweep.signals import Signals
+
+CONNECT_SECONDS = 10.0
+RETURN_SECONDS = 600.0  # That a scheduler may be gone.
+PATIENCE_SECONDS = 60.0  # Until people are told why nothing happens.
+SNAPSHOT_SECONDS = 60.0  # That trials have to end in after a signal.
+ARRIVE_SECONDS = 90.0  # NFS shows a file to another host up to a minute later.
+RETRY_SECONDS = 2.0  # For the first time; then twice as long, up to PATIENCE_SECONDS.
+POLL_SECONDS = 0.1
+TRIES = 3  # Failures of a trial between two epochs.
+MARK = '.cluster-'
+
+
+@dataclass
+class _Trial:
+    config: Any
+    handed_out: int = 0
+    failures: int = 0
+    failed_at: set = field(default_factory=set)
+    pause: float = 0.0
+    due: float = 0.0
+
+
+@dataclass
+class _Task:
+    trial: _Trial
+    future: distributed.Future
+    addresses: set
+    address: str | None = None
+
+
+class ClusterSweep:
+    """Runs trials on the workers of a cluster.
+
+    Args:
+        address (str): Of its scheduler, such as ``tcp://node1:8786``.
+        machine (Machine): Where every trial runs; its folders have the same names everywhere.
+        data (dict): Digest of each data set of the trials by its name.
+        on_line (callable): Called with (TrialConfig, dict) for every line a trial prints.
+        on_text (callable): Called with (TrialConfig, str) for whatever else its process says.
+        say (callable): Called with text about the cluster.
+        jobs (int): Most trials at a time, if not as many as there are cores or GPUs for.
+    """
+
+    def __init__(self, address, machine, data, on_line, on_text, say, jobs=None):
+        self.address, self.machine = address, _everywhere(machine)
+        self.on_line, self.on_text, self.say = on_line, on_text, say
+        self._data, self._jobs = data, jobs or float('inf')
+        self._run = secrets.token_hex(4)
+        self._events, self._tasks, self._arriving = SimpleQueue(), {}, []
+        self._todo, self._failures = deque(), []
+        self._client = self._workers = None
+        self._idle_since, self._told = time.monotonic(), None
+
+    def run(self, configs):
+        """Runs all trials and returns the errors of those that failed.
+
+        Raises:
+            StoppedError: A signal came; every running trial was asked for a snapshot.
+            ConfigError: The scheduler cannot be reached.
+            RefusedError: No worker may train.
+        """
+        # The longest first, so that the last ones to finish are short.
+        self._todo.extend(map(_Trial, sorted(configs, key=lambda config: -config.epochs)))
+        if not configs:
+            return []
+        with Signals() as signals, _marked(self.machine.out, self._run) as mark:
+            self._order = {
+                'run': self._run,
+                'package': on_worker.package(),
+                'mark': str(mark),
+                'where': self.machine.data,
+                'data': self._data,
+            }
+            try:
+                self._connect()
+                while self._todo or self._tasks or self._arriving:
+                    if signals.last is not None:
+                        self._stop(signals)
+                    try:
+                        self._advance()
+                    except (OSError, CancelledError) as error:
+                        self._lost(error, signals)
+            finally:
+                self._disconnect()
+        return self._failures
+
+    def _connect(self):
+        self._client = _client(self.address)
+        self._client.subscribe_topic(self._run, self._events.put)
+        self._workers = Workers(self._client, self._order, self.say)
+        self._workers.update()
+        count = len(self._workers.present)
+        self.say(f'cluster  {self.address}: {count} workers; {self._client.dashboard_link}')
+
+    def _disconnect(self):
+        if self._client is not None:
+            # What it still wants is cancelled with it.
+            with contextlib.suppress(OSError, CancelledError):
+                self._client.close(timeout=CONNECT_SECONDS)
+        self._client = None
+
+    def _lost(self, error, signals):
+        """Waits for the scheduler and starts from what lies in the folder."""
+        self.say(f'{self.address} does not answer ({error}); trials go on when it is back')
+        self._disconnect()
+        for task in self._tasks.values():
+            self._todo.appendleft(task.trial)
+        self._tasks.clear()
+        end = time.monotonic() + RETURN_SECONDS
+        while self._client is None:
+            if signals.last is not None:
+                raise StoppedError(
+                    signals.last,
+                    seen='the scheduler was gone; trials take a snapshot when their worker goes',
+                    fix='the same command goes on from there',
+                )
+            try:
+                self._connect()
+            except (ConfigError, OSError):
+                self._disconnect()
+                if time.monotonic() > end:
+                    raise
+                time.sleep(POLL_SECONDS)
+
+    def _advance(self):
+        if self._client.status != 'running':
+            raise OSError('the connection is lost')
+        self._hear(POLL_SECONDS)
+        self._workers.update()
+        self._collect()
+        self._hand_out()
+        self._receive()
+        self._explain()
+
+    def _hear(self, seconds):
+        """Passes on what workers have said, and waits for it at most so long."""
+        with contextlib.suppress(Empty):
+            while True:
+                _, event = self._events.get(timeout=seconds)
+                seconds = 0
+                # What an earlier task of a trial has said late counts no more.
+                if task := self._tasks.get(event['key']):
+                    self._heed(task, event)
+
+    def _heed(self, task, event):
+        config = task.trial.config
+        if 'begins' in event:
+            task.address = event['address']
+            self.say(f'{config.trial}: on worker {self._workers.place(task.address)}')
+        elif 'ends' in event:
+            task.address = None
+        elif 'text' in event:
+            self.on_text(config, event['text'])
+        # The result counts when it lies in the folder.
+        elif 'result' not in event['line']:
+            if 'epoch' in event['line']:
+                task.trial.failures = 0
+                task.trial.failed_at.clear()
+            self.on_line(config, event['line'])
+
+    def _collect(self):
+        for key, task in list(self._tasks.items()):
+            if task.future.done():
+                del self._tasks[key]
+                self._end(task)
+            elif not task.addresses & self._workers.present.keys():
+                # It may not go to those who came later.
+                del self._tasks[key]
+                self._client.cancel([task.future])
+                self._todo.appendleft(task.trial)
+
+    def _end(self, task):
+        status = task.future.status
+        if status == 'finished':
+            done = task.future.result(timeout=CONNECT_SECONDS)
+            self._judge(task.trial, done['code'], done['said'].strip(), done['address'])
+        elif status == 'error':
+            error = task.future.exception(timeout=CONNECT_SECONDS)
+            self._judge(task.trial, *_unforeseen(error), None)
+        else:
+            self._todo.appendleft(task.trial)
+
+    def _judge(self, trial, code, said, address):
+        """Decides what becomes of a trial whose process has ended."""
+        if code == 0:
+            if said:
+                self.on_text(trial.config, said)
+            self._arriving.append((trial.config, time.monotonic() + ARRIVE_SECONDS))
+        elif code == InUseError.exit_code:
+            # Another run trains it, or what a lost worker has left: the others first.
+            self._again(trial, self._todo.append)
+        elif code > 128:
+            # Somebody has stopped its worker, which stops it.
+            self._again(trial, self._todo.appendleft)
+        else:
+            self._workers.doubt(address)
+            trial.failures += 1
+            trial.failed_at.add(address)
+            error = TrialFailedError(
+                trial.config.trial, code, f'{said}\non worker {self._workers.place(address)}'
+            )
+            if code == DivergedError.exit_code or trial.failures >= TRIES:
+                self._failures.append(error)
+            else:
+                self.say(f'{error.problem}; it is tried again: {error.seen}')
+                self._again(trial, self._todo.append)
+
+    def _again(self, trial, put):
+        trial.pause = min(max(RETRY_SECONDS, 2 * trial.pause), PATIENCE_SECONDS)
+        trial.due = time.monotonic() + trial.pause
+        put(trial)
+
+    def _hand_out(self):
+        """Hands out no more than can run: what waits at a worker counts as lost with it."""
+        accepted, now = self._workers.accepted, time.monotonic()
+        gpu = self._needs_gpu()
+        free = min(self._jobs, sum(w.slots(gpu) for w in accepted.values())) - len(self._tasks)
+        due = [trial for trial in self._todo if trial.due <= now]
+        able = {address for address, worker in accepted.items() if worker.slots(gpu)}
+        for trial in due[: max(0, free)]:
+            self._todo.remove(trial)
+            self._submit(trial, able - trial.failed_at or able, gpu)
+
+    def _needs_gpu(self):
+        device, workers = self.machine.device, self._workers.present.values()
+        return device.startswith('cuda') or (
+            device == 'auto' and any(worker.gpus for worker in workers)
+        )
+
+    def _submit(self, trial, addresses, gpu):
+        config, machine = trial.config, self.machine
+        if gpu and machine.device == 'auto':
+            # A worker whose GPU does not work must not train on its cores.
+            machine = replace(machine, device='cuda:0')
+        trial.handed_out += 1
+        # Other runs may be on the cluster, with folders of their own.
+        key = f'{config.trial}-{self._run}-{trial.handed_out}'
+        order = {
+            'run': self._run,
+            'words': attempt.words(_with_absolute_labels(config), machine),
+            'threads': machine.threads,
+            'gpu': gpu,
+            'share': self._workers.per_host(gpu),
+        }
+        future = self._client.submit(
+            on_worker.train,
+            order,
+            key=key,
+            pure=False,
+            workers=sorted(addresses),
+            resources={'GPU': 1} if gpu else None,
+        )
+        self._tasks[key] = _Task(trial, future, addresses)
+
+    def _receive(self):
+        """Takes the results that lie in the folder by now."""
+        arriving, self._arriving = self._arriving, []
+        for config, end in arriving:
+            path = self.machine.out / 'runs' / config.trial / 'result.json'
+            if os.path.exists(path):
+                self._read(config, path)
+            elif time.monotonic() < end:
+                self._arriving.append((config, end))
+            else:
+                self._failures.append(_not_arrived(config, path))
+
+    def _read(self, config, path):
+        try:
+            self.on_line(config, {'result': store.read_sealed(path)})
+        except ChainerJoError as error:
+            self._failures.append(error)
+
+    def _explain(self):
+        """Says why, once nothing has been trained for a while.
+
+        Raises:
+            RefusedError: No worker may train.
+        """
+        error = self._workers.hopeless()
+        if error and not self._tasks:
+            raise error
+        if self._arriving or any(task.address for task in self._tasks.values()):
+            self._idle_since, self._told = time.monotonic(), None
+        elif time.monotonic() - self._idle_since > PATIENCE_SECONDS:
+            self._idle_since, reason = time.monotonic(), self._why_idle()
+            if reason != self._told:
+                self._told = reason
+                self.say(f'no trial has begun for {PATIENCE_SECONDS:.0f} s: {reason}')
+
+    def _why_idle(self):
+        present, accepted = self._workers.present, self._workers.accepted
+        gpu = self._needs_gpu()
+        if not present:
+            return f'no worker has come to {self.address}'
+        if gpu and not any(worker.gpus for worker in present.values()):
+            return (
+                f'none of {len(present)} workers has the resource GPU; start them with '
+                '--resources "GPU=1", or choose --device cpu'
+            )
+        if self._tasks or not accepted:
+            return f'{len(present)} workers are refused, paused, or busy with other tasks'
+        return 'other processes train what is left'
+
+    def _stop(self, signals):
+        """Lets every running trial take a snapshot.
+
+        Raises:
+            StoppedError: Always.
+        """
+        begun = [task for task in self._tasks.values() if task.address]
+        with contextlib.suppress(OSError, CancelledError):
+            self._client.cancel([task.future for task in self._tasks.values()])
+        end = time.monotonic() + SNAPSHOT_SECONDS
+        while any(task.address for task in begun) and time.monotonic() < end:
+            self._hear(POLL_SECONDS)
+        raise StoppedError(
+            signals.last, seen=_snapshots(begun), fix='the same command goes on from there'
+        )
+
+
+def _snapshots(begun):
+    left = sum(task.address is not None for task in begun)
+    if left:
+        return f'{left} of {len(begun)} running trials have not said that they took a snapshot'
+    return 'every running trial took a snapshot' if begun else 'no trial was running'
+
+
+@contextlib.contextmanager
+def _marked(out, run):
+    """Yields a new folder in ``out`` whose lock this process holds while the block runs."""
+    for left in out.glob(f'{MARK}*'):
+        with contextlib.suppress(InUseError, WriteError), store.lock(left):
+            shutil.rmtree(left, ignore_errors=True)
+    mark = out / f'{MARK}{run}'
+    try:
+        with store.lock(mark):
+            yield mark
+    finally:
+        shutil.rmtree(mark, ignore_errors=True)
+
+
+def _client(address):
+    # It is said here, in other words.
+    logging.getLogger('distributed').setLevel(logging.CRITICAL)
+    for name in ('client', 'core', 'batched', 'comm'):
+        logging.getLogger(f'distributed.{name}').setLevel(logging.CRITICAL)
+    try:
+        return distributed.Client(address, timeout=CONNECT_SECONDS, set_as_default=False)
+    except (OSError, ValueError) as error:
+        raise ConfigError(
+            f'the scheduler {address} cannot be reached',
+            seen=f'{type(error).__name__}: {error}',
+            fix='start one with dask scheduler, and name the address that it prints',
+        ) from error
+
+
+def _everywhere(machine):
+    """Returns a Machine whose paths do not hang on the present folder."""
+    paths = {name: getattr(machine, name) for name in ('data', 'weights')}
+    absolute = {name: os.path.abspath(path) for name, path in paths.items() if path}
+    return replace(machine, out=Path(machine.out).absolute(), **absolute)
+
+
+def _with_absolute_labels(config):
+    if not config.labels_file:
+        return config
+    return replace(config, labels_file=os.path.abspath(config.labels_file))
+
+
+def _unforeseen(error):
+    """Returns exit code and text for a task that ended without a result."""
+    if isinstance(error, distributed.KilledWorker):
+        return KilledError.exit_code, 'every worker that trained it died'
+    return UnforeseenError.exit_code, f'{type(error).__name__}: {error}'
+
+
+def _not_arrived(config, path):
+    return WriteError(
+        f'the result of trial {config.trial} is not here',
+        seen=f'a worker has trained it, and there is no {path}',
+        fix='see that all machines have the same folder of results',
+    )
