@@ -64,7 +64,7 @@ setup(
             'onednn-cpu-gomp==2023.2.0; sys_platform == "linux" and platform_machine == "x86_64"'
         ],
         # bokeh draws the scheduler's dashboard.
-        'dask': ['bokeh>=3.1', 'distributed>=2026.1'],
+        'dask': ['bokeh>=3.1', 'distributed>=2026.8'],
         # An MPI from a wheel, with the mpiexec that belongs to it.
         'mpi': [f'{name}; sys_platform != "win32"' for name in ('mpi4py>=4.1', 'mpich>=5')],
         'tensorboard': ['tensorboardX>=2.6'],
