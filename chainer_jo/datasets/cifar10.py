@@ -5,10 +5,10 @@ nothing is run.
 """
 
 import contextlib
+import gzip
 import hashlib
 import os
 import tarfile
-import zlib
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -17,7 +17,7 @@ import numpy as np
 
 from chainer_jo.datasets import plain_pickle
 from chainer_jo.datasets.dataset import Dataset
-from chainer_jo.errors import DataError
+from chainer_jo.errors import ChainerJoError, DataError
 
 EMBEDDED = False
 VARIABLE = 'CHAINER_JO_DATA'
@@ -41,6 +41,8 @@ BATCH = 10_000
 PIXELS = 3 * 32 * 32
 # A batch has a label and the name of a file for every image; three operations make one at most.
 MOST_OBJECTS = 20 * BATCH
+# An archive has eight members; of the python version a batch may be twice as large as its pixels.
+MOST_MEMBERS, MOST_BYTES = 1000, 6 * 2 * BATCH * PIXELS + 2**24
 
 
 def load(data=None, on_bytes=None, warn=None, *, url=URL):
@@ -244,6 +246,9 @@ def _difference(place):
 
 
 def _digest(path, algorithm):
+    # Reading a pipe would wait, perhaps for ever.
+    if path.exists() and not path.is_file():
+        raise ValueError(f'{path.name} is no regular file')
     with open(path, 'rb') as file:
         return f'{algorithm}:{hashlib.file_digest(file, algorithm).hexdigest()}'
 
@@ -275,8 +280,13 @@ def _folder_contents(folder):
 def _archive_contents(path):
     wanted = {f'{v.folder}/{name}': (v, name) for v in VERSIONS for name in v.batches}
     # As a stream, because every step back in a gzip file starts it again.
-    with tarfile.open(path, 'r|*', bufsize=2**20) as archive:
-        for member in archive:
+    with (
+        _opened(path) as file,
+        tarfile.open(None, 'r|', _Bounded(file), bufsize=2**20) as archive,
+    ):
+        for count, member in enumerate(archive):
+            if count > MOST_MEMBERS:
+                raise ValueError(f'more than {MOST_MEMBERS:,} files in it')
             # By name, and never extracted: a member called ../x is only skipped.
             if (path := member.name.removeprefix('./')) not in wanted:
                 continue
@@ -285,6 +295,27 @@ def _archive_contents(path):
                 raise ValueError(f'{member.name} is not a regular file')
             _check_size(version, name, member.size)
             yield version, name, archive.extractfile(member).read()
+
+
+def _opened(path):
+    """A tar archive, packed with gzip or not; other ways to pack may ask for any memory."""
+    with open(path, 'rb') as file:
+        packed = file.read(2) == b'\x1f\x8b'
+    return gzip.open(path) if packed else open(path, 'rb')
+
+
+class _Bounded:
+    """A file of which no more is read than memory and time are meant for."""
+
+    def __init__(self, file):
+        self._file, self._left = file, MOST_BYTES
+
+    def read(self, size):
+        # What is asked for counts: to skip a member of any size, tarfile reads on past the end.
+        self._left -= size
+        if self._left < 0:
+            raise ValueError(f'more than {MOST_BYTES:,} bytes in it')
+        return self._file.read(size)
 
 
 def _check_size(version, name, size):
@@ -310,7 +341,10 @@ def _decode(version, name, content):
 def _complaints(place):
     try:
         yield
-    except (OSError, EOFError, ValueError, tarfile.TarError, zlib.error) as error:
+    except (ChainerJoError, MemoryError):
+        raise
+    # A damaged archive raises whatever it likes.
+    except Exception as error:
         raise DataError(
             f'{place} is damaged, or is not CIFAR-10',
             seen=str(error) or type(error).__name__,

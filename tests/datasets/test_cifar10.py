@@ -2,9 +2,12 @@ import gc
 import gzip
 import hashlib
 import io
+import os
 import pickle
 import tarfile
 import threading
+import time
+import tracemalloc
 import warnings
 from functools import partial
 from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
@@ -214,6 +217,65 @@ def test_a_link_in_the_place_of_a_batch_is_refused(made, tmp_path):
         archive.addfile(member)
     with pytest.raises(DataError, match='not a regular file'):
         cifar10.load(tmp_path / 'link.tar.gz')
+
+
+def header(name, size, kind=tarfile.REGTYPE, **more):
+    member = tarfile.TarInfo(name)
+    member.size, member.type = size, kind
+    for key, value in more.items():
+        setattr(member, key, value)
+    return member.tobuf(tarfile.GNU_FORMAT)
+
+
+def zeros(count):
+    return (bytes(2**20) for _ in range(count))
+
+
+def sparse(fields):
+    """A sparse file in the form of GNU tar 1.0, which says how many fields are to follow."""
+    pax = b'22 GNU.sparse.major=1\n22 GNU.sparse.minor=0\n'
+    yield header('x', len(pax), tarfile.XHDTYPE) + pax.ljust(512, b'\0')
+    yield header('sparse', 512) + fields.ljust(512, b'0')
+
+
+ARCHIVE_BOMBS = {
+    'filler': lambda: (header('filler', 2**32), *zeros(512)),
+    'size of 2^84 bytes': lambda: (header('filler', 2**84),),
+    'extended header of 4 GB': lambda: (header('x', 2**32, tarfile.XHDTYPE), *zeros(512)),
+    'long name of 4 GB': lambda: (header('x', 2**32, tarfile.GNUTYPE_LONGNAME), *zeros(512)),
+    'many members': lambda: (header(f'{i}', 0) for i in range(20_000)),
+    'headers of headers': lambda: (
+        header('x', 6, tarfile.XHDTYPE) + b'6 a=b\n'.ljust(512, b'\0') for _ in range(2000)
+    ),
+    'sparse without end': lambda: sparse(b'9'),
+    'sparse of many fields': lambda: sparse(b'999999999\n'),
+    'negative size': lambda: (header('x', -512), header('x', -(2**60))),
+}
+
+
+@pytest.mark.parametrize('packed', [True, False])
+@pytest.mark.parametrize('bomb', ARCHIVE_BOMBS)
+def test_an_archive_that_unfolds_is_refused_in_little_time_and_memory(bomb, packed, tmp_path):
+    path = tmp_path / 'cifar-10-binary.tar.gz'
+    with gzip.open(path, 'wb', 1) if packed else open(path, 'wb') as file:
+        file.writelines(ARCHIVE_BOMBS[bomb]())
+    start = time.process_time()
+    tracemalloc.start()
+    with pytest.raises(DataError):
+        cifar10.load(path)
+    peak = tracemalloc.get_traced_memory()[1]
+    tracemalloc.stop()
+    assert time.process_time() - start < 20
+    assert peak < 500e6
+
+
+def test_a_pipe_in_the_place_of_a_batch_is_refused(made, tmp_path):
+    version, _, _ = made
+    first, *_, last = version.batches
+    folder = write_folder(tmp_path, version, {last: b''})
+    os.mkfifo(folder / first)
+    with pytest.raises(DataError, match='no regular file'):
+        cifar10.load(folder)
 
 
 def read_batch(tmp_path, content):
