@@ -33,7 +33,7 @@ from chainer_jo.errors import (
 from chainer_jo.sweep import attempt, on_worker
 from chainer_jo.sweep.cluster_workers import Workers
 from chainer_jo.sweep.local import TrialFailedError
-from chainer_jo.sweep.signals import Signals
+from chainer_jo.training.signals import Signals
 
 CONNECT_SECONDS = 10.0
 RETURN_SECONDS = 600.0  # That a scheduler may be gone.

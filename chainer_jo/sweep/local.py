@@ -19,10 +19,10 @@ from chainer_jo.errors import (
 )
 from chainer_jo.sweep.attempt import Attempt, words
 from chainer_jo.training.machine import asked_threads, cores
+from chainer_jo.training.signals import Signals
 
 RETRY_SECONDS = 2.0
 SIGNAL_SECONDS = 0.1
-SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 
 
 class TrialFailedError(ChainerJoError):
@@ -71,7 +71,7 @@ class LocalSweep:
         self.machine, self.jobs, self.on_line, self.on_text = machine, jobs, on_line, on_text
         self._threads = threads
         self._attempts, self._lock = set(), threading.Lock()
-        self._signum = None
+        self._signals = Signals()
 
     def run(self, configs):
         """Runs all trials and returns the errors of those that failed.
@@ -79,36 +79,26 @@ class LocalSweep:
         Raises:
             StoppedError: A signal came; every running trial has taken a snapshot.
         """
-        # What nohup has this process ignore, it goes on ignoring.
-        heeded = [number for number in SIGNALS if signal.getsignal(number) != signal.SIG_IGN]
-        previous = {number: signal.signal(number, self._note) for number in heeded}
-        try:
+        with self._signals:
             # The longest first, so that the last ones to finish are short.
             todo = deque(sorted(configs, key=lambda config: -config.epochs))
             with ThreadPoolExecutor(self.jobs) as pool:
                 workers = [pool.submit(self._work, todo) for _ in range(self.jobs)]
                 self._heed_signals(workers)
             failures = [error for worker in workers for error in worker.result()]
-        finally:
-            for number, handler in previous.items():
-                signal.signal(number, handler)
-        if self._signum is not None:
+        if self._signals.last is not None:
             raise StoppedError(
-                self._signum,
+                self._signals.last,
                 seen='every running trial took a snapshot',
                 fix='the same command goes on from there',
             )
         return failures
 
-    def _note(self, signum, _):
-        # No more than this: whatever takes a lock may have been interrupted while it held it.
-        self._signum = signum
-
     def _heed_signals(self, workers):
         told = None
         while wait(workers, SIGNAL_SECONDS).not_done:
-            if self._signum != told:
-                told = self._signum
+            if self._signals.last != told:
+                told = self._signals.last
                 with self._lock:
                     attempts = tuple(self._attempts)
                 for attempt in attempts:
@@ -116,7 +106,7 @@ class LocalSweep:
 
     def _work(self, todo):
         failures = []
-        while self._signum is None:
+        while self._signals.last is None:
             try:
                 config = todo.popleft()
             except IndexError:
@@ -126,7 +116,7 @@ class LocalSweep:
                 # Another process trains it: the others first, then see whether it is done.
                 todo.append(config)
                 time.sleep(RETRY_SECONDS)
-            elif code and self._signum is None:
+            elif code and self._signals.last is None:
                 failures.append(TrialFailedError(config.trial, code, said))
         return failures
 
@@ -134,7 +124,7 @@ class LocalSweep:
         attempt = Attempt(words(config, self.machine), self._threads)
         with self._lock:
             self._attempts.add(attempt)
-            if self._signum is not None:
+            if self._signals.last is not None:
                 return 0, ''
         try:
             code, said = attempt.run(

@@ -2,7 +2,6 @@
 
 import json
 import re
-import signal
 import time
 
 import numpy as np
@@ -12,10 +11,10 @@ from chainer_jo import store
 from chainer_jo.errors import ConfigError, DataError, StoppedError
 from chainer_jo.training.extensions import finite_state
 from chainer_jo.training.processes import ALONE
+from chainer_jo.training.signals import Signals
 
 KEEP = 2
 NAME = re.compile(r'snapshot-([0-9]{6,})\.arrays')
-SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 #: Raised when the names of what is saved change: a snapshot of another format is refused.
 FORMAT = 2
 
@@ -43,26 +42,22 @@ class Snapshot(training.Extension):
         self.folder, self.identity, self.rows = folder, identity, rows
         self.environments, self.resumes, self.seconds = environments, resumes, seconds
         self.spent, self.ranks = spent, ranks
-        self._signum = 0
+        self._signals = Signals()
 
     def __enter__(self):
-        # What nohup has this process ignore, it goes on ignoring.
-        heeded = [number for number in SIGNALS if signal.getsignal(number) != signal.SIG_IGN]
-        self._before = {number: signal.signal(number, self._ask) for number in heeded}
+        self._signals.__enter__()
         return self
 
     def __exit__(self, *_):
-        for number, handler in self._before.items():
-            signal.signal(number, handler)
-
-    def _ask(self, signum, _):
-        self._signum = signum
+        self._signals.__exit__()
 
     def initialize(self, trainer):
         self._last = time.monotonic()
 
     def __call__(self, trainer):
-        signum, due = self.ranks.agree(self._signum, time.monotonic() - self._last >= self.seconds)
+        signum, due = self.ranks.agree(
+            self._signals.last or 0, time.monotonic() - self._last >= self.seconds
+        )
         if signum:
             path = self.save(trainer.updater)
             raise StoppedError(

@@ -1,4 +1,4 @@
-"""The signals that ask a run to stop: noted, until it looks."""
+"""The signals that ask a trial or a run of trials to stop: noted, until it looks."""
 
 import signal
 
