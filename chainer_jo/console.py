@@ -13,6 +13,7 @@ from datetime import timedelta
 from pathlib import Path
 
 from chainer_jo.errors import WriteError
+from chainer_jo.report.machines import place
 
 FIGURES = {
     'main/loss': 'loss',
@@ -246,14 +247,14 @@ class _Watched:
         Args:
             facts (dict): ``trial``, ``data``, ``variant``, ``images``, ``wrong`` (fraction or
                 ``None``), ``method``, ``stages`` (epochs by name), ``steps_per_epoch``,
-                ``device``, ``backend``, ``threads`` and ``out``.
+                ``environment`` (as in its result) and ``out``.
         """
         self._epochs = sum(facts['stages'].values())
         shown = self._shown
         shown.say_once(
             'data', f'data     {facts["data"]}, {facts["variant"]}; {facts["images"]:,} images'
         )
-        shown.say_once('machine', f'machine  {_machine(facts)}')
+        shown.say_once('machine', f'machine  {place(facts)}')
         # The trials of a sweep have folders of their own in one.
         folder = Path(facts['out'])
         folder = folder.parent if shown.total > 1 and folder.name == self.trial else folder
@@ -384,12 +385,6 @@ def _bar(name, done, total, count, left):
     row.add_column(no_wrap=True, justify='right', min_width=12)
     row.add_row(name, ProgressBar(total=total, completed=done), count, left)
     return row
-
-
-def _machine(facts):
-    threads = facts['threads']
-    count = [] if threads is None else [f'{threads} thread' + ('' if threads == 1 else 's')]
-    return ', '.join([str(facts['device']), str(facts['backend']), *count])
 
 
 def _figures(row):

@@ -277,7 +277,7 @@ class _Trial:
             'method': paper.methods()[config.method],
             'stages': {name: stage['epochs'] for name, stage in config.stages.items()},
             'steps_per_epoch': -(-images_per_epoch(len(train), common) // common['batch_size']),
-            **{name: environment[name] for name in ('device', 'backend', 'threads')},
+            'environment': environment,
             'out': str(self.folder),
         }
 

@@ -25,9 +25,12 @@ FACTS = {
     'method': 'Mix-up with KL entropy',
     'stages': {'correct': 12, 'fine_tune': 8},
     'steps_per_epoch': 40,
-    'device': 'CPU',
-    'backend': 'oneDNN 3.2',
-    'threads': 1,
+    'environment': {
+        'device': '@numpy',
+        'processor': 'AMD EPYC',
+        'backend': 'onednn (oneDNN 3.2.0, 1 threads)',
+        'threads': 1,
+    },
     'out': 'results/quick',
 }
 ROW = {
@@ -90,7 +93,7 @@ def test_a_trial_says_at_once_what_it_does(said):
     console.TrialProgress().of('a').begin(FACTS)
     assert said() == [
         'data     Fashion-MNIST, embedded subset; 5,000 images',
-        'machine  CPU, oneDNN 3.2, 1 thread',
+        'machine  CPU, AMD EPYC, onednn (oneDNN 3.2.0, 1 thread)',
         'results  results/quick',
         'a: Mix-up with KL entropy; 63.0 % wrong labels; epochs: correct 12, fine_tune 8; '
         '40 steps an epoch',
@@ -101,13 +104,14 @@ def test_what_trials_share_is_said_once_and_again_where_it_differs(said):
     progress = console.TrialProgress(3)
     progress.of('a').begin(FACTS)
     said()
-    progress.of('b').begin(FACTS | {'wrong': None, 'threads': None})
+    elsewhere = {'environment': FACTS['environment'] | {'processor': 'Intel Xeon'}}
+    progress.of('b').begin(FACTS | elsewhere | {'wrong': None})
     assert said() == [
-        'machine  CPU, oneDNN 3.2',
+        'machine  CPU, Intel Xeon, onednn (oneDNN 3.2.0, 1 thread)',
         'b: Mix-up with KL entropy; wrong labels unknown; epochs: correct 12, fine_tune 8; '
         '40 steps an epoch',
     ]
-    progress.of('c').begin(FACTS | {'threads': None})
+    progress.of('c').begin(FACTS | elsewhere)
     assert len(said()) == 1
 
 
