@@ -30,18 +30,18 @@ _silent = False
 
 def prepare():
     """Makes the streams take any text; raises WriteError where there is no stdout to write to."""
-    # Either can be closed by whoever starts this, as cron and some daemons do.
+    # The parent may have closed either of them, as cron and some daemons do.
     for name in ('stdout', 'stderr'):
         stream = getattr(sys, name)
         if stream is None:
-            # The next file to be opened would take the place of the closed stream, and its
-            # content would be mixed with what libraries print.
+            # The next file opened would get the number of the closed stream, and what libraries
+            # print would end up in it.
             descriptor = os.open(os.devnull, os.O_RDWR)
             setattr(sys, name, os.fdopen(descriptor, 'w'))
             if name == 'stdout':
                 raise _unwritable('it is closed')
         elif hasattr(stream, 'reconfigure'):
-            # A letter that the encoding lacks is worth less than the table it stands in.
+            # A character that the encoding lacks must not stop the table it stands in.
             stream.reconfigure(errors='replace')
 
 
@@ -192,7 +192,7 @@ class TrialProgress:
     def finish(self, trial, result):
         """A trial is done; ``result`` is its ``result.json``."""
         self.done += 1
-        # Its bar goes; the line that follows stays on the screen.
+        # The bar disappears; the line printed next stays on the screen.
         self.running.pop(trial, None)
         self.say(f'{trial}: done ({self.done} of {self.total})  {accuracies(result)}')
 
@@ -255,7 +255,7 @@ class _Watched:
             'data', f'data     {facts["data"]}, {facts["variant"]}; {facts["images"]:,} images'
         )
         shown.say_once('machine', f'machine  {place(facts)}')
-        # The trials of a sweep have folders of their own in one.
+        # The trials of a sweep have sub-folders of one folder.
         folder = Path(facts['out'])
         folder = folder.parent if shown.total > 1 and folder.name == self.trial else folder
         shown.say_once('out', f'results  {folder}')
@@ -353,7 +353,7 @@ def counting(title):
 @contextmanager
 def _drawing(drawn):
     """Yields what draws ``drawn()`` again and again on a terminal; ``None`` where there is none."""
-    # Asked of the stream itself: rich takes FORCE_COLOR for a terminal, even in a file.
+    # The stream itself is asked: with FORCE_COLOR rich takes even a file for a terminal.
     if not sys.stderr.isatty() or os.environ.get('TERM') == 'dumb':
         yield None
         return
@@ -378,7 +378,7 @@ def _bar(name, done, total, count, left):
     from rich.table import Table
 
     row = Table.grid(padding=(0, 1), expand=True)
-    # Name and bar share what the figures leave; of a name that is too long the end goes.
+    # Name and bar share the space that the figures leave; a name that is too long loses its end.
     row.add_column(ratio=3, no_wrap=True, overflow='ellipsis')
     row.add_column(ratio=2)
     row.add_column(no_wrap=True, justify='right')

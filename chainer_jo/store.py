@@ -271,7 +271,7 @@ def write_arrays(path, arrays):
     def fill(file):
         file.write(MAGIC + bytes(DIGEST_BYTES))
         np.savez(_Body(file), **dict(sorted(arrays.items())))
-        # A zip file's heads are written last, so its digest is taken of what lies in the file.
+        # A zip file's headers are written last, so the digest is taken from the finished file.
         file.seek(len(MAGIC) + DIGEST_BYTES)
         content = hashlib.file_digest(file, 'sha256').digest()
         file.seek(len(MAGIC))
@@ -371,6 +371,6 @@ def _holder(folder):
     for _ in range(20):
         with contextlib.suppress(OSError):
             return (folder / '.holder').read_text()
-        # It writes its name just after it has taken the lock.
+        # The holder writes its name just after taking the lock.
         time.sleep(0.05)
     return 'a lock whose holder has not written its name'

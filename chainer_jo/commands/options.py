@@ -175,10 +175,11 @@ def listed(kind):
 def path(text):
     """A path; a ``~`` is a home folder, which a shell does not see in ``--out=~/x``."""
     if not text:
-        # As from --out "$FOLDER" where nothing is in FOLDER: the present folder is not meant.
+        # An empty word, as from --out "$FOLDER" with FOLDER unset, does not mean the current
+        # folder.
         raise argparse.ArgumentTypeError('the name is empty')
     try:
-        # Not resolved: what is printed later is what was typed.
+        # Not resolved, so that messages show the path as it was typed.
         return Path(text).expanduser()
     except RuntimeError:
         user = excerpt(text.partition('/')[0])

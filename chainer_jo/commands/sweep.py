@@ -83,19 +83,20 @@ def _complain_of(trials):
 
 
 def _run(given):
-    # Imported here, as everywhere in commands: Chainer takes a second, which --help has not.
+    # Imported here, as in all commands: importing Chainer takes a second, and --help should not
+    # wait.
     from chainer_jo import datasets
     from chainer_jo.commands import report
     from chainer_jo.sweep import plan
     from chainer_jo.training import nets, shared_stage
 
     machine = options.machine(given)
-    # Before the device is looked for: a mistake in the words is told at once.
+    # Before looking for the device, so that a typing mistake is reported at once.
     trials = _planned(given)
     todo = [trial.config for trial in trials if trial.state != 'done']
     device = None if given.scheduler else options.choose_device(given)
     progress = TrialProgress(len(trials), len(trials) - len(todo))
-    # Loaded and dropped: what is wrong is said once here, and not by every trial.
+    # Loaded and dropped: a fault in the data is reported once here, not by every trial.
     data = {
         name: datasets.load(name, machine.data, progress.download).digest
         for name in {config.dataset for config in todo}
@@ -114,7 +115,7 @@ def _run(given):
     code = report.show_table(given.table, given.preset, machine.out)
     for failure in failures:
         say(str(failure))
-    # After the report: what did finish is shown even so.
+    # After the report, so that finished trials are shown even then.
     return failures[0].exit_code if failures else code
 
 

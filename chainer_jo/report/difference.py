@@ -53,10 +53,10 @@ def _difference(grid, row):
     judged = {key: row[key] for key in ('table', 'method', 'noise', 'rate', 'modified', 'trials')}
     for which in ('best', 'last'):
         mean, std, paper = row[f'{which}_mean'], row[f'{which}_std'], row[f'paper_{which}']
-        # Other images or another net: even a difference of zero would say nothing.
+        # For other images or another net even a difference of zero would say nothing.
         shown = None not in (mean, paper) and grid['compare'] != 'none'
         difference = 100 * (mean - paper) if shown else None
-        # From one trial no spread can be told, so no verdict either.
+        # One trial has no spread, so there is no verdict either.
         allowed = None
         if shown and is_compared(grid, row) and std is not None:
             allowed = _allowed(100 * std, row['trials'], grid['trials'], grid['tolerance'])
@@ -67,11 +67,11 @@ def _difference(grid, row):
 
 
 def _allowed(std, trials, paper_trials, tolerance):
-    # Here, as it takes a tenth of a second, which other commands need not wait for.
+    # Imported here: it takes a tenth of a second, which other commands need not wait for.
     from scipy.special import stdtrit
 
     spread = stdtrit(trials - 1, 0.5 + CONFIDENCE / 2) * std
-    # The paper's mean is uncertain as well, by the spread of its own few trials.
+    # The paper's mean is uncertain too, by the spread of its few trials.
     return spread * math.sqrt(1 / trials + 1 / paper_trials) + tolerance
 
 

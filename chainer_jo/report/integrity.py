@@ -68,7 +68,7 @@ class _Check:
             self._complain('result.json', problem)
         for misfit in misfits(result, self.folder) if result else ():
             self._complain('result.json', misfit)
-        # Nothing is compared with a damaged one: it may lack any key.
+        # A damaged result is not compared with anything: it may lack any key.
         return result if problem is None else None
 
     def _check_log(self, path):

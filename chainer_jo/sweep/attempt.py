@@ -45,7 +45,7 @@ class Attempt:
             [sys.executable, *self._words],
             cwd=self._folder,
             env=self._environment,
-            # Nothing is written: when this process dies, however it does, the pipe is closed.
+            # Nothing is written to this pipe: it closes when this process dies, however it dies.
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             stderr=subprocess.PIPE,

@@ -130,7 +130,7 @@ class ClusterSweep:
 
     def _disconnect(self):
         if self._client is not None:
-            # What it still wants is cancelled with it.
+            # What it still waits for is cancelled too.
             with contextlib.suppress(OSError, CancelledError):
                 self._client.close(timeout=CONNECT_SECONDS)
         self._client = None
@@ -174,7 +174,7 @@ class ClusterSweep:
             while True:
                 _, event = self._events.get(timeout=seconds)
                 seconds = 0
-                # What an earlier task of a trial has said late counts no more.
+                # Late messages from an earlier task of the same trial are ignored.
                 if task := self._tasks.get(event['key']):
                     self._heed(task, event)
 
@@ -187,7 +187,7 @@ class ClusterSweep:
             task.address = None
         elif 'text' in event:
             self.on_text(config, event['text'])
-        # The result counts when it lies in the folder.
+        # A result counts once it is in the folder.
         elif 'result' not in event['line']:
             if 'epoch' in event['line']:
                 task.trial.failures = 0
@@ -200,7 +200,7 @@ class ClusterSweep:
                 del self._tasks[key]
                 self._end(task)
             elif not task.addresses & self._workers.present.keys():
-                # It may not go to those who came later.
+                # Workers that joined later may not take it.
                 del self._tasks[key]
                 self._client.cancel([task.future])
                 self._todo.appendleft(task.trial)
@@ -223,10 +223,10 @@ class ClusterSweep:
                 self.on_text(trial.config, said)
             self._arriving.append((trial.config, time.monotonic() + ARRIVE_SECONDS))
         elif code == InUseError.exit_code:
-            # Another run trains it, or what a lost worker has left: the others first.
+            # Another run, or what is left of a lost worker, holds it: train the others first.
             self._again(trial, self._todo.append)
         elif code > 128:
-            # Somebody has stopped its worker, which stops it.
+            # Its worker was stopped, which stops the trial.
             self._again(trial, self._todo.appendleft)
         else:
             self._workers.doubt(address)
@@ -376,7 +376,7 @@ def _marked(out, run):
 
 
 def _client(address):
-    # It is said here, in other words.
+    # Reported here, in other words.
     logging.getLogger('distributed').setLevel(logging.CRITICAL)
     for name in ('client', 'core', 'batched', 'comm'):
         logging.getLogger(f'distributed.{name}').setLevel(logging.CRITICAL)

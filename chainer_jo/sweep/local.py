@@ -113,7 +113,8 @@ class LocalSweep:
                 break
             code, said = self._attempt(config)
             if code == InUseError.exit_code:
-                # Another process trains it: the others first, then see whether it is done.
+                # Another process is training it: train the others first, then see whether it is
+                # done.
                 todo.append(config)
                 time.sleep(RETRY_SECONDS)
             elif code and self._signals.last is None:

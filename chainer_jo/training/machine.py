@@ -61,7 +61,7 @@ class Machine:
 def cores():
     """Returns the number of processor cores this process may use."""
     if hasattr(os, 'sched_getaffinity'):
-        # Fewer than the machine has, in a container or under taskset.
+        # May be fewer than the machine has, in a container or under taskset.
         return len(os.sched_getaffinity(0))
     return os.cpu_count() or 1
 

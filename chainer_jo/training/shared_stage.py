@@ -68,7 +68,8 @@ class SharedStage:
         arrays = store.read_arrays(path)
         if self.path.exists() or snapshot.environments(arrays) != [self.environment]:
             return
-        # Nobody depends on it: another process may just remove the folder, as its table is done.
+        # Only a saving of time: another process may be removing the folder because its table is
+        # done.
         with contextlib.suppress(WriteError):
             store.make_folder(self.path.parent)
             store.write_arrays(self.path, arrays | {'trial': np.array(self.trial)})

@@ -71,11 +71,11 @@ def run(config, machine, observer, labels=None, dataset=None):
     """
     folder, ranks = Path(machine.out) / 'runs' / config.trial, machine.ranks or ALONE
     done = folder / 'result.json'
-    # Before the folder is made: what cannot be trained leaves nothing behind.
+    # Before the folder is made: a trial that cannot be trained leaves nothing behind.
     if not ranks.lead(done.exists):
         check_batch(config.common['batch_size'], ranks)
         if dataset is None:
-            # First by one: what is missing is downloaded once.
+            # Rank 0 loads first, so that missing data are downloaded once.
             ranks.lead(lambda: _load(config, machine, observer))
             dataset = _load(config, machine, observer)
         data = trial_data.prepare(dataset, config, labels)
@@ -157,7 +157,7 @@ class _Trial:
         begun, train = self._read_config(), self.data.train
         arrays = snapshot.read_newest(self.folder, self.identity, self.observer.warn)
         if arrays:
-            # Where config.json is gone, and where an older version has written it.
+            # config.json is missing, or was written by an older version.
             begun = snapshot.environments(arrays)[-1] | begun
         if begun:
             check_size(self.folder, begun.get('processes', 1), self.ranks)
@@ -174,7 +174,7 @@ class _Trial:
         if not path.exists():
             return {}
         seen, problem = store.read_unsealed(path)
-        # The same labels may lie in another file by now.
+        # The same labels may be in another file by now.
         own = ('labels_file', 'threads', 'processes')
         compared = {k: v for k, v in seen.items() if k not in own}
         differs = _difference(compared, self._content())
@@ -202,7 +202,7 @@ class _Trial:
         if begun and asked and asked != begun:
             self.observer.warn(
                 f'{self.config.trial}: goes on with {begun} threads, as it began, not {asked}: '
-                'the last digits hang on it'
+                'the last digits depend on it'
             )
         return begun or asked or machines.threads()
 
@@ -232,8 +232,8 @@ class _Trial:
         )  # fmt: skip
         stages = list(self.config.stages)
         first = stages.index(str(arrays['stage'])) if arrays else 0
-        # Chainer would check the shapes and types of every call of every step, and none of them
-        # changes.
+        # Chainer would check shapes and types in every call of every step, though they never
+        # change.
         with saver, chainer.using_config('type_check', False):
             for stage in stages[first:]:
                 path = self._run_stage(stage, rows, saver, arrays)
@@ -323,7 +323,7 @@ class _Trial:
         store.write_arrays(self.folder / 'model.arrays', model)
         store.write_arrays(self.folder / 'labels.arrays', {'y': y})
         log = extensions.log_text(rows)
-        # Not left to the last epoch: a trial killed since then finds the file of another process.
+        # Written again here: a trial killed after its last epoch may find a log of another process.
         store.write_text(self.folder / 'log.jsonl', log)
         made = result.result(
             self.config, self.dataset, self.data, self.noise_digest, rows, environments,
