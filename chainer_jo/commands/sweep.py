@@ -6,12 +6,16 @@ from chainer_jo.commands import options
 from chainer_jo.console import TrialProgress, forward, say, show, show_json
 from chainer_jo.errors import ConfigError, DataError
 
+PLAN = 'the trials of a table: done, running, failed and why, and to do; their time and disk'
+
 
 def add(command):
     """Adds the commands; ``command(name, function, text)`` returns a new parser."""
-    plan = command('plan', _plan, 'the trials of a table, done and to do, and their time')
+    plan = command('plan', _plan, PLAN)
     _add_sweep(plan)
     options.add_data(plan)
+    options.add_device(plan)
+    options.add_threads(plan)
     options.add_json(plan)
     run = command('run', _run, "runs a table's trials, or the rest of them, and reports")
     _add_sweep(run)
@@ -47,8 +51,8 @@ def _add_sweep(parser):
     options.add_settings(parser)
 
 
-def _planned(given):
-    from chainer_jo.sweep import label_sets, plan
+def _overview(given):
+    from chainer_jo.sweep import label_sets, local, overview, plan
 
     configs = plan.trials(
         given.table,
@@ -60,25 +64,25 @@ def _planned(given):
         given.precision,
         label_sets.read(given.table, given.preset, given.labels, given.data),
     )
-    return plan.planned(configs, options.out_folder(given))
+    # As run would begin them on a CPU; whether there is a GPU that works takes seconds to say.
+    threads = given.threads or local.default_threads('@numpy')
+    return overview.Overview(configs, options.out_folder(given), given.device, threads)
 
 
 def _plan(given):
-    from chainer_jo.sweep import plan
-
-    trials = _planned(given)
+    seen = _overview(given)
     if given.json:
-        show_json([trial.as_dict() for trial in trials])
+        show_json([trial.as_dict() for trial in seen.trials])
     else:
-        show(plan.as_text(trials))
-    return _complain_of(trials)
+        show(seen.as_text())
+    return _complain_of(seen.trials)
 
 
 def _complain_of(trials):
     """Says which finished trials are not as they were written; returns the exit code of that."""
-    damaged = [trial for trial in trials if trial.problem]
+    damaged = [trial for trial in trials if trial.state == 'damaged']
     for trial in damaged:
-        say(f'unreadable: {trial.config.trial}: {trial.problem}')
+        say(f'unreadable: {trial.config.trial}: {trial.detail}')
     return DataError.exit_code if damaged else 0
 
 
@@ -86,12 +90,12 @@ def _run(given):
     # Imported here, as everywhere in commands: Chainer takes a second, which --help has not.
     from chainer_jo import datasets
     from chainer_jo.commands import report
-    from chainer_jo.sweep import plan
     from chainer_jo.training import nets, shared_stage
 
     machine = options.machine(given)
     # Before the device is looked for: a mistake in the words is told at once.
-    trials = _planned(given)
+    seen = _overview(given)
+    trials = seen.trials
     todo = [trial.config for trial in trials if trial.state != 'done']
     device = None if given.scheduler else options.choose_device(given)
     progress = TrialProgress(len(trials), len(trials) - len(todo))
@@ -106,7 +110,7 @@ def _run(given):
         sweep = _on_cluster(given, machine, data, progress)
     else:
         sweep = _here(given, machine, device, todo, progress)
-    say(plan.summary(trials))
+    say(seen.summary())
     with progress.shown():
         failures = sweep.run(todo)
     if not failures:

@@ -32,7 +32,6 @@ from chainer_jo.errors import (
 )
 from chainer_jo.sweep import attempt, on_worker
 from chainer_jo.sweep.cluster_workers import Workers
-from chainer_jo.sweep.local import TrialFailedError
 from chainer_jo.training.signals import Signals
 
 CONNECT_SECONDS = 10.0
@@ -232,9 +231,8 @@ class ClusterSweep:
             self._workers.doubt(address)
             trial.failures += 1
             trial.failed_at.add(address)
-            error = TrialFailedError(
-                trial.config.trial, code, f'{said}\non worker {self._workers.place(address)}'
-            )
+            said = f'{said}\non worker {self._workers.place(address)}'
+            error = attempt.failed(trial.config, self.machine, code, said)
             if code == DivergedError.exit_code or trial.failures >= TRIES:
                 self._failures.append(error)
             else:

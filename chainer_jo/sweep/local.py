@@ -4,55 +4,18 @@ If this process dies, nothing is lost: a trial goes on from its snapshot when it
 and one that another process holds is looked at again after the others.
 """
 
-import signal
 import threading
 import time
 from collections import deque
 from concurrent.futures import ThreadPoolExecutor, wait
 
-from chainer_jo.errors import (
-    ChainerJoError,
-    InUseError,
-    KilledError,
-    StoppedError,
-    UnforeseenError,
-)
-from chainer_jo.sweep.attempt import Attempt, words
+from chainer_jo.errors import InUseError, StoppedError
+from chainer_jo.sweep.attempt import Attempt, failed, words
 from chainer_jo.training.machine import asked_threads, cores
 from chainer_jo.training.signals import Signals
 
 RETRY_SECONDS = 2.0
 SIGNAL_SECONDS = 0.1
-
-
-class TrialFailedError(ChainerJoError):
-    """A trial's process ended with an error, which it has said on stderr.
-
-    Args:
-        exit_code (int): That of the process; ``-n`` if signal ``n`` ended it.
-    """
-
-    def __init__(self, trial, exit_code, said):
-        own, end = None, f'exit code {exit_code}'
-        if exit_code < 0:
-            own, end = KilledError, f'its process was killed by {_signal_name(-exit_code)}'
-        elif exit_code == 1:
-            # No trial ends with 1 by itself: it is Python's code for a traceback.
-            own, end = UnforeseenError, 'its process broke off'
-        seen = [said.strip()] if said.strip() else []
-        super().__init__(
-            f'trial {trial} failed',
-            seen='\n        '.join(seen + [end] * (own is not None or not seen)),
-            fix='mend the cause and run the same command again; finished trials are kept',
-        )
-        self.exit_code = own.exit_code if own else exit_code
-
-
-def _signal_name(number):
-    try:
-        return signal.Signals(number).name
-    except ValueError:
-        return f'signal {number}'
 
 
 class LocalSweep:
@@ -117,7 +80,7 @@ class LocalSweep:
                 todo.append(config)
                 time.sleep(RETRY_SECONDS)
             elif code and self._signals.last is None:
-                failures.append(TrialFailedError(config.trial, code, said))
+                failures.append(failed(config, self.machine, code, said))
         return failures
 
     def _attempt(self, config):

@@ -1,4 +1,5 @@
 import os
+import re
 import signal
 import threading
 
@@ -8,6 +9,9 @@ import tiny
 from chainer_jo import store
 from chainer_jo.errors import StoppedError
 from chainer_jo.sweep import local
+from chainer_jo.sweep.overview import Overview
+from chainer_jo.training import failure
+from chainer_jo.training.trial import Observer
 
 NEVER = 10**6
 
@@ -36,11 +40,27 @@ def test_all_trials_run_and_tell_their_start_epochs_and_result(tmp_path):
 def test_a_failed_trial_is_told_with_its_message_and_the_others_go_on(tmp_path):
     good = tiny.config('cross_entropy')
     bad = tiny.config('cross_entropy', 'cross_entropy.train.learning_rate=1e9')
-    (failure,) = sweep(tmp_path).run([bad, good])
-    assert failure.exit_code == 5
-    assert failure.problem == f'trial {bad.trial} failed'
-    assert 'error: training diverged' in failure.seen
+    (error,) = sweep(tmp_path).run([bad, good])
+    assert error.exit_code == 5
+    assert error.problem == f'trial {bad.trial} failed'
+    assert 'error: training diverged' in error.seen
     assert (tiny.folder(good, tmp_path) / 'result.json').exists()
+    # Kept for plan.
+    seen = Overview([bad, good], tmp_path).trials
+    assert [trial.state for trial in seen] == ['failed', 'done']
+    assert seen[0].detail == error.reason
+    assert re.fullmatch(
+        r'training diverged: .* is not finite \(stage train, epoch .*\)', error.reason
+    )
+
+
+def test_a_failure_is_forgotten_as_soon_as_the_trial_is_trained_again(tmp_path):
+    config = tiny.config('cross_entropy')
+    folder = tiny.folder(config, tmp_path)
+    failure.keep(folder, 8, 'its process was killed by SIGKILL')
+    seen = []
+    tiny.run(config, tmp_path, Observer(epoch=lambda row: seen.append(failure.reason(folder))))
+    assert set(seen) == {None}
 
 
 @pytest.mark.parametrize('signum', [signal.SIGTERM, signal.SIGINT, signal.SIGHUP])
