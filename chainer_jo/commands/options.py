@@ -60,17 +60,6 @@ def add_device(parser):
     )
 
 
-def add_threads(parser):
-    """Adds ``--threads``."""
-    parser.add_argument(
-        '--threads',
-        type=positive,
-        metavar='N',
-        help='threads of a trial that begins; it keeps them to its end (default: OMP_NUM_THREADS, '
-        'or else run: one on a CPU, train: one a core)',
-    )
-
-
 def add_training(parser, share):
     """Adds what else belongs to the machine of ``run`` and ``train``.
 
@@ -86,7 +75,13 @@ def add_training(parser, share):
             help='whether a first stage that is the same for several trials is trained once, with '
             f'the same result (default: {"yes" if share else "no"})',
         )
-    add_threads(parser)
+    parser.add_argument(
+        '--threads',
+        type=positive,
+        metavar='N',
+        help='threads of a trial that begins; it keeps them to its end (default: OMP_NUM_THREADS, '
+        'or else run: one on a CPU, train: one a core)',
+    )
     parser.add_argument(
         '--snapshot-seconds',
         type=seconds,

@@ -4,8 +4,14 @@ import json
 
 from chainer_jo.commands import options
 from chainer_jo.console import TrialProgress, forward, say, show, show_json
-from chainer_jo.errors import ConfigError, DataError
+from chainer_jo.errors import ChainerJoError, ConfigError, DataError
 
+RUN = """.
+
+The same command goes on with whatever was stopped, and several of them share the trials out. A
+trial whose process is killed is tried again twice, one that runs out of memory once, after the
+others; any other failure would come again, and is not tried again. The run goes on past failures
+and ends with a list of them and their reasons. On a cluster, a trial is tried on other workers."""
 PLAN = 'the trials of a table: done, running, failed and why, and to do; their time and disk'
 
 
@@ -14,10 +20,22 @@ def add(command):
     plan = command('plan', _plan, PLAN)
     _add_sweep(plan)
     options.add_data(plan)
-    options.add_device(plan)
-    options.add_threads(plan)
+    plan.add_argument(
+        '--device',
+        type=options.device,
+        default='auto',
+        help='whose times in the folder count: cpu | cuda:N | auto, a GPU if there are any of one '
+        '(default: auto)',
+    )
+    plan.add_argument(
+        '--threads',
+        type=options.positive,
+        metavar='N',
+        help='on a CPU: times with so many threads count (default: as run begins trials)',
+    )
     options.add_json(plan)
     run = command('run', _run, "runs a table's trials, or the rest of them, and reports")
+    run.description += RUN
     _add_sweep(run)
     options.add_machine(run)
     options.add_training(run, share=True)
@@ -116,10 +134,19 @@ def _run(given):
     if not failures:
         shared_stage.remove_all(machine.out)
     code = report.show_table(given.table, given.preset, machine.out)
-    for failure in failures:
-        say(str(failure))
-    # After the report: what did finish is shown even so.
+    if failures:
+        # After the report: what did finish is shown even so.
+        say(str(_in_sum(failures, len(todo))))
     return failures[0].exit_code if failures else code
+
+
+def _in_sum(failures, count):
+    """Returns one error for all trials that failed; what each has said was told at once."""
+    return ChainerJoError(
+        f'{len(failures)} of {count} trials failed',
+        seen='\n        '.join(failure.in_a_line for failure in failures),
+        fix='mend the cause and run the same command again; finished trials are kept',
+    )
 
 
 def _here(given, machine, device, todo, progress):

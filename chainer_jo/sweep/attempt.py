@@ -10,7 +10,7 @@ import threading
 from collections import deque
 from pathlib import Path
 
-from chainer_jo.errors import ChainerJoError, KilledError, UnforeseenError
+from chainer_jo.errors import ChainerJoError, KilledError, UnforeseenError, excerpt
 from chainer_jo.training import failure
 from chainer_jo.training.machine import THREAD_VARIABLES
 
@@ -91,12 +91,14 @@ class TrialFailedError(ChainerJoError):
 
     Args:
         exit_code (int): That of the process; ``-n`` if signal ``n`` ended it.
+        said (str): What it said last on stderr.
+        worker (str): Where it ran, if not here.
 
     Attributes:
         reason (str): Why, in one line.
     """
 
-    def __init__(self, trial, exit_code, said):
+    def __init__(self, trial, exit_code, said, worker=None):
         own, end = None, f'exit code {exit_code}'
         if exit_code < 0:
             own, end = KilledError, f'its process was killed by {_signal_name(-exit_code)}'
@@ -104,6 +106,7 @@ class TrialFailedError(ChainerJoError):
             # No trial ends with 1 by itself: it is Python's code for a traceback.
             own, end = UnforeseenError, 'its process broke off'
         seen = [said.strip()] if said.strip() else []
+        seen += [f'on worker {worker}'] if worker else []
         super().__init__(
             f'trial {trial} failed',
             seen='\n        '.join(seen + [end] * (own is not None or not seen)),
@@ -111,6 +114,10 @@ class TrialFailedError(ChainerJoError):
         )
         self.exit_code = own.exit_code if own else exit_code
         self.trial, self.reason = trial, end if own is KilledError else _reason(said) or end
+
+    @property
+    def in_a_line(self):
+        return f'{self.trial}: {excerpt(self.reason, 300)}'
 
 
 def _signal_name(number):
@@ -131,8 +138,8 @@ def _reason(said):
     return ''.join([problem.removeprefix('error: '), *seen])
 
 
-def failed(config, machine, exit_code, said):
+def failed(config, machine, *ended):
     """Returns the TrialFailedError of a trial, and keeps its reason in the trial's folder."""
-    error = TrialFailedError(config.trial, exit_code, said)
+    error = TrialFailedError(config.trial, *ended)
     failure.keep(Path(machine.out) / 'runs' / config.trial, error.exit_code, error.reason)
     return error

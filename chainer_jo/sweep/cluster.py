@@ -231,9 +231,10 @@ class ClusterSweep:
             self._workers.doubt(address)
             trial.failures += 1
             trial.failed_at.add(address)
-            said = f'{said}\non worker {self._workers.place(address)}'
-            error = attempt.failed(trial.config, self.machine, code, said)
+            worker = self._workers.place(address)
+            error = attempt.failed(trial.config, self.machine, code, said, worker)
             if code == DivergedError.exit_code or trial.failures >= TRIES:
+                self.say(str(error))
                 self._failures.append(error)
             else:
                 self.say(f'{error.problem}; it is tried again: {error.seen}')

@@ -2,6 +2,8 @@ import os
 import re
 import signal
 import threading
+import time
+from collections import deque
 
 import pytest
 import tiny
@@ -52,6 +54,43 @@ def test_a_failed_trial_is_told_with_its_message_and_the_others_go_on(tmp_path):
     assert re.fullmatch(
         r'training diverged: .* is not finite \(stage train, epoch .*\)', error.reason
     )
+
+
+def test_a_trial_whose_process_is_killed_is_tried_again_and_ends_the_same(tmp_path):
+    config, killed, texts = tiny.config('cross_entropy'), [], []
+    holder = tiny.folder(config, tmp_path) / '.holder'
+
+    def kill_once(config, line):
+        if 'epoch' in line and not killed:
+            killed.append(int(holder.read_text().split()[1]))
+            os.kill(killed[0], signal.SIGKILL)
+
+    machine = tiny.machine(tmp_path, snapshot_seconds=0)
+    on_text = lambda config, text: texts.append(text)  # noqa: E731
+    assert local.LocalSweep(machine, 1, 1, kill_once, on_text).run([config]) == []
+    assert 'killed by SIGKILL; it is tried again' in texts[0]
+    assert not (holder.parent / failure.NAME).exists()
+    result = store.read_sealed(holder.parent / 'result.json')
+    tiny.run(config, tmp_path / 'whole', threads=1)
+    whole = store.read_sealed(tiny.folder(config, tmp_path / 'whole') / 'result.json')
+    assert tiny.digests(result) == tiny.digests(whole)
+
+
+def test_while_another_process_trains_a_trial_no_process_is_started_for_it(tmp_path, monkeypatch):
+    monkeypatch.setattr(local, 'RETRY_SECONDS', 0.01)
+    config, started = tiny.config('cross_entropy'), []
+    monkeypatch.setattr(
+        local.LocalSweep, '_attempt', lambda self, config: started.append(config) or (0, '')
+    )
+    with store.lock(tiny.folder(config, tmp_path)):
+        run = threading.Thread(
+            target=local.LocalSweep._work, args=(sweep(tmp_path), deque([config]))
+        )
+        run.start()
+        time.sleep(0.1)
+        assert started == []
+    run.join()
+    assert started == [config]
 
 
 def test_a_failure_is_forgotten_as_soon_as_the_trial_is_trained_again(tmp_path):
