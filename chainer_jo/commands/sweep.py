@@ -116,7 +116,7 @@ def _run(given):
     trials = seen.trials
     todo = [trial.config for trial in trials if trial.state != 'done']
     device = None if given.scheduler else options.choose_device(given)
-    progress = TrialProgress(len(trials), len(trials) - len(todo))
+    progress = TrialProgress(len(trials), len(trials) - len(todo), seen.work_left())
     # Loaded and dropped: what is wrong is said once here, and not by every trial.
     data = {
         name: datasets.load(name, machine.data, progress.download).digest

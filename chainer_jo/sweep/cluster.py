@@ -70,7 +70,7 @@ class ClusterSweep:
         address (str): Of its scheduler, such as ``tcp://node1:8786``.
         machine (Machine): Where every trial runs; its folders have the same names everywhere.
         data (dict): Digest of each data set of the trials by its name.
-        on_line (callable): Called with (TrialConfig, dict) for every line a trial prints.
+        on_line (callable): As for :class:`~chainer_jo.sweep.local.LocalSweep`.
         on_text (callable): Called with (TrialConfig, str) for whatever else its process says.
         say (callable): Called with text about the cluster.
         jobs (int): Most trials at a time, if not as many as there are cores or GPUs for.
@@ -184,6 +184,8 @@ class ClusterSweep:
             self.say(f'{config.trial}: on worker {self._workers.place(task.address)}')
         elif 'ends' in event:
             task.address = None
+            if event['ends']:
+                self.on_line(config, {'end': event['ends']})
         elif 'text' in event:
             self.on_text(config, event['text'])
         # The result counts when it lies in the folder.

@@ -30,7 +30,8 @@ class LocalSweep:
         machine (Machine): Where every trial runs.
         jobs (int): Processes at a time.
         threads (int): Threads of a trial that begins; one that goes on keeps its own.
-        on_line (callable): Called with (TrialConfig, dict) for every line a trial prints.
+        on_line (callable): Called with (TrialConfig, dict) for every line a trial prints, and
+            with ``{'end': exit code}`` when its process has ended without a result.
         on_text (callable): Called with (TrialConfig, str) for whatever else its process says, and
             for the error of a trial that fails.
     """
@@ -117,6 +118,8 @@ class LocalSweep:
             )
             if not code and said.strip():
                 self.on_text(config, said.strip())
+            if code:
+                self.on_line(config, {'end': code})
             return code, said
         finally:
             with self._lock:

@@ -36,15 +36,25 @@ class Overview:
         self.trials = standing.of(configs, out, self._paces)
 
     @cached_property
+    def epochs_left(self):
+        """``{stage: epochs}`` that each trial has left, by trial id."""
+        shared = self._out / SHARED
+        return pace.epochs_left(self.trials, shared.is_dir() and any(shared.glob('*.arrays')))
+
+    @cached_property
     def seconds_left(self):
         """The training time that each trial has left, or ``None`` for it, by trial id."""
-        shared = self._out / SHARED
-        left = pace.epochs_left(self.trials, shared.is_dir() and any(shared.glob('*.arrays')))
         return {
-            trial.config.trial: self._seconds(trial.config, left[trial.config.trial])
+            trial.config.trial: self._seconds(trial.config, self.epochs_left[trial.config.trial])
             for trial in self.trials
-            if trial.config.trial in left
+            if trial.config.trial in self.epochs_left
         }
+
+    def work_left(self):
+        """Returns what each trial has left, in seconds or, where one is not known, in epochs."""
+        if None not in self.seconds_left.values():
+            return self.seconds_left
+        return {trial: sum(epochs.values()) for trial, epochs in self.epochs_left.items()}
 
     def _seconds(self, config, epochs):
         paces = {stage: self._paces.of_stage(config, stage) for stage, n in epochs.items() if n}
