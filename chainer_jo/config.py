@@ -6,6 +6,7 @@ import shlex
 import tomllib
 from dataclasses import asdict, dataclass, field, fields
 from fnmatch import fnmatchcase
+from functools import cached_property
 
 from chainer_jo import datasets, paper, store
 from chainer_jo.errors import ConfigError
@@ -52,7 +53,8 @@ class TrialConfig:
         """Number of epochs of all stages together."""
         return sum(stage['epochs'] for stage in self.stages.values())
 
-    @property
+    # Of a thousand trials each is asked for its id many times.
+    @cached_property
     def digest(self):
         """SHA-256 of everything that changes the result."""
         return store.digest(self.as_dict())

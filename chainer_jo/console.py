@@ -1,6 +1,7 @@
 """What people see: results on stdout, progress and warnings on stderr.
 
-A run says what it does before it does it. On a terminal every running trial then has a live bar;
+A run says what it does before it does it. On a terminal a trial then has a live bar, or a line if
+there are several, with the time of arrival of all of them below;
 elsewhere it has a line an epoch, and a line a minute inside a long one.
 """
 
@@ -12,6 +13,7 @@ from contextlib import contextmanager, suppress
 from datetime import timedelta
 from pathlib import Path
 
+from chainer_jo.arrival import Arrival
 from chainer_jo.errors import WriteError
 from chainer_jo.report.machines import place
 
@@ -22,6 +24,7 @@ FIGURES = {
     'validation/main/accuracy': 'validation',
     'test/main/accuracy': 'test',
 }
+TRIAL_COLUMNS = ('trial', 'stage', 'epoch', 'accuracy', 'labels', 'left')
 PLAIN_SECONDS = 60  # Between two lines inside an epoch, of all trials together.
 JSON_SECONDS = 1
 
@@ -161,6 +164,8 @@ def forward(progress):
             progress.finish(config.trial, line['result'])
         elif 'epoch' in line:
             watched.epoch(line)
+        elif 'end' in line:
+            progress.end(config.trial)
 
     return on_line
 
@@ -171,10 +176,12 @@ class TrialProgress:
     Args:
         total (int): Number of trials, done ones included.
         done (int): How many of them are done.
+        work (dict): What each of the others has left, for an :class:`Arrival`.
     """
 
-    def __init__(self, total=1, done=0):
+    def __init__(self, total=1, done=0, work=()):
         self.total, self.done = total, done
+        self.arrival = Arrival(work)
         self.running, self.downloads, self._said = {}, {}, {}
         self.live = None
 
@@ -192,9 +199,14 @@ class TrialProgress:
     def finish(self, trial, result):
         """A trial is done; ``result`` is its ``result.json``."""
         self.done += 1
+        self.arrival.finish(trial)
         # The bar disappears; the line printed next stays on the screen.
-        self.running.pop(trial, None)
+        self.end(trial)
         self.say(f'{trial}: done ({self.done} of {self.total})  {accuracies(result)}')
+
+    def end(self, trial):
+        """The process of a trial has ended, done or not."""
+        self.running.pop(trial, None)
 
     def download(self, name, done, total):
         """So many bytes of a file are here."""
@@ -225,12 +237,24 @@ class TrialProgress:
         from rich.console import Group
 
         # A list, because trials come and go while it is drawn.
-        rows = [drawn for watched in list(self.running.values()) for drawn in watched.drawn()]
+        running = list(self.running.values())
+        rows = [drawn for watched in running for drawn in watched.drawn()]
+        if self.total > 1:
+            rows = [_trial_table(watched.cells() for watched in running)] if running else []
         for name, (done, total) in list(self.downloads.items()):
             rows.append(_bar(name, done, total, f'{done / 1e6:,.0f}/{total / 1e6:,.0f} MB', ''))
         if self.total > 1:
-            rows.append(_line(f'{self.done} of {self.total} trials done', 'bold'))
+            rows.append(_line(f'{self.done} of {self.total} trials done{self._arrival()}', 'bold'))
         return Group(*rows)
+
+    def _arrival(self):
+        seconds = self.arrival.seconds(
+            max((watched.seconds_left or 0 for watched in list(self.running.values())), default=0)
+        )
+        if seconds is None:
+            return ''
+        at = time.strftime('%a %d %b %H:%M', time.localtime(time.time() + seconds))
+        return f', {timedelta(seconds=round(seconds))} left: the last at about {at}'
 
 
 class _Watched:
@@ -240,6 +264,7 @@ class _Watched:
         self.trial, self._shown = trial, shown
         self._epochs, self._done, self._row, self._step = None, 0, {}, None
         self._minute = time.monotonic()
+        self.seconds_left = None
 
     def begin(self, facts):
         """Says what the trial is about to do.
@@ -270,6 +295,7 @@ class _Watched:
     def start(self, epochs, rows):
         """A trial of ``epochs`` epochs begins, or goes on after ``rows``."""
         self._epochs, self._done = epochs, len(rows)
+        self._shown.arrival.place(self.trial, self._done, epochs)
         if rows:
             self._row = rows[-1]
             self._shown.say(f'{self.trial}: goes on after epoch {len(rows)} of {epochs}')
@@ -282,7 +308,9 @@ class _Watched:
                 ``epochs_done`` of ``epochs``, ``seconds_left`` (or ``None``) and ``loss``.
         """
         self._step, self._epochs = progress, progress['epochs']
+        self.seconds_left = progress['seconds_left']
         self._done = progress['epochs_done']
+        self._shown.arrival.place(self.trial, self._done + self._within(), self._epochs)
         # Every running trial has its share of the one line a minute.
         share = PLAIN_SECONDS * max(1, len(self._shown.running))
         if not self._shown.live and time.monotonic() - self._minute >= share:
@@ -292,6 +320,8 @@ class _Watched:
     def epoch(self, row):
         """An epoch is over; ``row`` is its row of the log."""
         self._row, self._step, self._done = row, None, row['epoch']
+        if self._epochs:
+            self._shown.arrival.place(self.trial, self._done, self._epochs)
         self._minute = time.monotonic()
         if not self._shown.live:
             count = f'epoch {row["epoch"]}/{self._epochs} {row["stage"]}'
@@ -299,15 +329,29 @@ class _Watched:
 
     def drawn(self):
         """Returns the lines of the trial for a terminal: a bar, and below it the figures."""
-        step, epochs = self._step, self._epochs or 1
-        # The last step of an epoch counts as the epoch.
-        within = step['step'] / step['steps'] % 1 if step else 0
         count = f'{self._done}/{self._epochs or "?"}'
-        yield _bar(self.trial, self._done + within, epochs, count, self._left())
-        if step:
-            yield _line(f'  {self._place()}  {_loss(step)}')
+        done = self._done + self._within()
+        yield _bar(self.trial, done, self._epochs or 1, count, self._left())
+        if self._step:
+            yield _line(f'  {self._place()}  {_loss(self._step)}')
         if self._row:
             yield _line(f'  {_figures(self._row)}', 'dim')
+
+    def cells(self):
+        """Returns those of the trial among others, as ``TRIAL_COLUMNS`` has them."""
+        row, seconds = self._row or {}, self.seconds_left
+        accuracy = row.get('test/main/accuracy', row.get('validation/main/accuracy'))
+        return (
+            self.trial,
+            (self._step or row).get('stage', ''),
+            f'{self._done}/{self._epochs or "?"}',
+            *('' if v is None else f'{v:.3f}' for v in (accuracy, row.get('label_accuracy'))),
+            '' if seconds is None else f'{timedelta(seconds=round(seconds))}',
+        )
+
+    def _within(self):
+        """The part of the present epoch that is trained; its last step counts as the epoch."""
+        return self._step['step'] / self._step['steps'] % 1 if self._step else 0
 
     def _place(self):
         step = self._step
@@ -318,7 +362,7 @@ class _Watched:
         )
 
     def _left(self):
-        seconds = self._step and self._step['seconds_left']
+        seconds = self.seconds_left
         return '' if seconds is None else f'{timedelta(seconds=round(seconds))} left'
 
 
@@ -385,6 +429,25 @@ def _bar(name, done, total, count, left):
     row.add_column(no_wrap=True, justify='right', min_width=12)
     row.add_row(name, ProgressBar(total=total, completed=done), count, left)
     return row
+
+
+def _trial_table(rows):
+    """Returns a line a trial; the names share what the figures leave."""
+    from rich.table import Table
+
+    table = Table(box=None, expand=True, padding=(0, 1, 0, 0), header_style='dim')
+    for name in TRIAL_COLUMNS:
+        is_name = name == 'trial'
+        table.add_column(
+            name,
+            ratio=1 if is_name else None,
+            no_wrap=True,
+            overflow='ellipsis',
+            justify='left' if name in ('trial', 'stage') else 'right',
+        )
+    for cells in rows:
+        table.add_row(*cells)
+    return table
 
 
 def _figures(row):

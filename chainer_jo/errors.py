@@ -24,6 +24,11 @@ class ChainerJoError(Exception):
             fix = fix.format(setting=f'{setting[0]}={setting[1]!r}')
         self.problem, self.seen, self.fix = problem, seen, fix
 
+    @property
+    def in_a_line(self):
+        """The problem and what was seen, for a list of several errors."""
+        return f'{self.problem}: {excerpt(self.seen, 200)}'
+
     def __reduce__(self):
         # For pickling: by default a copy would be made from the wrong arguments.
         return _copy, (type(self), self.args, vars(self))

@@ -6,6 +6,7 @@ Sealed JSON files carry theirs as their last entry.
 """
 
 import contextlib
+import fcntl
 import hashlib
 import io
 import json
@@ -24,6 +25,7 @@ from chainer_jo.errors import DataError, InUseError, WriteError
 
 MAGIC = b'chainer_jo 1\n'
 DIGEST_BYTES = 32
+LOCK_SECONDS = 0.1
 # Every byte of it counts, so that no bit of a file can change unnoticed.
 SEAL = re.compile(rb',\n "digest": "([0-9a-f]{64})"\n}\n\Z')
 TEMPORARY = re.compile(r'\..+\.(\d+)\.tmp')
@@ -243,19 +245,21 @@ def sha256(content):
     return hashlib.sha256(content).hexdigest()
 
 
-def check_sha256(path, expected):
-    """Checks that a file holds the bytes that somebody knows by their SHA-256.
+def read_known(path, expected):
+    """Returns the bytes of a file that is known by its SHA-256.
 
     Raises:
         DataError: It is missing or holds others.
         WriteError: One may not read it.
     """
-    if sha256(_content(path)) != expected:
+    content = _content(path)
+    if sha256(content) != expected:
         raise DataError(
             f'{path} is not as it was written',
             seen='altered: its SHA-256 is not that in result.json',
             fix='bring back a copy of it, or delete the folder and run its command again',
         )
+    return content
 
 
 def write_arrays(path, arrays):
@@ -344,7 +348,8 @@ def lock(folder):
     folder = Path(folder)
     make_folder(folder)
     try:
-        held = filelock.FileLock(folder / '.lock', timeout=0)
+        # Not at once: whoever asks for the holder has the lock for a moment.
+        held = filelock.FileLock(folder / '.lock', timeout=LOCK_SECONDS, poll_interval=0.02)
         held.acquire()
     except filelock.Timeout as error:
         raise InUseError(
@@ -365,6 +370,20 @@ def lock(folder):
         with contextlib.suppress(OSError):
             (folder / '.holder').unlink(missing_ok=True)
         held.release()
+
+
+def holder(folder):
+    """Returns who holds a folder, ``pid N on HOST``, or ``None``; nothing is written or held."""
+    try:
+        # Who has died with it left his name, and no lock.
+        name = (Path(folder) / '.holder').read_text(errors='replace')
+        with open(Path(folder) / '.lock', 'rb') as file:
+            fcntl.flock(file, fcntl.LOCK_SH | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return name
+    except OSError:
+        return None
+    return None
 
 
 def _holder(folder):

@@ -1,6 +1,7 @@
 """The options that several commands share, and what becomes of their words."""
 
 import argparse
+import re
 from pathlib import Path
 
 from chainer_jo import paper
@@ -54,7 +55,9 @@ def add_machine(parser):
 
 def add_device(parser):
     """Adds ``--device``."""
-    parser.add_argument('--device', default='auto', help='auto | cpu | cuda:N (default: auto)')
+    parser.add_argument(
+        '--device', type=device, default='auto', help='auto | cpu | cuda:N (default: auto)'
+    )
 
 
 def add_training(parser, share):
@@ -151,6 +154,13 @@ def positive(text):
 def precision(text):
     """A precision by its own name or a short one."""
     return {'bf16': 'bfloat16', 'fp16': 'float16', 'fp32': 'float32'}.get(text, text)
+
+
+def device(text):
+    """A device by its name; whether it is there is another question."""
+    if not re.fullmatch(r'auto|cpu|cuda:[0-9]+', text):
+        raise argparse.ArgumentTypeError(f'{excerpt(text)} is not auto, cpu or cuda:N')
+    return text
 
 
 def seconds(text):

@@ -32,7 +32,6 @@ from chainer_jo.errors import (
 )
 from chainer_jo.sweep import attempt, on_worker
 from chainer_jo.sweep.cluster_workers import Workers
-from chainer_jo.sweep.local import TrialFailedError
 from chainer_jo.training.signals import Signals
 
 CONNECT_SECONDS = 10.0
@@ -71,7 +70,7 @@ class ClusterSweep:
         address (str): Of its scheduler, such as ``tcp://node1:8786``.
         machine (Machine): Where every trial runs; its folders have the same names everywhere.
         data (dict): Digest of each data set of the trials by its name.
-        on_line (callable): Called with (TrialConfig, dict) for every line a trial prints.
+        on_line (callable): As for :class:`~chainer_jo.sweep.local.LocalSweep`.
         on_text (callable): Called with (TrialConfig, str) for whatever else its process says.
         say (callable): Called with text about the cluster.
         jobs (int): Most trials at a time, if not as many as there are cores or GPUs for.
@@ -185,6 +184,8 @@ class ClusterSweep:
             self.say(f'{config.trial}: on worker {self._workers.place(task.address)}')
         elif 'ends' in event:
             task.address = None
+            if event['ends']:
+                self.on_line(config, {'end': event['ends']})
         elif 'text' in event:
             self.on_text(config, event['text'])
         # A result counts once it is in the folder.
@@ -232,10 +233,10 @@ class ClusterSweep:
             self._workers.doubt(address)
             trial.failures += 1
             trial.failed_at.add(address)
-            error = TrialFailedError(
-                trial.config.trial, code, f'{said}\non worker {self._workers.place(address)}'
-            )
+            worker = self._workers.place(address)
+            error = attempt.failed(trial.config, self.machine, code, said, worker)
             if code == DivergedError.exit_code or trial.failures >= TRIES:
+                self.say(str(error))
                 self._failures.append(error)
             else:
                 self.say(f'{error.problem}; it is tried again: {error.seen}')

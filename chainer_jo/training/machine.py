@@ -8,6 +8,8 @@ from typing import Any
 
 #: Those that decide how fast a matrix is multiplied, the widest last.
 INSTRUCTIONS = ('avx2', 'avx512f', 'avx512_bf16', 'amx_bf16')
+#: Folder in an output folder that has what trials share.
+SHARED = 'shared'
 #: How many threads the libraries of a process start, where they are set.
 THREAD_VARIABLES = ('OMP_NUM_THREADS', 'OPENBLAS_NUM_THREADS', 'MKL_NUM_THREADS')
 

@@ -13,7 +13,8 @@ from chainer_jo.datasets.label_files import save_noise
 from chainer_jo.errors import ConfigError, DataError, OutOfMemoryError
 from chainer_jo.links import pretrained
 from chainer_jo.training import data as trial_data
-from chainer_jo.training import extensions, nets, result, snapshot, state, tensorboard
+from chainer_jo.training import device as devices
+from chainer_jo.training import extensions, failure, nets, result, snapshot, state, tensorboard
 from chainer_jo.training import machine as machines
 from chainer_jo.training.assembly import assemble
 from chainer_jo.training.processes import ALONE, check_batch, check_size
@@ -115,7 +116,7 @@ def _finished(config, machine, observer, dataset, folder):
     """
     found = store.read_sealed(folder / 'result.json')
     if found['digests'].get('log'):
-        store.check_sha256(folder / 'log.jsonl', found['digests']['log'])
+        store.read_known(folder / 'log.jsonl', found['digests']['log'])
     try:
         # Nothing is downloaded for a trial that is done.
         if dataset is None and datasets.at_hand(config.dataset, machine.data):
@@ -154,6 +155,7 @@ class _Trial:
 
     def _open(self):
         """Reads what the folder holds of the trial, and writes what it begins with."""
+        failure.forget(self.folder)
         begun, train = self._read_config(), self.data.train
         arrays = snapshot.read_newest(self.folder, self.identity, self.observer.warn)
         if arrays:
@@ -175,7 +177,7 @@ class _Trial:
             return {}
         seen, problem = store.read_unsealed(path)
         # The same labels may be in another file by now.
-        own = ('labels_file', 'threads', 'processes')
+        own = ('labels_file', 'threads', 'processes', 'place')
         compared = {k: v for k, v in seen.items() if k not in own}
         differs = _difference(compared, self._content())
         # Older versions began trials without a digest.
@@ -207,7 +209,12 @@ class _Trial:
         return begun or asked or machines.threads()
 
     def _write_config(self, threads):
-        content = self._content() | self.config.as_record() | {'threads': threads}
+        # Where it trains: what its log says of time holds there.
+        place = {
+            'device': devices.choose(self.machine.device, self.machine.backend),
+            'processor': machines.processor()['processor'],
+        }
+        content = self._content() | self.config.as_record() | {'threads': threads, 'place': place}
         if self.ranks.size > 1:
             content['processes'] = self.ranks.size
         store.write_sealed(self.folder / 'config.json', content)
