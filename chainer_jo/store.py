@@ -25,8 +25,9 @@ from chainer_jo.errors import DataError, InUseError, WriteError, excerpt
 
 MAGIC = b'chainer_jo 1\n'
 DIGEST_BYTES = 32
-#: Far more than any of ours has: what is larger is not even read.
-MOST_JSON = 2**24
+#: Far more than any of ours has, in bytes: what is larger is not even read. Of a log it is enough
+#: for some 200,000 epochs.
+MOST_JSON, MOST_LOG = 2**24, 2**26
 # Every byte of it counts, so that no bit of a file can change unnoticed.
 SEAL = re.compile(rb',\n "digest": "([0-9a-f]{64})"\n}\n\Z')
 TEMPORARY = re.compile(r'\..+\.(\d+)\.tmp')
@@ -198,6 +199,12 @@ def read_regular(path, fix=_MADE_AGAIN, most=None):
         DataError: There is no such file.
         WriteError: One may not read it, which says nothing of what is in it.
     """
+    with _regular(path, fix, most) as file:
+        return file.read()
+
+
+@contextlib.contextmanager
+def _regular(path, fix=_MADE_AGAIN, most=None):
     try:
         with open(path, 'rb', opener=_at_once) as file:
             status = os.fstat(file.fileno())
@@ -205,7 +212,7 @@ def read_regular(path, fix=_MADE_AGAIN, most=None):
                 raise DataError(f'cannot read {path}', seen='no regular file', fix=fix)
             if most is not None and status.st_size > most:
                 raise DataError(f'cannot read {path}', seen=f'larger than {most:,} bytes', fix=fix)
-            return file.read()
+            yield file
     except (FileNotFoundError, IsADirectoryError, NotADirectoryError) as error:
         raise DataError(f'cannot read {path}', seen=str(error), fix=fix) from error
     except OSError as error:
@@ -268,13 +275,15 @@ def sha256(content):
 
 
 def check_sha256(path, expected):
-    """Checks that a file holds the bytes that somebody knows by their SHA-256.
+    """Checks that a log holds the bytes that its result knows by their SHA-256.
 
     Raises:
-        DataError: It is missing or holds others.
+        DataError: It is missing, far too large, or holds others.
         WriteError: One may not read it.
     """
-    if sha256(read_regular(path)) != expected:
+    with _regular(path, most=MOST_LOG) as file:
+        found = hashlib.file_digest(file, 'sha256').hexdigest()
+    if found != expected:
         raise DataError(
             f'{path} is not as it was written',
             seen='altered: its SHA-256 is not that in result.json',
@@ -327,12 +336,18 @@ def read_arrays(path):
         WriteError: One may not read it.
     """
     fix = 'delete the file; the same command makes it again or uses an older one'
-    content = read_regular(path, fix)
-    head, body = content[: len(MAGIC) + DIGEST_BYTES], content[len(MAGIC) + DIGEST_BYTES :]
-    if head != MAGIC + hashlib.sha256(body).digest():
-        raise DataError(
-            f'{path} is damaged', seen='its SHA-256 is not that of its content', fix=fix
-        )
+    with _regular(path, fix) as file:
+        head = file.read(len(MAGIC) + DIGEST_BYTES)
+        # Before any of it is in memory: a file of any size may have this name.
+        if (
+            head[: len(MAGIC)] != MAGIC
+            or head != MAGIC + hashlib.file_digest(file, 'sha256').digest()
+        ):
+            raise DataError(
+                f'{path} is damaged', seen='its SHA-256 is not that of its content', fix=fix
+            )
+        file.seek(len(head))
+        body = file.read()
     try:
         return _unpacked(body)
     except MemoryError:
@@ -422,8 +437,10 @@ def lock(folder):
 
 def _holder(folder):
     for _ in range(20):
-        with contextlib.suppress(OSError):
-            return (folder / '.holder').read_text()
+        with contextlib.suppress(DataError, WriteError):
+            return excerpt(
+                read_regular(folder / '.holder', most=1000).decode(errors='replace'), 200
+            )
         # It writes its name just after it has taken the lock.
         time.sleep(0.05)
     return 'a lock whose holder has not written its name'

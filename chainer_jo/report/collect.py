@@ -15,8 +15,6 @@ from chainer_jo.errors import DataError, WriteError
 from chainer_jo.report.escape import plain
 
 MOST_BYTES = 1_000_000
-#: Of a log: enough for some 200,000 epochs.
-MOST_LOG_BYTES = 2**26
 DEEPEST = 20
 MEASURES = (
     'main/loss',
@@ -91,7 +89,7 @@ def read_log(folder, result=None):
     """
     path = Path(folder) / 'log.jsonl'
     fix = 'delete the folder of the trial and run its command again'
-    content = store.read_regular(path, fix, MOST_LOG_BYTES)
+    content = store.read_regular(path, fix, store.MOST_LOG)
     lines = content.split(b'\n')
     rows = {}
     # What follows the last line break is empty in a whole file and torn otherwise.

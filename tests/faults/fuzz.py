@@ -60,7 +60,7 @@ def without_checksums():
 
     with (
         mock.patch.object(tarfile, 'calc_chksums', lambda head: (tarfile.nti(head[148:156]),)),
-        mock.patch.object(zipfile.ZipExtFile, '_update_crc', lambda *_: None),
+        mock.patch.object(zipfile.ZipExtFile, '_update_crc'),
     ):
         yield
 
@@ -105,7 +105,9 @@ def seconds_of(name, folder, seconds):
         (found / 'last-words').write_text(done.stderr[-20000:])
         if not counts:
             raise SystemExit(f'{name}: the fuzzer did not run\n{done.stderr[-3000:]}')
-    findings = len([path for path in found.iterdir() if not path.suffix and path.name != 'last-words'])
+    findings = len(
+        [path for path in found.iterdir() if not path.suffix and path.name != 'last-words']
+    )
     return time.monotonic() - begun, executions, findings
 
 
@@ -117,13 +119,14 @@ def main(folder, seconds, *names):
     for name in names or readers.READERS:
         took, executions, findings = seconds_of(name, Path(folder), float(seconds))
         rows.append((name, f'{took:.0f}', f'{executions:,}', str(findings)))
-        print(f'{name}: {took:.0f} s, {executions:,} executions, {findings} findings', flush=True)
+        sys.stdout.write(f'{name}: {took:.0f} s, {executions:,} executions, {findings} findings\n')
+        sys.stdout.flush()
     if not names:
         page.write_fuzzing(rows, seconds)
 
 
 if __name__ == '__main__':
-    sys.path.insert(0, str(HERE))
+    sys.path[:0] = [str(HERE), str(HERE.parent)]
     if sys.argv[1] == '--hunt':
         hunt(*sys.argv[2:4], sys.argv[4:])
     else:

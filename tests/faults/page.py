@@ -19,9 +19,7 @@ def write(title, text, path=PAGE):
     """Puts a section in the place of the one of that title; ``None`` takes it away."""
     parts = re.split(r'^## (.+)\n\n', path.read_text() if path.exists() else '', flags=re.MULTILINE)
     sections = dict(zip(parts[1::2], parts[2::2], strict=True)) | {title: text}
-    kept = [
-        f'## {name}\n\n{sections[name].strip()}\n' for name in SECTIONS if sections.get(name)
-    ]
+    kept = [f'## {name}\n\n{sections[name].strip()}\n' for name in SECTIONS if sections.get(name)]
     path.write_text('\n'.join([HEAD, *kept]))
 
 

@@ -5,21 +5,16 @@ import io
 import json
 import pickle
 import signal
-import sys
 import tarfile
 import tempfile
 from pathlib import Path
 
+import label_writers
 import numpy as np
-from PIL import Image
-
-TESTS = Path(__file__).parents[1]
-sys.path += [str(TESTS), str(TESTS / 'datasets')]
-
 import readers
-import test_label_files
 import tiny
 import weight_files
+from PIL import Image
 
 from chainer_jo import store
 from chainer_jo.datasets import cifar10, clothing1m_layouts, decode, fashion_mnist, label_sheet
@@ -66,7 +61,7 @@ def embedded_data(folder):
 
 
 def labels(folder):
-    for write, _, _ in test_label_files.READ.values():
+    for write, _, _ in label_writers.READ.values():
         write(folder / 'labels')
         yield (folder / 'labels').read_bytes()
 
@@ -117,7 +112,7 @@ def index(folder):
         'lists_digest': layout.digest(), 'digest': 'a' * 64, 'mean': [0.5, 0.5, 0.5], 'size': 36,
         'crop': 32, 'limit': 0.01, 'decoder': 'pillow', 'index': 'index', 'in_test': 0,
         'leave_out_test': False, 'lines': 0, 'files': 3,
-        'parts': {name: part for name in ('train', 'validation', 'test')},
+        'parts': dict.fromkeys(('train', 'validation', 'test'), part),
     }  # fmt: skip
     arrays = {
         'text': np.frombuffer(text, 'u1'),
@@ -134,9 +129,7 @@ def index(folder):
 def weights(folder):
     path, r = folder / 'weights', np.random.default_rng(0)
     shapes = {'conv1.weight': (2, 3, 1, 1), 'fc.weight': (3, 4), 'fc.bias': (3,)}
-    shapes |= {
-        f'bn1.{leaf}': (2,) for leaf in ('weight', 'bias', 'running_mean', 'running_var')
-    }
+    shapes |= {f'bn1.{leaf}': (2,) for leaf in ('weight', 'bias', 'running_mean', 'running_var')}
     arrays = {name: r.random(shape, 'f') for name, shape in shapes.items()}
     arrays['bn1.num_batches_tracked'] = np.array(7)
     yield weight_files.safetensors(path, arrays).read_bytes()

@@ -16,5 +16,6 @@ def test_whole_files_are_read_and_damaged_ones_are_read_or_refused(name, tmp_pat
             content = bytearray(draw.choice(files))
             for _ in range(draw.randrange(1, 4)):
                 content[draw.randrange(len(content))] ^= 1 << draw.randrange(8)
-            readers.call(name, bytes(content[: draw.choice([None, draw.randrange(len(content))])]),
-                         tmp_path)
+            readers.call(
+                name, bytes(content[: draw.choice([None, draw.randrange(len(content))])]), tmp_path
+            )
