@@ -2,9 +2,12 @@
 
 import random
 
+import fuzz
 import pytest
 import readers
 import seeds
+
+from chainer_jo.errors import DataError
 
 
 @pytest.mark.parametrize('name', readers.READERS)
@@ -19,3 +22,21 @@ def test_whole_files_are_read_and_damaged_ones_are_read_or_refused(name, tmp_pat
             readers.call(
                 name, bytes(content[: draw.choice([None, draw.randrange(len(content))])]), tmp_path
             )
+
+
+# What the fuzzer found, as a change of the first whole file.
+FOUND = {
+    'facts that are no text': ('index of Clothing1M', b'{"format"', b'{"\x83ormat'),
+    'facts that are no JSON': ('index of Clothing1M', b'"images": "data', b'"images": /data'),
+    'facts without a folder': ('index of Clothing1M', b'"folder"', b'"golder"'),
+    'facts of another kind': ('index of Clothing1M', b'"limit": 0.01', b'"limit": null'),
+}
+
+
+@pytest.mark.parametrize('change', FOUND)
+def test_what_the_fuzzer_found_is_refused(change, tmp_path):
+    name, old, new = FOUND[change]
+    content = seeds.of(name)[0]
+    assert old in content
+    with readers.READERS[name].setting(), fuzz.without_checksums():
+        assert isinstance(readers.call(name, content.replace(old, new), tmp_path), DataError)
