@@ -19,6 +19,7 @@ from pathlib import Path
 
 PATIENCE, MEMORY = 10, 2048  # Seconds for a file, and MiB.
 LONGEST = 1 << 16
+BEGUN, SAID = '.begun', '.said'
 HERE = Path(__file__).parent
 
 
@@ -48,6 +49,7 @@ def hunt(name, folder, options):
         readers.READERS[name].setting(),
     ):
         atheris.Setup([sys.argv[0], *options], read)
+        (found / BEGUN).touch()
         atheris.Fuzz()
 
 
@@ -79,7 +81,7 @@ def record(found, content, error):
         (found / f'{key}.txt').write_text(''.join(traceback.format_exception(error)))
 
 
-def seconds_of(name, folder, seconds):
+def hunted(name, folder, seconds):
     """Hunts for so long; returns the seconds it took, the number of files read, and of findings."""
     import seeds
 
@@ -88,11 +90,11 @@ def seconds_of(name, folder, seconds):
         made.mkdir(parents=True, exist_ok=True)
     for content in seeds.of(name):
         (corpus / hashlib.sha256(content).hexdigest()).write_bytes(content)
-    begun, executions = time.monotonic(), 0
-    while (left := seconds - (time.monotonic() - begun)) > 1:
+    took = executions = 0
+    while (left := int(seconds - took)) > 0:
         command = [sys.executable, __file__, '--hunt', name, str(found), str(corpus)]
         options = {
-            'max_total_time': int(left), 'timeout': PATIENCE, 'rss_limit_mb': MEMORY,
+            'max_total_time': left, 'timeout': PATIENCE, 'rss_limit_mb': MEMORY,
             'max_len': LONGEST, 'print_final_stats': 1, 'artifact_prefix': f'{found}/',
         }  # fmt: skip
         done = subprocess.run(
@@ -100,15 +102,14 @@ def seconds_of(name, folder, seconds):
             stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True, errors='replace',
             check=False,
         )  # fmt: skip
+        (found / SAID).write_text(done.stderr[-20000:])
         counts = re.findall(r'number_of_executed_units: *(\d+)', done.stderr)
-        executions += int(counts[-1]) if counts else 0
-        (found / 'last-words').write_text(done.stderr[-20000:])
         if not counts:
             raise SystemExit(f'{name}: the fuzzer did not run\n{done.stderr[-3000:]}')
-    findings = len(
-        [path for path in found.iterdir() if not path.suffix and path.name != 'last-words']
-    )
-    return time.monotonic() - begun, executions, findings
+        executions += int(counts[-1])
+        # Without the time in which all was imported.
+        took += time.time() - (found / BEGUN).stat().st_mtime
+    return took, executions, len({path.stem for path in found.iterdir() if path.name[0] != '.'})
 
 
 def main(folder, seconds, *names):
@@ -117,7 +118,7 @@ def main(folder, seconds, *names):
 
     rows = []
     for name in names or readers.READERS:
-        took, executions, findings = seconds_of(name, Path(folder), float(seconds))
+        took, executions, findings = hunted(name, Path(folder), float(seconds))
         rows.append((name, f'{took:.0f}', f'{executions:,}', str(findings)))
         sys.stdout.write(f'{name}: {took:.0f} s, {executions:,} executions, {findings} findings\n')
         sys.stdout.flush()
