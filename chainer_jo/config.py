@@ -98,19 +98,24 @@ class TrialConfig:
         words += [f'--method {self.method}', f'--seed {self.seed}']
         if self.precision != 'float32':
             words.append(f'--precision {self.precision}')
-        return ' '.join(words + [f"--set '{override}'" for override in self.modified])
+        return ' '.join(words + [f'--set {_quoted(override)}' for override in self.modified])
 
     def _command_on_own_images(self):
         if self.preset == 'correct':
             words = ['python -m chainer_jo correct FOLDER --out DIR', f'--seed {self.seed}']
             words += [] if self.precision == 'float32' else [f'--precision {self.precision}']
-            return ' '.join(words + [f"--set '{override}'" for override in self.modified])
+            return ' '.join(words + [f'--set {_quoted(override)}' for override in self.modified])
         noise = {'noise': self.noise['kind'], 'rate': self.noise['rate']}
         words = [f'{name}={value!r}' for name, value in noise.items() if value is not None]
         words = ['noisy_labels=LABELS'] if self.noise['kind'] == 'file' else words
         words += [f'seed={self.seed}', f'preset={self.preset!r}', f'precision={self.precision!r}']
         words.append(f'overrides={list(self.modified)!r}')
         return f'chainer_jo.train(IMAGES, {self.method!r}, {", ".join(words)})'
+
+
+def _quoted(override):
+    """Returns a word of a shell, always in quotes: the overrides of a result may be anybody's."""
+    return "'" + override.replace("'", "'\\''") + "'"
 
 
 def from_dict(values):

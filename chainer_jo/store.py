@@ -14,6 +14,7 @@ import os
 import re
 import shutil
 import socket
+import stat
 import time
 import zipfile
 from pathlib import Path
@@ -21,11 +22,14 @@ from pathlib import Path
 import filelock
 import numpy as np
 
-from chainer_jo.errors import DataError, InUseError, WriteError
+from chainer_jo.errors import DataError, InUseError, WriteError, excerpt
 
 MAGIC = b'chainer_jo 1\n'
 DIGEST_BYTES = 32
 LOCK_SECONDS = 0.1
+#: Far more than any of ours has, in bytes: what is larger is not even read. Of a log it is enough
+#: for some 200,000 epochs.
+MOST_JSON, MOST_LOG = 2**24, 2**26
 # Every byte of it counts, so that no bit of a file can change unnoticed.
 SEAL = re.compile(rb',\n "digest": "([0-9a-f]{64})"\n}\n\Z')
 TEMPORARY = re.compile(r'\..+\.(\d+)\.tmp')
@@ -160,10 +164,10 @@ def read_json(path):
     """Returns the value in a strict JSON file.
 
     Raises:
-        DataError: The file is missing, torn, or holds ``NaN``.
+        DataError: The file is missing, torn, far too large, or holds ``NaN``.
         WriteError: One may not read it.
     """
-    return _parsed(path, _content(path))
+    return _parsed(path, read_regular(path, most=MOST_JSON))
 
 
 _MADE_AGAIN = 'delete the file and run the command that made it again'
@@ -180,10 +184,37 @@ def _refuse_constant(name):
     raise ValueError(f'{name} is not JSON')
 
 
-def _content(path, fix=_MADE_AGAIN):
-    """Returns the bytes of a file; what one may not read is not damaged, and has exit code 6."""
+def _at_once(path, flags):
+    # A pipe that is opened otherwise waits for somebody to write.
+    return os.open(path, flags | os.O_NONBLOCK)
+
+
+def read_regular(path, fix=_MADE_AGAIN, most=None):
+    """Returns the bytes of a file.
+
+    Args:
+        path (str or os.PathLike): The file; a pipe or a device, which may have no end, is none.
+        fix (str): What to do where there is none.
+        most (int): Refused unread is a file of more bytes.
+
+    Raises:
+        DataError: There is no such file.
+        WriteError: One may not read it, which says nothing of what is in it.
+    """
+    with _regular(path, fix, most) as file:
+        return file.read()
+
+
+@contextlib.contextmanager
+def _regular(path, fix=_MADE_AGAIN, most=None):
     try:
-        return Path(path).read_bytes()
+        with open(path, 'rb', opener=_at_once) as file:
+            status = os.fstat(file.fileno())
+            if not stat.S_ISREG(status.st_mode):
+                raise DataError(f'cannot read {path}', seen='no regular file', fix=fix)
+            if most is not None and status.st_size > most:
+                raise DataError(f'cannot read {path}', seen=f'larger than {most:,} bytes', fix=fix)
+            yield file
     except (FileNotFoundError, IsADirectoryError, NotADirectoryError) as error:
         raise DataError(f'cannot read {path}', seen=str(error), fix=fix) from error
     except OSError as error:
@@ -218,14 +249,14 @@ def read_sealed(path):
     return value
 
 
-def read_unsealed(path):
+def read_unsealed(path, most=MOST_JSON):
     """Returns the dict in a sealed file, and what is wrong with its digest or ``None``.
 
     Raises:
-        DataError: It is missing, no strict JSON, or no dict.
+        DataError: It is missing, has more than ``most`` bytes, is no strict JSON, or no dict.
         WriteError: One may not read it.
     """
-    content = _content(path)
+    content = read_regular(path, most=most)
     value, seal = _parsed(path, content), SEAL.search(content)
     if not isinstance(value, dict):
         raise DataError(f'cannot read {path}', seen='it holds no object', fix=_MADE_AGAIN)
@@ -246,13 +277,13 @@ def sha256(content):
 
 
 def read_known(path, expected):
-    """Returns the bytes of a file that is known by its SHA-256.
+    """Returns the bytes of a log whose result knows their SHA-256.
 
     Raises:
-        DataError: It is missing or holds others.
+        DataError: It is missing, far too large, or holds others.
         WriteError: One may not read it.
     """
-    content = _content(path)
+    content = read_regular(path, most=MOST_LOG)
     if sha256(content) != expected:
         raise DataError(
             f'{path} is not as it was written',
@@ -307,17 +338,52 @@ def read_arrays(path):
         WriteError: One may not read it.
     """
     fix = 'delete the file; the same command makes it again or uses an older one'
-    content = _content(path, fix)
-    head, body = content[: len(MAGIC) + DIGEST_BYTES], content[len(MAGIC) + DIGEST_BYTES :]
-    if head != MAGIC + hashlib.sha256(body).digest():
-        raise DataError(
-            f'{path} is damaged', seen='its SHA-256 is not that of its content', fix=fix
-        )
+    with _regular(path, fix) as file:
+        head = file.read(len(MAGIC) + DIGEST_BYTES)
+        # Before any of it is in memory: a file of any size may have this name.
+        if (
+            head[: len(MAGIC)] != MAGIC
+            or head != MAGIC + hashlib.file_digest(file, 'sha256').digest()
+        ):
+            raise DataError(
+                f'{path} is damaged', seen='its SHA-256 is not that of its content', fix=fix
+            )
+        file.seek(len(head))
+        body = file.read()
     try:
-        with np.load(io.BytesIO(body), allow_pickle=False) as file:
-            return dict(file)
-    except (ValueError, zipfile.BadZipFile) as error:
-        raise DataError(f'{path} is damaged', seen=str(error), fix=fix) from error
+        return _unpacked(body)
+    except MemoryError:
+        raise
+    # The digest is right, so somebody has made it so: it may raise whatever it likes.
+    except Exception as error:
+        seen = str(error) or type(error).__name__
+        raise DataError(f'{path} is damaged', seen=excerpt(seen, 200), fix=fix) from error
+
+
+def _unpacked(body):
+    """Returns the arrays of a ``.npz`` file in no more memory than it has bytes."""
+    with zipfile.ZipFile(io.BytesIO(body)) as archive:
+        members = archive.infolist()
+        if any(member.compress_type != zipfile.ZIP_STORED for member in members):
+            raise ValueError('it is compressed')
+        # Any number of names may stand for the same bytes.
+        if sum(member.file_size for member in members) > len(body):
+            raise ValueError('its parts have more bytes than the whole')
+        return {
+            member.filename.removesuffix('.npy'): _array(archive.read(member)) for member in members
+        }
+
+
+def _array(content):
+    file = io.BytesIO(content)
+    if np.lib.format.read_magic(file) != (1, 0):
+        raise ValueError('an array in another format')
+    shape, fortran, dtype = np.lib.format.read_array_header_1_0(file)
+    if dtype.hasobject:
+        raise ValueError('it holds Python objects')
+    # NumPy's own reader takes the memory that a shape asks for before it looks for the numbers.
+    order = 'F' if fortran else 'C'
+    return np.ndarray(shape, dtype, content, file.tell(), order=order).copy(order)
 
 
 def digest(*values):
@@ -376,20 +442,24 @@ def holder(folder):
     """Returns who holds a folder, ``pid N on HOST``, or ``None``; nothing is written or held."""
     try:
         # Who has died with it left his name, and no lock.
-        name = (Path(folder) / '.holder').read_text(errors='replace')
-        with open(Path(folder) / '.lock', 'rb') as file:
+        name = _name(Path(folder))
+        with open(Path(folder) / '.lock', 'rb', opener=_at_once) as file:
             fcntl.flock(file, fcntl.LOCK_SH | fcntl.LOCK_NB)
     except BlockingIOError:
         return name
-    except OSError:
+    except (OSError, DataError, WriteError):
         return None
     return None
 
 
+def _name(folder):
+    return excerpt(read_regular(folder / '.holder', most=1000).decode(errors='replace'), 200)
+
+
 def _holder(folder):
     for _ in range(20):
-        with contextlib.suppress(OSError):
-            return (folder / '.holder').read_text()
+        with contextlib.suppress(DataError, WriteError):
+            return _name(folder)
         # The holder writes its name just after taking the lock.
         time.sleep(0.05)
     return 'a lock whose holder has not written its name'

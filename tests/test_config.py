@@ -469,3 +469,9 @@ def test_any_override_gives_a_valid_trial_or_a_refusal_of_three_lines(overrides,
     else:
         assert parsed(described.command) == described
         assert config.from_dict(json.loads(json.dumps(described.as_dict()))) == described
+
+
+def test_no_override_of_a_foreign_result_leaves_its_quotes_in_a_command():
+    foreign = trial().as_dict() | {'modified': ["a=1'; touch x; '", '$(touch x)', "'"]}
+    words = shlex.split(config.from_dict(foreign).command)
+    assert words[-6:] == ['--set', foreign['modified'][0], '--set', '$(touch x)', '--set', "'"]

@@ -17,11 +17,15 @@ def add(command):
 def _verify(given):
     from chainer_jo.report import integrity
 
-    trials, files, problems = integrity.verify(given.folder)
+    try:
+        seen = 'no folder runs/TRIAL' if given.folder.exists() else 'no such folder'
+        trials, files, problems = integrity.verify(given.folder)
+    except OSError as error:  # A name too long, a folder that one may not enter.
+        seen, trials = error.strerror, 0
     if not trials:
         raise ConfigError(
             f'no trial in {excerpt(given.folder)}',
-            seen='no folder runs/TRIAL' if given.folder.exists() else 'no such folder',
+            seen=seen,
             fix='name a folder of results, such as results/quick',
         )
     if given.json:

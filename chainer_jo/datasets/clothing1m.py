@@ -22,7 +22,7 @@ from chainer_jo.datasets.clothing1m_layouts import PARTS
 from chainer_jo.datasets.dataset import Dataset
 from chainer_jo.datasets.examine import KINDS, REASONS, examine_all
 from chainer_jo.datasets.image_files import ImageFiles, PackedPaths, StandIn
-from chainer_jo.errors import ConfigError, DataError, WriteError
+from chainer_jo.errors import ConfigError, DataError, WriteError, excerpt
 
 EMBEDDED = False
 CLASSES = (
@@ -84,7 +84,16 @@ def load(data=None, on_bytes=None, warn=None):
             seen=f'no --data, no {VARIABLE}',
             fix='ask its authors for it, or make a stand-in: reproduce/clothing1m_stand_in.py DIR',
         )
-    return _dataset(_read_index(Path(place).expanduser()), warn or (lambda text: None))
+    place = Path(place).expanduser()
+    try:
+        return _dataset(_read_index(place), warn or (lambda text: None))
+    # A file with a right digest, and yet with other arrays and facts than verify has written.
+    except (KeyError, IndexError, TypeError, ValueError, AttributeError, OverflowError) as error:
+        raise DataError(
+            f'the index of {place} is none of this version',
+            seen=excerpt(f'{type(error).__name__}: {error}', 200),
+            fix=f'{VERIFY} DIR',
+        ) from error
 
 
 def index_path(folder):
@@ -274,7 +283,7 @@ def _read_index(place):
     if not is_folder and not _is_index(path):
         layouts.recognise(place)
     arrays = store.read_arrays(path)
-    facts = json.loads(arrays.pop('facts').tobytes()) if 'facts' in arrays else {}
+    facts = _facts_in(arrays)
     if facts.get('format') != FORMAT:
         raise DataError(
             f'{path} is no index of this version',
@@ -283,6 +292,15 @@ def _read_index(place):
         )
     _check_unchanged(facts)
     return arrays, facts
+
+
+def _facts_in(arrays):
+    """Returns the facts of an index; {} where there are none."""
+    try:
+        facts = json.loads(arrays['facts'].tobytes())
+    except (KeyError, ValueError, RecursionError):
+        return {}
+    return facts if isinstance(facts, dict) else {}
 
 
 def _is_index(path):
@@ -354,6 +372,8 @@ def _part(arrays, facts, part, mean, warn):
     places = np.flatnonzero(arrays[f'used/{part}']).astype('u4')
     paths = PackedPaths(facts['images'], arrays['text'], arrays['ends'], places)
     labels = arrays[f'label/{part}'][places].astype('i')
+    if not (labels.min() >= 0 and labels.max() < layouts.N_CLASS and places[-1] < len(paths.ends)):
+        raise ValueError(f'labels or paths of the {part} part that cannot be')
     colour = np.round(255 * mean).astype('u1')
     stand_in = StandIn(colour, max(1, int(LOST_LATER * len(paths))), warn)
     size, crop = facts['size'], facts['crop']

@@ -257,12 +257,20 @@ def read(layout):
 def _lines(path, listing):
     """Yields number and content of the lines of a list that are not empty."""
     with open(path, 'rb') as file:
-        for number, line in enumerate(file, 1):
+        for number, line in enumerate(iter(lambda: _line(file), b''), 1):
             line = line.removeprefix(b'\xef\xbb\xbf').strip(b' \t\r\n')
             if len(line) > LONGEST_LINE:
                 listing.problems.append((path.name, number, f'a line of {len(line):,} bytes'))
             elif line:
                 yield number, line
+
+
+def _line(file):
+    """Returns a line; of one that is too long no more than that needs to be known."""
+    line = rest = file.readline(LONGEST_LINE + 3)
+    while rest and not rest.endswith(b'\n'):
+        rest = file.readline(1 << 20)
+    return line
 
 
 def _read_labels(path, listing):

@@ -8,9 +8,9 @@ and anybody may name a file so. :func:`written` puts an apostrophe before such c
 import csv
 import difflib
 import io
-from pathlib import Path
 
-from chainer_jo.errors import DataError, WriteError, excerpt
+from chainer_jo import store
+from chainer_jo.errors import DataError, excerpt
 
 #: A cell that begins with one of these is written with an apostrophe before it; the apostrophe
 #: itself too, so that reading has one answer.
@@ -18,6 +18,8 @@ RISKY = ('=', '+', '-', '@', '\t', '\r', "'")
 PATHS = ('path', 'file', 'filename', 'file_name', 'image', 'image_path', 'filepath', 'name')
 LABELS = ('label', 'class', 'given_label', 'target', 'category', 'class_name', 'labels')
 DELIMITERS = ',;\t|'
+#: A line for each of some millions of images.
+MOST_BYTES = 2**28
 
 
 def cell(value):
@@ -136,17 +138,11 @@ def _column(path, row, known, what):
 
 def _text(path):
     try:
-        content = Path(path).read_bytes()
-    except (FileNotFoundError, IsADirectoryError, NotADirectoryError, ValueError) as error:
-        raise _refusal(
-            path, getattr(error, 'strerror', None) or str(error), 'name a CSV file that is there'
-        ) from None
-    except OSError as error:
-        raise WriteError(
-            f'cannot read {excerpt(path, 200)}',
-            seen=error.strerror or str(error),
-            fix='see that the file may be read',
-        ) from None
+        content = store.read_regular(path, 'name a CSV file that is there', MOST_BYTES)
+    except DataError as error:
+        raise _refusal(path, error.seen, error.fix) from None
+    except ValueError as error:  # Of a name that no file can have.
+        raise _refusal(path, str(error), 'name a CSV file that is there') from None
     if content.startswith((b'\xff\xfe', b'\xfe\xff')) or b'\0' in content:
         raise _refusal(path, 'it is no UTF-8 text', 'save it as "CSV UTF-8"')
     return content.removeprefix(b'\xef\xbb\xbf').decode('utf-8', 'surrogateescape')

@@ -83,15 +83,13 @@ def read_log(folder, result=None):
         result (dict): Of the trial, if it is done: its log is complete, and known by its SHA-256.
 
     Raises:
-        DataError: The file is missing, a line before the last is damaged, or the log is not that
-            of the result.
+        DataError: The file is missing or far too large, a line before the last is damaged, or the
+            log is not that of the result.
+        WriteError: One may not read it.
     """
     path = Path(folder) / 'log.jsonl'
     fix = 'delete the folder of the trial and run its command again'
-    try:
-        content = path.read_bytes()
-    except OSError as error:
-        raise DataError(f'cannot read {path}', seen=str(error), fix=fix) from error
+    content = store.read_regular(path, fix, store.MOST_LOG)
     lines = content.split(b'\n')
     rows = {}
     # What follows the last line break is empty in a whole file and torn otherwise.
@@ -136,7 +134,7 @@ def read_logs(results, out):
         folder = Path(out) / 'runs' / result['trial']
         try:
             rows, problem = read_log(folder, result), None
-        except DataError as error:
+        except (DataError, WriteError) as error:
             problem = error.seen
         if problem is None:
             logs[result['trial']] = rows
@@ -167,14 +165,10 @@ def _read(path):
 def read_doubtful(path):
     """Returns what can be read of a ``result.json``, or ``None``, and why it is not to be used."""
     try:
-        # Checked before anything is read: the file may come from anywhere.
-        if path.stat().st_size > MOST_BYTES:
-            return None, f'larger than {MOST_BYTES:,} bytes'
-        result, altered = store.read_unsealed(path)
+        # The file may come from anywhere.
+        result, altered = store.read_unsealed(path, MOST_BYTES)
     except (DataError, WriteError) as error:
         return None, error.seen
-    except (OSError, RecursionError) as error:
-        return None, error
     problem = _hidden_problem(result) or _problem(result, path.parent.name)
     # An impossible value tells more than the fact that something has changed.
     return (None, problem) if problem else (result, altered or _first_problem(result, _SEALED))

@@ -44,6 +44,9 @@ class Evaluate(training.extensions.Evaluator):
         labels (array): ``(n,)``, int32, on the method's device.
         method (Method): What predicts them.
         total (callable): Adds hits and images to those of other ranks, which have other images.
+
+    Attributes:
+        between (callable): Called before each batch; what it raises ends the evaluation.
     """
 
     # Chainer calls a trigger with the trainer alone; a plain function would become a method here.
@@ -53,12 +56,15 @@ class Evaluate(training.extensions.Evaluator):
         size = evaluation.batch_size(method.xp, images.mean.shape)
         super().__init__(EvaluationIterator(images, labels, size), method)
         self.name, self._total, self._count = name, total, len(labels)
+        self.between = lambda: None
 
     def evaluate(self):
-        iterator, method = self.get_iterator('main'), self.get_target('main')
+        iterator, method, hits = self.get_iterator('main'), self.get_target('main'), []
         iterator.reset()
         with chainer.no_backprop_mode():
-            hits = [method.predict(x).array.argmax(axis=1) == labels for x, labels in iterator]
+            for x, labels in iterator:
+                self.between()
+                hits.append(method.predict(x).array.argmax(axis=1) == labels)
         # Not a mean of means: the last batch is smaller.
         count = int(method.xp.concatenate(hits).sum()) if hits else 0
         right, images = self._total(count, self._count)
@@ -207,8 +213,9 @@ class Schedule(training.Extension):
 
     def __call__(self, trainer):
         updater = trainer.updater
+        # An epoch whose end is still to come is logged with its own rate.
         updater.optimizer.lr = learning_rate(
-            updater.method.stages[updater.method.stage], updater.epoch
+            updater.method.stages[updater.method.stage], updater.epoch - updater.in_epoch_end
         )
 
 

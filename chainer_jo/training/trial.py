@@ -1,5 +1,6 @@
 """One trial, from its configuration to ``result.json``; killed and called again, it goes on."""
 
+import functools
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -293,11 +294,14 @@ class _Trial:
         updater = self.assembly.updater(stage)
         if arrays is not None:
             state.restore(updater, self.ranks.unpack(arrays))
+            updater.restored(sum(row['stage'] == stage for row in rows))
         elif settings.get('start') == 'fresh':
             self.assembly.start_anew(stage)
         self.ranks.begin(updater)
         trainer = training.Trainer(
-            updater, lambda trainer: trainer.updater.epoch >= settings['epochs'], self.folder
+            updater,
+            lambda _: updater.epoch >= settings['epochs'] and not updater.in_epoch_end,
+            self.folder,
         )
         for extension in self._extensions(updater, rows, saver):
             # Chainer runs those of one priority in the order in which they were added.
@@ -309,7 +313,9 @@ class _Trial:
         """Yields what runs after each step, in its order."""
         if self.ranks.size > 1:
             yield extensions.JoinRanks(self.ranks)
-        yield from self.assembly.evaluators
+        for evaluator in self.assembly.evaluators:
+            evaluator.between = functools.partial(saver.stop_between_batches, updater)
+            yield evaluator
         if isinstance(updater, LabelCorrectionUpdater):
             yield extensions.CorrectLabels()
         yield extensions.EndEpoch(self.config.seed)

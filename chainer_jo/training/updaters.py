@@ -33,6 +33,8 @@ class StageUpdater(training.updaters.StandardUpdater):
         captured (callable): What ``capture`` returned, or None.
         sums (array): Over the steps of this epoch: loss, images, hits. Read once an epoch. Of this
             rank's images, until the epoch ends.
+        in_epoch_end (bool): Whether the step before is done and the end of its epoch is not: the
+            next update is that step's, and does nothing.
     """
 
     def __init__(self, iterator, optimizer, capture=None, ranks=ALONE):
@@ -44,6 +46,7 @@ class StageUpdater(training.updaters.StandardUpdater):
         # it.
         self.sums = self.method.device.send(np.zeros(3))
         self.captured = capture(self.step, self.changing) if capture else None
+        self.in_epoch_end = False
 
     @property
     def row(self):
@@ -53,6 +56,16 @@ class StageUpdater(training.updaters.StandardUpdater):
     def changing(self):
         """Returns the arrays that a step changes: those of a snapshot."""
         return list(state.arrays(self).values())
+
+    def restored(self, epochs):
+        """Called after it was read from a snapshot that knows the rows of so many epochs."""
+        self.in_epoch_end = epochs < self.epoch
+
+    def update(self):
+        if self.in_epoch_end:
+            self.in_epoch_end = False
+        else:
+            super().update()
 
     def update_core(self):
         if self.is_new_epoch:

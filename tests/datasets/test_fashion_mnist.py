@@ -33,12 +33,21 @@ def test_the_digest_is_that_of_the_arrays_and_the_arrays_are_read_only():
         dataset.train.images[0] = 0
 
 
-@pytest.mark.parametrize('kind', ['missing', 'short', 'other', 'without a part'])
+@pytest.mark.parametrize(
+    'kind', ['missing', 'empty', 'short', 'other', 'text', 'packed oddly', 'without a part']
+)
 def test_a_file_that_is_not_the_released_one_is_refused(kind, tmp_path, monkeypatch):
     content = fashion_mnist.PATH.read_bytes()
     path = tmp_path / 'fashion_mnist.npz'
     monkeypatch.setattr(fashion_mnist, 'PATH', path)
-    if kind == 'short':
+    if kind == 'empty':
+        path.write_bytes(b'')
+    elif kind == 'packed oddly':
+        # The way of packing stands twice for each part: before it, and in the list at the end.
+        path.write_bytes(content.replace(b'\x08\x00', b'\x63\x00'))
+    elif kind == 'text':
+        np.savez(path, **{n: np.array('x') for n in ('x_train', 't_train', 'x_test', 't_test')})
+    elif kind == 'short':
         path.write_bytes(content[:1000])
     elif kind == 'other':
         np.savez(

@@ -76,9 +76,9 @@ def test_a_table_that_cannot_be_used_says_why(tmp_path, content, seen):
 
 
 def test_a_table_that_one_may_not_read_is_not_missing(tmp_path, monkeypatch):
-    def refuse(_):
+    def refuse(*_):
         raise PermissionError(13, 'Permission denied')
 
-    monkeypatch.setattr('pathlib.Path.read_bytes', refuse)
+    monkeypatch.setattr('os.open', refuse)
     with pytest.raises(WriteError):
         label_sheet.labels(tmp_path / 'l.csv')

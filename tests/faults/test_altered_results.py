@@ -7,9 +7,12 @@ from pathlib import Path
 
 import children
 import pytest
+import readers
+import seeds
 import tiny
 
 from chainer_jo import cli, store
+from chainer_jo.datasets import clothing1m
 from chainer_jo.errors import DataError
 from chainer_jo.report import collect, integrity
 from chainer_jo.sweep.overview import Overview
@@ -118,15 +121,45 @@ def test_no_command_uses_an_altered_result(name, out, tmp_path, capsys, figure):
     figure('altered', f'a digit of {name}: six commands, six times exit code 3')
 
 
+@pytest.mark.parametrize('count', [20, pytest.param(1000, marks=pytest.mark.long)])
 @pytest.mark.parametrize('name', OTHERS)
-def test_verify_notices_a_flipped_bit_of_every_other_file(name, out, figure):
+def test_verify_notices_a_flipped_bit_of_every_other_file(name, count, out, figure):
     path, bits = tiny.folder(CONFIG, out) / name, random.Random(0)
-    whole, count = path.read_bytes(), 20
+    whole = path.read_bytes()
     for bit in bits.sample(range(8 * len(whole)), count):
         path.write_bytes(whole)
         path.write_bytes(flipped(path, bit))
         assert [Path(item['path']).name for item in integrity.verify(out)[2]] == [name], bit
     figure('verify', f'{count} flipped bits of {name}, {count} noticed')
+
+
+@pytest.mark.parametrize('count', [10, pytest.param(200, marks=pytest.mark.long)])
+@pytest.mark.parametrize('name', [*NAMES, *OTHERS])
+def test_verify_notices_every_file_that_is_cut_short(name, count, out, figure):
+    path, lengths = tiny.folder(CONFIG, out) / name, random.Random(0)
+    whole = path.read_bytes()
+    for length in [0, len(whole) - 1, *lengths.sample(range(len(whole)), count - 2)]:
+        path.write_bytes(whole[:length])
+        assert name in {Path(item['path']).name for item in integrity.verify(out)[2]}, length
+        assert name not in NAMES or is_noticed(out), length
+    figure('verify', f'{count} truncations of {name}, {count} noticed')
+
+
+@pytest.mark.parametrize(
+    ('flips', 'cuts'), [(50, 10), pytest.param(1000, 200, marks=pytest.mark.long)]
+)
+def test_an_index_of_clothing1m_that_has_changed_is_refused(flips, cuts, tmp_path, figure):
+    whole, draw = readers.sealed_arrays(seeds.of('index of Clothing1M')[0]), random.Random(0)
+    bits = draw.sample(range(8 * len(whole)), flips)
+    damaged = [whole[: bit // 8] + bytes([whole[bit // 8] ^ 1 << bit % 8]) + whole[bit // 8 + 1 :]
+               for bit in bits]  # fmt: skip
+    damaged += [whole[:length] for length in draw.sample(range(len(whole)), cuts)]
+    path = tmp_path / 'index'
+    for content in damaged:
+        path.write_bytes(content)
+        with pytest.raises(DataError):
+            clothing1m.load(path)
+    figure('index', f'{flips} flipped bits and {cuts} truncations of an index, all refused')
 
 
 def test_verify_notices_whole_files_of_another_trial(out, tmp_path):

@@ -32,7 +32,7 @@ def whole(config, tmp_path):
 
 
 @pytest.mark.parametrize('starts', [5, pytest.param(100, marks=pytest.mark.long)])
-def test_of_two_processes_started_together_one_trains(starts, tmp_path):
+def test_of_two_processes_started_together_one_trains(starts, tmp_path, figure):
     config = tiny.config('cross_entropy')
     expected = whole(config, tmp_path)
     for i in range(starts):
@@ -46,6 +46,7 @@ def test_of_two_processes_started_together_one_trains(starts, tmp_path):
         for child, code in zip(pair, codes, strict=True):
             assert code == 0 or f'on {socket.gethostname()}' in child.said()
         assert tiny.outcome(config, tmp_path / f'{i}') == expected
+    figure('F-11', f'{starts} times two processes at once: trained once each time, identical')
 
 
 def test_the_lock_of_a_dead_process_is_free(tmp_path, figure):

@@ -1,5 +1,6 @@
 """Every method, stopped anywhere, ends as if it had never been stopped."""
 
+import os
 import signal
 
 import pytest
@@ -77,7 +78,8 @@ def test_a_resumed_trial_says_how_often_and_from_where(sigterm_at, tmp_path):
         lambda epochs, rows: started.append((epochs, len(rows))), lambda *_: None, lambda *_: None
     )
     run_until_done(config, tmp_path, observer)
-    assert started == [(3, epoch) for epoch in (0, 0, 0, 1, 1, 2, 2, 3)]
+    # One that comes in the last step of an epoch is heeded before the epoch is evaluated.
+    assert started == [(3, epoch) for epoch in (0, 0, 0, 0, 1, 1, 2, 2)]
     assert tiny.run(config, tmp_path)['times']['resumes'] == tiny.STEPS
 
 
@@ -85,3 +87,37 @@ def test_a_finished_trial_is_not_trained_again(tmp_path):
     config = tiny.config('cross_entropy')
     first = tiny.run(config, tmp_path)
     assert tiny.run(config, tmp_path) == first
+
+
+@pytest.mark.parametrize(
+    'method', ['ours', *(pytest.param(name, marks=pytest.mark.long) for name in paper.methods())]
+)
+def test_a_signal_within_an_evaluation_is_heeded_before_its_next_batch(
+    method, monkeypatch, tmp_path
+):
+    config, calls, signals = tiny.config(method), [], []
+    tiny.run(config, tmp_path / 'whole')
+    kind = type(tiny.assembly(config).method)
+    predict = kind.predict
+
+    def interrupted(*arguments):
+        # No sooner than an evaluation can be done, and at another batch each time: there are five.
+        if not signals or len(calls) - signals[-1] == 7:
+            signals.append(len(calls))
+            os.kill(os.getpid(), signal.SIGTERM)
+        calls.append(1)
+        return predict(*arguments)
+
+    monkeypatch.setattr(kind, 'predict', interrupted)
+    stops = []
+    while not stops or stops[-1]:
+        try:
+            tiny.run(config, tmp_path / 'pieces')
+        except StoppedError:
+            stops.append(len(calls))
+        else:
+            stops.append(0)
+    # One more: the batch in which it came.
+    assert stops[:-1] == [place + 1 for place in signals]
+    assert len(signals) >= 3 * stages(method)
+    assert tiny.outcome(config, tmp_path / 'pieces') == tiny.outcome(config, tmp_path / 'whole')
