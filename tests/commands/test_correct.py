@@ -192,7 +192,12 @@ def test_a_human_s_answer_overrides_stays_and_is_trained_on(corrected, call, tmp
     assert found['bright/as dark 1.png']['is_label_issue'] == 'False'
     assert json.loads(out)['answered'] == 2
     # Other labels are another trial.
-    assert len(list((tmp_path / 'out' / 'runs').iterdir())) == 2
+    runs = tmp_path / 'out' / 'runs'
+    assert len(list(runs.iterdir())) == 2
+    # Correction has left them alone, and no others.
+    y = store.read_arrays(runs / json.loads(out)['trial'] / 'labels.arrays')['y']
+    trained = [found[name]['split'] == 'train' for name in (WRONG, 'dark/1.png')]
+    assert (y.max(axis=1) == 1).sum() == sum(trained) > 0
     answered = 'dark/1.png,dark,bright,bright,'
     text = place.read_text().replace(f'{answered}bright', f'{answered}brigth')
     place.write_text(text)
