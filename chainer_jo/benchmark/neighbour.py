@@ -49,7 +49,7 @@ def run(rounds, peer, out, say, create=workload.papers):
         systems = []
         for system in _systems(str(peer or PEER)):
             for threads in sorted({1, cores()}):
-                say(f'{system.title}: {threads} threads')
+                say(f'{system.title}: starts with {threads} thread{"s" if threads > 1 else ""}')
                 try:
                     systems.append(_Measured(system, threads, work, processes))
                 except WorkerError as error:
