@@ -122,8 +122,9 @@ def main(folder, seconds, *names):
         rows.append((name, f'{took:.0f}', f'{executions:,}', str(findings)))
         sys.stdout.write(f'{name}: {took:.0f} s, {executions:,} executions, {findings} findings\n')
         sys.stdout.flush()
-    if not names:
-        page.write_fuzzing(rows, seconds)
+        # After each: a hunt may be ended at any time.
+        if not names:
+            page.write_fuzzing(rows, seconds)
 
 
 if __name__ == '__main__':
