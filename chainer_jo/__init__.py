@@ -69,8 +69,8 @@ _PLACE = {name: place for place, names in _PLACES.items() for name in names}
 
 
 def __getattr__(name):
-    # Not before somebody asks (PEP 562): Chainer takes a second to import, and every command
-    # imports this module, also those that train nothing.
+    # Imported on first use (PEP 562): Chainer takes a second to import, and every command imports
+    # this module, even those that train nothing.
     if name not in _PLACE:
         raise AttributeError(f'module {__name__!r} has no attribute {name!r}')
     value = getattr(importlib.import_module(f'{__name__}.api.{_PLACE[name]}'), name)

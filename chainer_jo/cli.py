@@ -89,7 +89,7 @@ def _run(arguments):
 def _ranks():
     if processes.launched()[0] == 1:
         return processes.ALONE
-    # Not at the top: it imports Chainer, for which nobody waits who only asks for help.
+    # Not at the top: it imports Chainer, and --help should not wait for that.
     from chainer_jo.training import parallel
 
     return parallel.join()
@@ -100,7 +100,7 @@ def _for_people(error):
     if isinstance(error, ChainerJoError):
         return error
     if isinstance(error, KeyboardInterrupt):
-        # Training itself notices signals; here nothing was under way that could be saved.
+        # Training handles signals itself; here there was nothing to save yet.
         return StoppedError(
             signal.SIGINT, seen='nothing was training', fix='run the same command again'
         )
@@ -120,7 +120,7 @@ def _for_people(error):
 def _keep_traceback(error):
     lines = traceback.format_exception(error)
     with contextlib.suppress(OSError, ChainerJoError):
-        # In a new folder, so that no name can be guessed and nothing is written over.
+        # In a new folder, so that nobody can guess the name and nothing is overwritten.
         path = Path(tempfile.mkdtemp(prefix='chainer_jo-')) / 'traceback.txt'
         store.write_bytes(path, ''.join(lines).encode(errors='replace'))
         return f'in {path}'

@@ -34,7 +34,7 @@ _REWRITES = {
     'chainer.training.updaters.multiprocess_parallel_updater': {
         '    from cupy.cuda import nccl\n    _available = True\n': '    raise ImportError\n\n',
     },
-    # Only decorators of Chainer's own tests use it, but gradient_check imports the module.
+    # Used only by decorators of Chainer's own tests, but gradient_check imports the module.
     'chainer.testing.doctest_helper': _NO_PKG_RESOURCES,
     'chainer.testing.helper': _NO_PKG_RESOURCES,
 }

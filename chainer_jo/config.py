@@ -6,6 +6,7 @@ import shlex
 import tomllib
 from dataclasses import asdict, dataclass, field, fields
 from fnmatch import fnmatchcase
+from functools import cached_property
 
 from chainer_jo import datasets, paper, store
 from chainer_jo.errors import ConfigError
@@ -52,7 +53,8 @@ class TrialConfig:
         """Number of epochs of all stages together."""
         return sum(stage['epochs'] for stage in self.stages.values())
 
-    @property
+    # Of a thousand trials each is asked for its id many times.
+    @cached_property
     def digest(self):
         """SHA-256 of everything that changes the result."""
         return store.digest(self.as_dict())
@@ -63,7 +65,8 @@ class TrialConfig:
         noise = self.noise['kind']
         if self.noise['rate'] is not None:
             noise += f'-{self.noise["rate"]:g}'
-        # Words alone would not do: two trials that differ by an override must not share a folder.
+        # The words alone are not enough: two trials that differ by an override need different
+        # folders.
         return f'{self.method}-{noise}-s{self.seed}-{self.digest[:8]}'
 
     def as_dict(self):
@@ -222,9 +225,9 @@ def _table_row(rows, noise, rate):
     kind = 'asymmetric' if noise == 'asymmetric' else 'symmetric'
     # Tables of other methods may have one row for all noise.
     rows = [row for row in rows if row['noise'] == kind] or rows
-    # Of labels from a file nobody knows the rate: the middle of Table 1 (D-31).
+    # The rate of labels from a file is unknown: the middle column of Table 1 is used (D-31).
     wanted = 0.5 if rate is None else rate
-    # Rounded, so that of two as near it is always the first.
+    # Rounded, so that of two equally near rates the first is always taken.
     return min(rows, key=lambda row: round(abs(row['rate'] - wanted), 6))
 
 
@@ -249,7 +252,7 @@ def _override(settings, override):
         # Copied on the way down: the dicts are shared with the cache of the TOML files.
         section[step] = dict(section[step])
         section = section[step]
-    # The value that is there says which type a new one must have.
+    # A new value must have the type of the present one.
     section[name] = value = _checked(key, text.strip(), section[name], settings)
     # 0.10 and 0.1 are one setting, and so one trial.
     return key, value if isinstance(value, str) else json.dumps(value)
@@ -269,7 +272,7 @@ def _parse(text):
     try:
         parsed = tomllib.loads(f'value = {text}')
     except (ValueError, RecursionError):
-        # A word without quotes, as one types it in a shell.
+        # An unquoted word, as typed in a shell.
         return text
     # A line break in the text could smuggle in a second key.
     return parsed['value'] if len(parsed) == 1 else text
@@ -324,7 +327,7 @@ def _check_range(key, text, numbers, limits):
 
 
 def _check_net(net):
-    # No range of one key says this: each is right alone.
+    # A range limits one key only, and each of these values is allowed by itself.
     if 'blocks' in net and len(net['filters']) != len(net['blocks']) + 1:
         raise ConfigError(
             'net.filters and net.blocks do not fit together',

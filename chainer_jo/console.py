@@ -1,6 +1,7 @@
 """What people see: results on stdout, progress and warnings on stderr.
 
-A run says what it does before it does it. On a terminal every running trial then has a live bar;
+A run says what it does before it does it. On a terminal a trial then has a live bar, or a line if
+there are several, with the time of arrival of all of them below;
 elsewhere it has a line an epoch, and a line a minute inside a long one.
 """
 
@@ -12,7 +13,9 @@ from contextlib import contextmanager, suppress
 from datetime import timedelta
 from pathlib import Path
 
+from chainer_jo.arrival import Arrival
 from chainer_jo.errors import WriteError
+from chainer_jo.report.machines import place
 
 FIGURES = {
     'main/loss': 'loss',
@@ -21,6 +24,7 @@ FIGURES = {
     'validation/main/accuracy': 'validation',
     'test/main/accuracy': 'test',
 }
+TRIAL_COLUMNS = ('trial', 'stage', 'epoch', 'accuracy', 'labels', 'left')
 PLAIN_SECONDS = 60  # Between two lines inside an epoch, of all trials together.
 JSON_SECONDS = 1
 
@@ -29,18 +33,18 @@ _silent = False
 
 def prepare():
     """Makes the streams take any text; raises WriteError where there is no stdout to write to."""
-    # Either can be closed by whoever starts this, as cron and some daemons do.
+    # The parent may have closed either of them, as cron and some daemons do.
     for name in ('stdout', 'stderr'):
         stream = getattr(sys, name)
         if stream is None:
-            # The next file to be opened would take the place of the closed stream, and its
-            # content would be mixed with what libraries print.
+            # The next file opened would get the number of the closed stream, and what libraries
+            # print would end up in it.
             descriptor = os.open(os.devnull, os.O_RDWR)
             setattr(sys, name, os.fdopen(descriptor, 'w'))
             if name == 'stdout':
                 raise _unwritable('it is closed')
         elif hasattr(stream, 'reconfigure'):
-            # A letter that the encoding lacks is worth less than the table it stands in.
+            # A character that the encoding lacks must not stop the table it stands in.
             stream.reconfigure(errors='replace')
 
 
@@ -160,6 +164,8 @@ def forward(progress):
             progress.finish(config.trial, line['result'])
         elif 'epoch' in line:
             watched.epoch(line)
+        elif 'end' in line:
+            progress.end(config.trial)
 
     return on_line
 
@@ -170,10 +176,12 @@ class TrialProgress:
     Args:
         total (int): Number of trials, done ones included.
         done (int): How many of them are done.
+        work (dict): What each of the others has left, for an :class:`Arrival`.
     """
 
-    def __init__(self, total=1, done=0):
+    def __init__(self, total=1, done=0, work=()):
         self.total, self.done = total, done
+        self.arrival = Arrival(work)
         self.running, self.downloads, self._said = {}, {}, {}
         self.live = None
 
@@ -191,9 +199,14 @@ class TrialProgress:
     def finish(self, trial, result):
         """A trial is done; ``result`` is its ``result.json``."""
         self.done += 1
-        # Its bar goes; the line that follows stays on the screen.
-        self.running.pop(trial, None)
+        self.arrival.finish(trial)
+        # The bar disappears; the line printed next stays on the screen.
+        self.end(trial)
         self.say(f'{trial}: done ({self.done} of {self.total})  {accuracies(result)}')
+
+    def end(self, trial):
+        """The process of a trial has ended, done or not."""
+        self.running.pop(trial, None)
 
     def download(self, name, done, total):
         """So many bytes of a file are here."""
@@ -224,12 +237,24 @@ class TrialProgress:
         from rich.console import Group
 
         # A list, because trials come and go while it is drawn.
-        rows = [drawn for watched in list(self.running.values()) for drawn in watched.drawn()]
+        running = list(self.running.values())
+        rows = [drawn for watched in running for drawn in watched.drawn()]
+        if self.total > 1:
+            rows = [_trial_table(watched.cells() for watched in running)] if running else []
         for name, (done, total) in list(self.downloads.items()):
             rows.append(_bar(name, done, total, f'{done / 1e6:,.0f}/{total / 1e6:,.0f} MB', ''))
         if self.total > 1:
-            rows.append(_line(f'{self.done} of {self.total} trials done', 'bold'))
+            rows.append(_line(f'{self.done} of {self.total} trials done{self._arrival()}', 'bold'))
         return Group(*rows)
+
+    def _arrival(self):
+        seconds = self.arrival.seconds(
+            max((watched.seconds_left or 0 for watched in list(self.running.values())), default=0)
+        )
+        if seconds is None:
+            return ''
+        at = time.strftime('%a %d %b %H:%M', time.localtime(time.time() + seconds))
+        return f', {timedelta(seconds=round(seconds))} left: the last at about {at}'
 
 
 class _Watched:
@@ -239,6 +264,7 @@ class _Watched:
         self.trial, self._shown = trial, shown
         self._epochs, self._done, self._row, self._step = None, 0, {}, None
         self._minute = time.monotonic()
+        self.seconds_left = None
 
     def begin(self, facts):
         """Says what the trial is about to do.
@@ -246,15 +272,15 @@ class _Watched:
         Args:
             facts (dict): ``trial``, ``data``, ``variant``, ``images``, ``wrong`` (fraction or
                 ``None``), ``method``, ``stages`` (epochs by name), ``steps_per_epoch``,
-                ``device``, ``backend``, ``threads`` and ``out``.
+                ``environment`` (as in its result) and ``out``.
         """
         self._epochs = sum(facts['stages'].values())
         shown = self._shown
         shown.say_once(
             'data', f'data     {facts["data"]}, {facts["variant"]}; {facts["images"]:,} images'
         )
-        shown.say_once('machine', f'machine  {_machine(facts)}')
-        # The trials of a sweep have folders of their own in one.
+        shown.say_once('machine', f'machine  {place(facts)}')
+        # The trials of a sweep have sub-folders of one folder.
         folder = Path(facts['out'])
         folder = folder.parent if shown.total > 1 and folder.name == self.trial else folder
         shown.say_once('out', f'results  {folder}')
@@ -269,6 +295,7 @@ class _Watched:
     def start(self, epochs, rows):
         """A trial of ``epochs`` epochs begins, or goes on after ``rows``."""
         self._epochs, self._done = epochs, len(rows)
+        self._shown.arrival.place(self.trial, self._done, epochs)
         if rows:
             self._row = rows[-1]
             self._shown.say(f'{self.trial}: goes on after epoch {len(rows)} of {epochs}')
@@ -281,7 +308,9 @@ class _Watched:
                 ``epochs_done`` of ``epochs``, ``seconds_left`` (or ``None``) and ``loss``.
         """
         self._step, self._epochs = progress, progress['epochs']
+        self.seconds_left = progress['seconds_left']
         self._done = progress['epochs_done']
+        self._shown.arrival.place(self.trial, self._done + self._within(), self._epochs)
         # Every running trial has its share of the one line a minute.
         share = PLAIN_SECONDS * max(1, len(self._shown.running))
         if not self._shown.live and time.monotonic() - self._minute >= share:
@@ -291,6 +320,8 @@ class _Watched:
     def epoch(self, row):
         """An epoch is over; ``row`` is its row of the log."""
         self._row, self._step, self._done = row, None, row['epoch']
+        if self._epochs:
+            self._shown.arrival.place(self.trial, self._done, self._epochs)
         self._minute = time.monotonic()
         if not self._shown.live:
             count = f'epoch {row["epoch"]}/{self._epochs} {row["stage"]}'
@@ -298,15 +329,29 @@ class _Watched:
 
     def drawn(self):
         """Returns the lines of the trial for a terminal: a bar, and below it the figures."""
-        step, epochs = self._step, self._epochs or 1
-        # The last step of an epoch counts as the epoch.
-        within = step['step'] / step['steps'] % 1 if step else 0
         count = f'{self._done}/{self._epochs or "?"}'
-        yield _bar(self.trial, self._done + within, epochs, count, self._left())
-        if step:
-            yield _line(f'  {self._place()}  {_loss(step)}')
+        done = self._done + self._within()
+        yield _bar(self.trial, done, self._epochs or 1, count, self._left())
+        if self._step:
+            yield _line(f'  {self._place()}  {_loss(self._step)}')
         if self._row:
             yield _line(f'  {_figures(self._row)}', 'dim')
+
+    def cells(self):
+        """Returns those of the trial among others, as ``TRIAL_COLUMNS`` has them."""
+        row, seconds = self._row or {}, self.seconds_left
+        accuracy = row.get('test/main/accuracy', row.get('validation/main/accuracy'))
+        return (
+            self.trial,
+            (self._step or row).get('stage', ''),
+            f'{self._done}/{self._epochs or "?"}',
+            *('' if v is None else f'{v:.3f}' for v in (accuracy, row.get('label_accuracy'))),
+            '' if seconds is None else f'{timedelta(seconds=round(seconds))}',
+        )
+
+    def _within(self):
+        """The part of the present epoch that is trained; its last step counts as the epoch."""
+        return self._step['step'] / self._step['steps'] % 1 if self._step else 0
 
     def _place(self):
         step = self._step
@@ -317,7 +362,7 @@ class _Watched:
         )
 
     def _left(self):
-        seconds = self._step and self._step['seconds_left']
+        seconds = self.seconds_left
         return '' if seconds is None else f'{timedelta(seconds=round(seconds))} left'
 
 
@@ -352,7 +397,7 @@ def counting(title):
 @contextmanager
 def _drawing(drawn):
     """Yields what draws ``drawn()`` again and again on a terminal; ``None`` where there is none."""
-    # Asked of the stream itself: rich takes FORCE_COLOR for a terminal, even in a file.
+    # The stream itself is asked: with FORCE_COLOR rich takes even a file for a terminal.
     if not sys.stderr.isatty() or os.environ.get('TERM') == 'dumb':
         yield None
         return
@@ -377,7 +422,7 @@ def _bar(name, done, total, count, left):
     from rich.table import Table
 
     row = Table.grid(padding=(0, 1), expand=True)
-    # Name and bar share what the figures leave; of a name that is too long the end goes.
+    # Name and bar share the space that the figures leave; a name that is too long loses its end.
     row.add_column(ratio=3, no_wrap=True, overflow='ellipsis')
     row.add_column(ratio=2)
     row.add_column(no_wrap=True, justify='right')
@@ -386,10 +431,23 @@ def _bar(name, done, total, count, left):
     return row
 
 
-def _machine(facts):
-    threads = facts['threads']
-    count = [] if threads is None else [f'{threads} thread' + ('' if threads == 1 else 's')]
-    return ', '.join([str(facts['device']), str(facts['backend']), *count])
+def _trial_table(rows):
+    """Returns a line a trial; the names share what the figures leave."""
+    from rich.table import Table
+
+    table = Table(box=None, expand=True, padding=(0, 1, 0, 0), header_style='dim')
+    for name in TRIAL_COLUMNS:
+        is_name = name == 'trial'
+        table.add_column(
+            name,
+            ratio=1 if is_name else None,
+            no_wrap=True,
+            overflow='ellipsis',
+            justify='left' if name in ('trial', 'stage') else 'right',
+        )
+    for cells in rows:
+        table.add_row(*cells)
+    return table
 
 
 def _figures(row):

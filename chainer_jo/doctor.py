@@ -96,7 +96,7 @@ def _examine_weights(path):
 def _examine_data(name, data):
     """What is known of a data set without a download."""
     try:
-        # What is part of the package takes no --data: it was meant for another set.
+        # An embedded set takes no --data: the option was meant for another set.
         data = None if datasets.is_embedded(name) else data
         if not datasets.at_hand(name, data):
             return {
@@ -107,7 +107,7 @@ def _examine_data(name, data):
             }
         dataset = datasets.load(name, data)
     except ChainerJoError as error:
-        # A finding like others: one damaged set should not hide what is said of the next.
+        # A finding like any other: a damaged set must not hide what is said about the next one.
         return {'name': name, 'problem': error.problem, 'seen': error.seen, 'fix': error.fix}
     return {'name': name, 'variant': dataset.variant, 'digest': dataset.digest}
 

@@ -24,8 +24,13 @@ class ChainerJoError(Exception):
             fix = fix.format(setting=f'{setting[0]}={setting[1]!r}')
         self.problem, self.seen, self.fix = problem, seen, fix
 
+    @property
+    def in_a_line(self):
+        """The problem and what was seen, for a list of several errors."""
+        return f'{self.problem}: {excerpt(self.seen, 200)}'
+
     def __reduce__(self):
-        # On its way to another process: a copy is not made by the arguments of the class.
+        # For pickling: by default a copy would be made from the wrong arguments.
         return _copy, (type(self), self.args, vars(self))
 
     def __str__(self):
@@ -102,7 +107,7 @@ class UnforeseenError(ChainerJoError):
 
 def excerpt(text, length=60):
     """Returns ``text`` (any object) in one line of at most ``length`` characters, for a message."""
-    # Cut before and after: a message may be made of a file of any size.
+    # Cut before and after escaping: a message may quote a file of any size.
     line = ' '.join(str(text)[: 4 * length].split())
     line = ''.join(letter if letter.isprintable() else '?' for letter in line)
     return line if len(line) <= length else f'{line[: length - 1]}…'

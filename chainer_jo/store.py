@@ -6,6 +6,7 @@ Sealed JSON files carry theirs as their last entry.
 """
 
 import contextlib
+import fcntl
 import hashlib
 import io
 import json
@@ -28,6 +29,7 @@ DIGEST_BYTES = 32
 #: Far more than any of ours has, in bytes: what is larger is not even read. Of a log it is enough
 #: for some 200,000 epochs.
 MOST_JSON, MOST_LOG = 2**24, 2**26
+LOCK_SECONDS = 0.1
 # Every byte of it counts, so that no bit of a file can change unnoticed.
 SEAL = re.compile(rb',\n "digest": "([0-9a-f]{64})"\n}\n\Z')
 TEMPORARY = re.compile(r'\..+\.(\d+)\.tmp')
@@ -274,21 +276,21 @@ def sha256(content):
     return hashlib.sha256(content).hexdigest()
 
 
-def check_sha256(path, expected):
-    """Checks that a log holds the bytes that its result knows by their SHA-256.
+def read_known(path, expected):
+    """Returns the bytes of a file that is known by its SHA-256.
 
     Raises:
         DataError: It is missing, far too large, or holds others.
         WriteError: One may not read it.
     """
-    with _regular(path, most=MOST_LOG) as file:
-        found = hashlib.file_digest(file, 'sha256').hexdigest()
-    if found != expected:
+    content = read_regular(path, most=MOST_LOG)
+    if sha256(content) != expected:
         raise DataError(
             f'{path} is not as it was written',
             seen='altered: its SHA-256 is not that in result.json',
             fix='bring back a copy of it, or delete the folder and run its command again',
         )
+    return content
 
 
 def write_arrays(path, arrays):
@@ -304,7 +306,7 @@ def write_arrays(path, arrays):
     def fill(file):
         file.write(MAGIC + bytes(DIGEST_BYTES))
         np.savez(_Body(file), **dict(sorted(arrays.items())))
-        # A zip file's heads are written last, so its digest is taken of what lies in the file.
+        # A zip file's headers are written last, so the digest is taken from the finished file.
         file.seek(len(MAGIC) + DIGEST_BYTES)
         content = hashlib.file_digest(file, 'sha256').digest()
         file.seek(len(MAGIC))
@@ -412,7 +414,8 @@ def lock(folder):
     folder = Path(folder)
     make_folder(folder)
     try:
-        held = filelock.FileLock(folder / '.lock', timeout=0)
+        # Not at once: whoever asks for the holder has the lock for a moment.
+        held = filelock.FileLock(folder / '.lock', timeout=LOCK_SECONDS, poll_interval=0.02)
         held.acquire()
     except filelock.Timeout as error:
         raise InUseError(
@@ -435,12 +438,29 @@ def lock(folder):
         held.release()
 
 
+def holder(folder):
+    """Returns who holds a folder, ``pid N on HOST``, or ``None``; nothing is written or held."""
+    try:
+        # Who has died with it left his name, and no lock.
+        name = _name_of_holder(Path(folder))
+        with open(Path(folder) / '.lock', 'rb', opener=_at_once) as file:
+            fcntl.flock(file, fcntl.LOCK_SH | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return name
+    except (OSError, DataError, WriteError):
+        return None
+    return None
+
+
+def _name_of_holder(folder):
+    name = read_regular(folder / '.holder', most=1000).decode(errors='replace')
+    return excerpt(name, 200)
+
+
 def _holder(folder):
     for _ in range(20):
         with contextlib.suppress(DataError, WriteError):
-            return excerpt(
-                read_regular(folder / '.holder', most=1000).decode(errors='replace'), 200
-            )
-        # It writes its name just after it has taken the lock.
+            return _name_of_holder(folder)
+        # The holder writes its name just after taking the lock.
         time.sleep(0.05)
     return 'a lock whose holder has not written its name'

@@ -89,7 +89,7 @@ def rows(given: Any, name: str, like: tuple | None = None) -> Any:
             seen=f'{given.shape}',
             fix=f'give {like}',
         )
-    # NaN is no probability either: the comparison is false for it.
+    # Written so that NaN fails too: every comparison with it is false.
     if not (given.min() >= 0 and abs(given.sum(axis=1) - 1).max() <= ROUNDING):
         raise ConfigError(
             f'each row of {name} is a distribution over the classes',

@@ -94,7 +94,7 @@ class LabelStore:
         Raises:
             ConfigError: Nothing was recorded of some image.
         """
-        # Said, and not passed over as in training, where an epoch may draw some images only.
+        # An error here, unlike in training, where an epoch may draw only some of the images.
         missing = ~self.link.past.recorded()
         if missing.any():
             raise ConfigError(

@@ -140,7 +140,7 @@ def _first_loss(kind, stage, net, batch, stages, T):
         method.begin(stage)
         return method(batch)
     finally:
-        # A Chain names its children, and the net is the caller's.
+        # A Chain renames its children, and the net belongs to the caller.
         net.name = name
 
 

@@ -91,7 +91,7 @@ def image_set(
 
 def _classes_in(labels):
     array = np.asarray(labels)
-    # What is no label at all is told by the check of its part.
+    # The check of each part reports what is no label at all.
     return int(array.max()) + 1 if array.dtype.kind in 'iu' and array.size else 0
 
 
@@ -110,8 +110,8 @@ def _part(images, labels, true_labels, n_class):
     if true_labels is None:
         return ArrayImages(images, as_given)
     true = checks.labels(true_labels, n_class, len(images))
-    # One array for both says that the labels are right: then T is the matrix that noise is drawn
-    # by, and nothing has to be counted.
+    # The same array for both means that the labels are right: T is then the matrix from which noise
+    # is drawn, and nothing has to be counted.
     return ArrayImages(images, as_given, as_given if (true == as_given).all() else true)
 
 
@@ -230,7 +230,8 @@ def train(
     elif noise == 'file':
         raise ConfigError("noise 'file' needs labels", seen='none', fix='give noisy_labels')
     digest = None if noisy_labels is None else store.digest(noisy_labels)
-    # A data set of one's own is in no list of names; all else of a configuration holds for it.
+    # A user's own data set is in no list of names; everything else in a configuration applies to
+    # it.
     known = name if not isinstance(dataset, Dataset) else datasets.NAMES[0]
     settings = (seed, preset, overrides, precision, digest)
     described = replace(config.trial(method, known, noise, rate, *settings), dataset=name)
@@ -242,7 +243,7 @@ def train(
 
 def _held_out(dataset, overrides):
     """Returns the overrides that hold out 10 % of an image set, where nothing else is said."""
-    # The presets know the sizes of the data sets that have a name, and of no others.
+    # The presets know only the sizes of the named data sets.
     if dataset.name in datasets.NAMES:
         return []
     given = {override.partition('=')[0].strip() for override in overrides}
@@ -277,7 +278,7 @@ def _run(described, machine, dataset, noisy_labels, on_epoch):
     dataset = dataset or datasets.load(described.dataset, machine.data)
     result = trial.run(described, machine, observer(on_epoch), noisy_labels, dataset)
     folder = machine.out / 'runs' / described.trial
-    # The trial's own way to a net and its mean; the weights are those that it left behind.
+    # The net and the mean are built as the trial built them; the weights are the ones it saved.
     made = assemble(
         described,
         trial_data.prepare(dataset, described, noisy_labels),

@@ -21,7 +21,7 @@ from chainer_jo.precision import PRECISIONS
 __all__ = ['output_shape']  # and all that is defined here
 
 NAMES = ('auto', 'chainer', 'onednn', 'cudnn')
-#: What the backends are installed as, for who lists versions.
+#: Packages that the backends come from, for listing versions.
 PACKAGES = (
     'onednn-cpu-gomp', 'cupy-cuda12x', 'cupy-cuda13x', 'nvidia-cudnn-cu12', 'nvidia-cudnn-cu13',
     'nvidia-cudnn-frontend',
@@ -139,7 +139,7 @@ def tensor_cores():
 
 def using_tensor_cores(when):
     """Returns a context manager within which :func:`tensor_cores` is ``when``."""
-    # Chainer's own switch, so that it means the same to Chainer's functions.
+    # Chainer's own switch, so that Chainer's functions follow it too.
     return chainer.using_config('use_cudnn_tensor_core', when)
 
 
@@ -237,7 +237,7 @@ def instruction_set():
 
 @functools.cache
 def _why_not(name):
-    # Asked for every function of every step, and loading a library that is not there is slow.
+    # Cached: every function of every step asks, and trying to load a missing library is slow.
     try:
         _MODULES[name].load()
     except OSError as error:

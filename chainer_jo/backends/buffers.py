@@ -35,7 +35,8 @@ class Pool:
     def __init__(self):
         self._free = defaultdict(list)
         self._free_bytes = self._used_bytes = 0
-        # Re-entrant: the collector may delete an array, and so call `give_back`, at any point.
+        # Re-entrant: the garbage collector may delete an array, and so call `give_back`, at any
+        # point.
         self._lock = threading.RLock()
 
     def empty(self, shape, dtype=np.float32):
@@ -52,7 +53,8 @@ class Pool:
                 memory = self._free[size].pop()
                 self._free_bytes -= size
             else:
-                # The sizes have changed, such as the batch's: what is kept would stay unused.
+                # The sizes have changed, for example the batch size: what is kept would never be
+                # used again.
                 if self._free_bytes > self._used_bytes:
                     self._free.clear()
                     self._free_bytes = 0

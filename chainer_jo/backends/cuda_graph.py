@@ -37,7 +37,7 @@ class CudaGraph:
     def __call__(self):
         if self.graph is None:
             self.graph = self._prepare()
-        # On the current stream, hence after whatever the arrays wait for there.
+        # On the current stream, so after everything the arrays wait for there.
         self.graph.launch()
 
     def _prepare(self):
@@ -53,7 +53,7 @@ class CudaGraph:
         with stream, cupy.cuda.using_allocator(self.pool.malloc):
             for _ in range(WARM_UP):
                 self._step()
-            # The warm-up was no training.
+            # The warm-up must not count as training: its changes are undone.
             for array, before in saved:
                 array[...] = before
             stream.synchronize()
@@ -73,7 +73,7 @@ class CudaGraph:
         try:
             self._step()
         except BaseException:
-            # A capture that failed has to be ended all the same, and ending it fails, too.
+            # A failed capture still has to be ended, and ending it raises as well.
             with contextlib.suppress(RuntimeError):
                 stream.end_capture()
             raise

@@ -30,7 +30,8 @@ FLOAT16, FLOAT32 = np.dtype(np.float16), np.dtype(np.float32)
 # 1e-5 of them, where float16 has two digits; the largest, times 1024, is far below its 65504.
 SCALE = {FLOAT32: 1, FLOAT16: 1024}
 _TYPE_NAMES = {FLOAT32: 'float', FLOAT16: '__half'}
-# A reduction's first kernel makes at most this many parts: four blocks for each of 132 processors.
+# The first kernel of a reduction makes at most this many parts: four blocks per multiprocessor of
+# an H100, which has 132.
 _PARTS = 528
 _ROWS_OF_A_THREAD = 4
 
@@ -60,14 +61,14 @@ def takes(array):
 
 
 def _empty(shape, dtype=FLOAT32):
-    # Imported in functions throughout: without a GPU this module is imported, too.
+    # CuPy is imported inside functions: this module is imported on machines without a GPU too.
     import cupy
 
     return cupy.empty(shape, dtype)
 
 
 def _empty_images(shape, dtype=FLOAT32):
-    # Shape as Chainer has it, memory as tensor cores want it: only the strides tell.
+    # The shape is Chainer's, the memory order that of tensor cores: only the strides show it.
     n, c, h, w = shape
     return _empty((n, h, w, c), dtype).transpose(0, 3, 1, 2)
 
@@ -91,7 +92,7 @@ def _launch(name, entry, grid, block, *arguments, shared=0, **macros):
 
     ``shared`` is its shared memory in bytes, where the kernel leaves that open.
     """
-    # CuPy passes Python's numbers as 64 bits wide; the kernels take 32.
+    # CuPy passes Python numbers as 64-bit values; the kernels take 32 bits.
     kinds = {int: np.int32, float: np.float32}
     arguments = tuple(kinds.get(type(value), lambda v: v)(value) for value in arguments)
     kernel = kernels.function(name, entry, **macros)
@@ -111,7 +112,7 @@ class _Rows:
 
     def __init__(self, x, **macros):
         n, c, h, w = x.shape
-        # Four channels are one load; of the three of an image each is its own.
+        # Four channels are loaded at once; the three channels of an input image one by one.
         vector = 1 if c % 4 else 4
         self.rows, self.columns = n * h * w, c // vector
         self.macros = {'HALF': int(x.dtype == FLOAT16), 'VEC': vector, 'THREADS': THREADS}
@@ -125,7 +126,7 @@ class _Rows:
 
     def parts(self):
         """Returns the rows of a part of a reduction, and the number of parts."""
-        # How rows are split depends on the shape alone, and so does the rounding of a sum.
+        # The split of rows depends on the shape alone, so the rounding of a sum does too.
         least = self.block[1] * _ROWS_OF_A_THREAD
         chunk = max(least, math.ceil(self.rows / _PARTS))
         return chunk, math.ceil(self.rows / chunk)
@@ -311,7 +312,7 @@ def normalize(x, gamma, beta, eps, running=None, relu=False, residual=None):
     """
     x = _channel_last(x)
     rows, (mean, variance) = _Rows(x, RELU=0), _empty((2, x.shape[1]))
-    # To a kernel, null pointers.
+    # Null pointers for the kernel.
     moving = running or (np.uint64(0), np.uint64(0), 0.0)
     partial = rows.reduce(_BN, 'statistics', lambda vector: 1 + 2 * vector, x)
     rows.finish(_BN, 'finish_statistics', partial, mean, variance, *moving)
@@ -330,8 +331,8 @@ def normalize_fixed(x, gamma, beta, mean, variance, eps, keep, relu=False, resid
         rows.launch_over(_BN, 'normalize_and_add', x, _channel_last(residual), *parameters, y)
     if not (keep and relu):
         return y, None
-    # Without a residual the signs are computed again from x, which costs nothing; beta is what is
-    # missing for that. With one, y tells them, which the next layer keeps anyway.
+    # Without a residual the signs are recomputed from x and beta at no cost. With one they are read
+    # from y, which the next layer keeps anyway.
     return y, beta if residual is None else y
 
 
@@ -347,7 +348,7 @@ def normalize_gradients(
     x, gy, gx = _channel_last(x), _channel_last(gy), _empty_images(x.shape, x.dtype)
     fused = relu and not with_residual
     rows, (ggamma, gbeta) = _Rows(x, RELU=int(fused)), _empty((2, x.shape[1]))
-    # Only the signs need beta.
+    # beta is needed for the signs only.
     beta = kept if fused else gamma
     given = (x, gy, *_contiguous(gamma, beta, mean, variance), float(eps))
     partial = rows.reduce(_BN, 'gradient_sums', lambda vector: 2 * vector, *given)
@@ -406,7 +407,7 @@ def average(x):
 def average_gradient(x_shape, dtype, gy):
     """Returns the gradient of :func:`average`'s argument from ``gy``, ``(N, C)``, float32."""
     (gy,), gx = _contiguous(gy), _empty_images(x_shape, dtype)
-    # Here begins the way back through the images, so here the scale of their gradients comes in.
+    # The backward pass through the images begins here, so their gradients are scaled here.
     rows, pixels = _Rows(gx), math.prod(x_shape[2:])
     arguments = (gy, gx, SCALE[gx.dtype] / pixels, pixels, rows.columns)
     rows.launch('pooling', 'average_gradient', len(gx), *arguments)
@@ -425,7 +426,7 @@ def add(x, y, out=None):
 
 def accumulate(gx, other, gy):
     """Returns the sum of two gradients: in place, unless the first is ``gy``, others' too."""
-    # A gradient that is `gy` itself may be that of another input, too.
+    # Copied: `gy` itself may also be the gradient of another input.
     if _lies_channel_last(gx):
         return add(gx, other, None if gx is gy else gx)
     return gx + other
@@ -433,7 +434,7 @@ def accumulate(gx, other, gy):
 
 def linear(x, W, b):
     """Returns ``x W' + b``, ``(N, O)``, of ``x`` ``(N, I)`` and ``W`` ``(O, I)``, all float32."""
-    # Not cuBLAS, which CuPy refuses to capture; the last layer is too small to miss it.
+    # Not cuBLAS, which CuPy refuses to capture; the last layer is too small for it to matter.
     y, sizes = _empty((len(x), len(W))), (len(x), *W.shape[::-1])
     _launch_flat('linear', 'linear', y.size, *_contiguous(x, W, b), y, *sizes)
     return y
@@ -482,7 +483,7 @@ def joint_loss(y, log_f, alpha, beta, kl):
         tuple: The loss, ``()``, and what :func:`joint_loss_gradient` needs, the sums of ``f`` over
         the batch, ``(C,)``.
     """
-    # One block, which can add up the batch without a second kernel: (B, C) is small.
+    # A single block can sum the batch without a second kernel: (B, C) is small.
     loss, f_sums = _empty(()), _empty(y.shape[1])
     arguments = (*_contiguous(y, log_f), float(alpha), float(beta), int(kl), loss, f_sums)
     _launch('losses', 'joint_loss', (1,), (THREADS,), *arguments, *y.shape, THREADS=THREADS)

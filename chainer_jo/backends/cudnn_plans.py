@@ -196,8 +196,8 @@ class _Device:
 
         if convolution not in self._plans:
             graph = build(convolution, self._places.get(str(convolution)), handle=self.handle)
-            # Not of the pool in use, which may be a captured graph's: this outlives it, and CuPy 13
-            # frees a pool's memory under the arrays that are left.
+            # Not from the current pool, which may belong to a captured graph: this array outlives
+            # it, and CuPy 13 frees a pool's memory under the arrays that remain.
             with cupy.cuda.using_allocator(cupy.get_default_memory_pool().malloc):
                 memory = cupy.empty(max(1, graph.get_workspace_size()), np.uint8)
             self._plans[convolution] = graph, memory
@@ -222,6 +222,6 @@ def run(convolution, first, second, result):
     device = _device(first.device.id)
     graph, memory = device.plan(convolution)
     load().set_stream(handle=device.handle, stream=cupy.cuda.get_current_stream().ptr)
-    # Raw pointers: an exchange of arrays would order streams in its own way.
+    # Raw pointers: exchanging arrays would synchronize streams in its own way.
     pointers = {FIRST: first.data.ptr, SECOND: second.data.ptr, RESULT: result.data.ptr}
     graph.execute(pointers, memory.data.ptr, handle=device.handle)

@@ -34,8 +34,8 @@ def tables(names, tuples):
             memory in the same order.
     """
     for start in range(0, len(tuples), MOST):
-        # By value in the kernel's arguments: an array of addresses on the GPU would have to be
-        # copied there in every step, which a captured step cannot.
+        # Passed by value as kernel arguments: an array of addresses would have to be copied to the
+        # GPU in every step, which a captured step cannot do.
         table, blocks, group = np.zeros((), table_type(names)), 0, tuples[start : start + MOST]
         for i, arrays in enumerate(group):
             for name, array in zip(names, arrays, strict=True):

@@ -18,7 +18,8 @@ from chainer_jo.backends.buffers import Pool
 from chainer_jo.backends.shapes import output_shape
 from chainer_jo.errors import ChainerJoError
 
-# NumPy has no bfloat16. A record of its bits is no number: nothing computes with it by mistake.
+# NumPy has no bfloat16. A record type holds its bits, so that nothing computes with them by
+# mistake.
 BFLOAT16 = np.dtype([('bfloat16', np.uint16)])
 FLOAT32 = np.dtype(np.float32)
 DATA_TYPES = {FLOAT32: api.F32, BFLOAT16: api.BF16}
@@ -29,7 +30,7 @@ pool = Pool()
 
 
 def _cache(function):
-    # One net needs some 50 primitives for each batch size; the bound is for data of many sizes.
+    # A net needs about 50 primitives per batch size; the bound matters for data of many sizes.
     _caches.append(functools.lru_cache(maxsize=512)(function))
     return _caches[-1]
 
@@ -98,7 +99,7 @@ def instruction_set():
 
 def has_bfloat16():
     """Says whether this processor multiplies bfloat16 (AVX-512-BF16 or AMX). Raises as `load`."""
-    # A set of bits, in which a larger instruction set has those of every smaller one.
+    # A bit set: a larger instruction set contains the bits of every smaller one.
     isa = load().library.dnnl_get_effective_cpu_isa()
     return isa & api.ISA_AVX512_BF16 == api.ISA_AVX512_BF16
 
@@ -145,7 +146,7 @@ class _Primitive:
 
     def layout(self, name):
         """Returns the memory descriptor of an argument; it lives as long as the primitive."""
-        # Asked of the primitive: where TAG_ANY was given, only it knows what the library chose.
+        # Read from the primitive: with TAG_ANY only the primitive knows which layout was chosen.
         query = load().library.dnnl_primitive_desc_query_md
         return ctypes.c_void_p(query(self._descriptor, api.QUERY_EXEC_ARG_MD, api.ARGUMENTS[name]))
 
@@ -154,7 +155,7 @@ class _Primitive:
         return pool.empty((load().library.dnnl_memory_desc_get_size(self.layout(name)),), np.uint8)
 
     def __call__(self, **arrays):
-        # The memory objects are shared by all calls: two threads would set each other's arrays.
+        # All calls share the memory objects: two threads would overwrite each other's arrays.
         with _lock:
             for name, array in arrays.items():
                 handle = array.ctypes.data
@@ -189,7 +190,7 @@ def _reorder(source, target, what):
 
 
 def _empty_images(shape, dtype=FLOAT32):
-    # Shape as Chainer has it, memory as the library wants it: only the strides tell.
+    # The shape is Chainer's, the memory order the library's: only the strides show it.
     n, c, h, w = shape
     return pool.empty((n, h, w, c), dtype).transpose(0, 3, 1, 2)
 
@@ -206,7 +207,7 @@ def _channel_last(x):
     return copy
 
 
-# The library reads vectors by their address alone; those of a link are contiguous anyway.
+# The library reads vectors by address alone, so they must be contiguous; those of a link are.
 def _contiguous(*vectors):
     return map(np.ascontiguousarray, vectors)
 
@@ -219,7 +220,7 @@ class _Geometry:
         self.y_shape = output_shape(x_shape, W_shape, stride, pad)
         self.x, self.y = (_layout(shape, api.TAG_ACDB, dtype) for shape in (x_shape, self.y_shape))
         self.b = _layout(W_shape[:1], api.TAG_A)
-        # Any: the library has weights in blocks that fit its registers, other for each primitive.
+        # TAG_ANY: the library blocks weights to fit its registers, differently for each primitive.
         self.W, self.gW = (_layout(W_shape, api.TAG_ANY, kind) for kind in (dtype, FLOAT32))
         self.plain_W = _layout(W_shape, api.TAG_ABCD)
         self.window = tuple(
@@ -243,7 +244,8 @@ class _Geometry:
 
 def _adding(layout, what):
     post_ops = _Object('post_ops_create', 'post_ops_destroy', what=what)
-    # Not its post-op "sum", which adds to what lies in the result: that would copy the residual.
+    # Not the post-op "sum", which adds to the destination: the residual would have to be copied
+    # there.
     _call('post_ops_append_binary', post_ops, api.BINARY_ADD, layout, what=what)
     return _with_post_ops(post_ops, what)
 
@@ -258,7 +260,7 @@ def _with_post_ops(post_ops, what):
 def _convolution(dtype, x_shape, W_shape, stride, pad, with_residual, with_bias):
     geometry = _Geometry(dtype, x_shape, W_shape, stride, pad)
     names = ('src', 'weights', 'dst', *['residual'] * with_residual, *['bias'] * with_bias)
-    # The sum is made while the result is still in a register: no pass over memory of its own.
+    # Added while the result is still in a register, which saves a pass over memory.
     attributes = _adding(geometry.y, geometry.what) if with_residual else None
     primitive = _Primitive(geometry.forward(attributes, with_bias), names, geometry.what)
     return primitive, geometry.reorder(geometry.plain_W, primitive.layout('weights'))
@@ -304,7 +306,7 @@ def convolution(x, W, stride, pad, residual=None, b=None):
         x, stride = x[:, :, ::stride, ::stride], 1
     key = (x.shape, W.shape, stride, pad)
     primitive, reorder = _convolution(x.dtype, *key, residual is not None, b is not None)
-    # Reordered in every call, since every step changes them: few numbers beside those of images.
+    # Reordered in every call, since every step changes them: they are few beside the images.
     weights = primitive.empty('weights')
     reorder(src=np.ascontiguousarray(W), dst=weights)
     y = _empty_images(output_shape(*key), x.dtype)
@@ -374,7 +376,7 @@ def _normalization_forward(dtype, shape, eps, kind, fixed, relu):
 @_cache
 def _normalization_backward(dtype, shape, eps, fixed, relu):
     what, x, flags, forward = _normalization(dtype, shape, eps, api.FORWARD_TRAINING, fixed, relu)
-    # A primitive of a gradient is made from that of the result, whose choices it has to share.
+    # A gradient's primitive is created from the forward primitive, whose choices it must share.
     arguments = (api.BACKWARD, x, x, x, eps, flags, forward, None)
     descriptor = _describe('batch_normalization_backward', *arguments, what=what)
     results = ('diff_src', 'diff_scale', 'diff_shift')
@@ -403,7 +405,7 @@ def normalize(x, gamma, beta, eps, running=None, relu=False, residual=None):
 
 
 def _update_running(running_mean, running_variance, decay, mean, variance, m):
-    # In place: the arrays are the link's, and a snapshot's.
+    # In place: the link and its snapshots hold these arrays.
     running_mean *= decay
     running_mean += (1 - decay) * mean
     running_variance *= decay
@@ -432,7 +434,7 @@ def _normalized(x, gamma, beta, mean, variance, eps, fixed, relu, residual, keep
         **extra,
     )
     if residual is not None:
-        # The library adds within a normalisation on GPUs only.
+        # The library fuses the addition into a normalisation on GPUs only.
         _add(y, residual, y, relu)
         signs = y if relu and keep else None
     return y, signs
@@ -480,13 +482,13 @@ def relu_gradient(y, gy):
 
 def _pooling(dtype, kind, shape, window, stride, pad, cover_all):
     y_shape = output_shape(shape, (shape[1], 0, *window), stride[0], pad, cover_all)
-    # The library is told how far the last windows reach beyond the image, none if negative.
+    # How far the last windows reach beyond the image; negative where they do not.
     beyond = (
         (count - 1) * step + k - size - pad
         for count, step, k, size in zip(y_shape[2:], stride, window, shape[2:], strict=True)
     )
     layouts = tuple(_layout(s, api.TAG_ACDB, dtype) for s in (shape, y_shape))
-    # Not 1 as elsewhere: the library counts the gaps.
+    # Not 1 as elsewhere: the library counts the gaps between taps.
     paddings = api.Dims(pad, pad), api.Dims(*beyond)
     window = (api.Dims(*stride), api.Dims(*window), api.Dims(0, 0), *paddings)
     what = f'{dtype} pooling of {shape}'
@@ -544,7 +546,7 @@ def _windows(dtype, shape, k, stride, pad, cover_all):
 
 def average(x):
     """Returns the average of each channel of each image, ``(N, C)``, float32."""
-    # Converted first: the sum over an image is made and kept in float32.
+    # Converted first: the sum over an image is computed and kept in float32.
     y, x = np.empty(x.shape[:2], np.float32), convert(x, FLOAT32)
     _pooling_forward(*_whole(x.shape))(src=_channel_last(x), dst=y)
     return y
@@ -585,7 +587,7 @@ def add(x, y, out=None):
 
 def accumulate(gx, other, gy):
     """Returns the sum of two gradients: in place, unless the first is ``gy``, others' too."""
-    # A gradient that is `gy` itself may be that of another input, too.
+    # Copied: `gy` itself may also be the gradient of another input.
     if _lies_channel_last(gx):
         return add(gx, other, None if gx is gy else gx)
     return gx + other

@@ -90,7 +90,7 @@ _OUT = POINTER(c_void_p)
 _OBJECT = c_void_p
 _DIMS = POINTER(c_int64)
 
-# Each function here returns a status.
+# Every function of the library returns a status.
 _SIGNATURES = {
     'engine_create': (_OUT, c_int, c_size_t),
     'stream_create': (_OUT, _OBJECT, c_uint),

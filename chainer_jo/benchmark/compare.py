@@ -18,7 +18,7 @@ from chainer_jo.training import evaluation
 SCHEMA = 2
 EPOCH_IMAGES = 45_000  # On a GPU, all of them.
 EVALUATIONS, AUGMENTATIONS = 3, 20
-# A turn on a GPU: the first steps fill its queue and wake its clock, the others count.
+# A turn on a GPU: the first steps fill its queue and raise its clock, the others are timed.
 GPU_WARM_UP, GPU_STEPS = 5, 50
 # TF32, float32 on a GPU, and float16 have ten bits of mantissa.
 TOLERANCES = {
@@ -57,7 +57,7 @@ def run(device, rounds, peer, out, say, create=workload.papers):
         running, notes = _start(systems(device, peer, work.net), work, processes, say)
         _measure(running, rounds, device, work, say)
         if device != 'cpu':
-            # Last, as counting disturbs what is timed.
+            # Last, because counting disturbs the timing.
             notes += _count_kernels(running, say)
     report = {
         'schema': SCHEMA,
@@ -188,7 +188,7 @@ def _measure(running, rounds, device, work, say):
         for system in running:
             system.run('evaluate')
     for system in running:
-        # Of one system is enough: it is the same NumPy code for all of them.
+        # Taken from one system: all of them run the same NumPy code for it.
         if system.title == 'chainer_jo float32' and device == 'cpu' and not work.title:
             for _ in range(AUGMENTATIONS):
                 system.run('augment')

@@ -19,7 +19,7 @@ from chainer_jo.training.read_ahead import read_ahead
 
 SCHEMA = 2
 FILES, BATCH = 1000, 32
-# As they lie in memory, a thousand photographs are some gigabytes.
+# Decoded, a thousand photographs take some gigabytes.
 RESIZED_FILES = 128
 ENDINGS = ('.jpg', '.jpeg')
 COLUMNS = ('what', 'images/s', 'share of the bare rate', 'turns')
@@ -97,7 +97,7 @@ def run(folder, device, rounds, out, say):
 
 def _readable(folder):
     found = sorted(path for path in folder.rglob('*') if path.suffix.lower() in ENDINGS)
-    # Read once before any turn: damaged files are left out, and the others are in memory then.
+    # Read once before any turn: damaged files are left out, the others are then in the page cache.
     paths = [path for path in found[:FILES] if _is_readable(path)]
     if len(paths) < 2 * BATCH:
         raise ConfigError(

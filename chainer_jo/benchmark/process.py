@@ -46,7 +46,7 @@ class WorkerProcess:
 
     def __init__(self, words, jobs=1):
         self._words = words
-        # A file takes all that a compiler has to say; a pipe that nobody reads would block it.
+        # A file holds whatever a compiler prints; a pipe that nobody reads would block it.
         self._said = tempfile.TemporaryFile('w+')  # noqa: SIM115
         pipes = {'stdin': subprocess.PIPE, 'stdout': subprocess.PIPE, 'stderr': self._said}
         self._process = None
@@ -64,7 +64,7 @@ class WorkerProcess:
     def __exit__(self, *_):
         if self._process is not None:
             with contextlib.suppress(BrokenPipeError):
-                # The end of its commands ends a worker, which can then give its memory back.
+                # A worker ends when its commands end, so that it can free its memory.
                 self._process.stdin.close()
             self._process.wait()
             self._process.stdout.close()
@@ -77,7 +77,7 @@ class WorkerProcess:
 
     def send(self, command):
         """Gives a command and does not wait; :meth:`read` returns the answer."""
-        # If the process has gone, or never was, the missing answer says why.
+        # If the process is gone or never started, the missing answer will say why.
         with contextlib.suppress(BrokenPipeError, AttributeError):
             self._process.stdin.write(command + '\n')
             self._process.stdin.flush()
@@ -86,7 +86,7 @@ class WorkerProcess:
         """Waits for the answer to the oldest command and returns it."""
         line = self._process.stdout.readline()
         if not line:
-            # No line means that it has gone: its exit code and last words say why.
+            # No line means that the process is gone: its exit code and stderr say why.
             code = self._process.wait()
             self._said.seek(0)
             said = self._said.read().strip()

@@ -12,7 +12,7 @@ from chainer_jo.benchmark.process import WorkerProcess
 from chainer_jo.benchmark.systems import plain, trial
 
 SCHEMA = 1
-# Of a process in its turn. Long beside the differences with which the processes start and end.
+# Per process and turn: many enough that starting and stopping at different moments does not matter.
 STEPS = {'cpu': 4, 'gpu': 300}
 COLUMNS = ('precision', 'trials', 'images/s in sum', 'peak memory in sum', 'turns')
 
@@ -82,7 +82,7 @@ class _Group:
     def _ask(self, command):
         for member in self.members:
             member.send(command)
-        # All were told before one is waited for, so that they do compute at the same time.
+        # All get the command before any answer is read, so that they compute at the same time.
         return [member.read() for member in self.members]
 
     def step(self, count):

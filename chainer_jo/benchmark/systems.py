@@ -7,7 +7,7 @@ from pathlib import Path
 
 from chainer_jo.benchmark.process import WorkerProcess
 
-# On a CPU: long enough for the idle threads of the system before to fall asleep.
+# On a CPU: long enough for the idle threads of the previous system to fall asleep.
 PAUSE_SECONDS = 0.1
 REPOSITORY = Path(__file__).parents[2]
 PEER = REPOSITORY / '.venv-peer' / 'bin' / 'python'

@@ -84,7 +84,7 @@ class _Worker:
         start = time.perf_counter()
         for _ in range(count):
             self.train()
-        # A GPU works behind Python's back: without this a clock times the launches.
+        # A GPU works asynchronously: without this the clock would time the launches only.
         self._synchronize()
         seconds = (time.perf_counter() - start) / count
         return {'seconds': seconds, 'loss': self.loss()}

@@ -107,7 +107,7 @@ def create(folder, net, optimizer, batch, images, evaluation_images=evaluation.B
             if not is_constant(name)
         },
     }
-    # Bare numbers, which PyTorch's environment reads without anything of ours.
+    # Plain numbers, which PyTorch's environment can read without this package.
     values = np.concatenate([array.astype(np.float32).ravel() for array in arrays.values()])
     path = Path(folder) / 'workload.float32'
     store.write_bytes(path, values.tobytes())
@@ -117,7 +117,7 @@ def create(folder, net, optimizer, batch, images, evaluation_images=evaluation.B
 
 def draw_images(n, size=SIZE):
     """Returns training images ``(n, C, H, W)``, uint8, their mean, and classes ``(n,)``, int32."""
-    # Random pixels will do: no system is faster for what an image shows.
+    # Random pixels will do: no system's speed depends on what an image shows.
     generator = rng(SEED, 'benchmark/images')
     shape = (CHANNELS, size, size)
     images = generator.integers(256, size=(n, *shape), dtype=np.uint8)

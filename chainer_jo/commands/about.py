@@ -20,9 +20,9 @@ def _doctor(given):
     from chainer_jo.training import device
 
     findings = doctor.examine(given.device, given.backend, given.data, given.weights)
-    # What cannot be had is part of the answer, not an error before it.
+    # What is missing is part of the answer, not an error that prevents it.
     show_json(findings) if given.json else show(doctor.as_text(findings))
-    # Refuses what cannot be had, once all that explains it is on the screen.
+    # Fails only now, when everything that explains the failure has been printed.
     device.choose(given.device, given.backend)
     return 0
 

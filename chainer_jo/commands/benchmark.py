@@ -62,7 +62,7 @@ def _benchmark(given):
         return _serve(json.loads(given.worker))
     from chainer_jo.benchmark import compare, decoding, page, side_by_side, workload
 
-    # Before minutes of measuring whose result could not be kept.
+    # Checked first: otherwise minutes of measuring could end in a result that cannot be saved.
     store.make_folder(given.out)
     if given.decoding:
         report = decoding.run(given.decoding, given.device, given.steps, given.out, say)

@@ -151,7 +151,7 @@ def _train_and_write(given, found, dataset, place):
     judged = judgement.judge(
         trained.probabilities, dataset.train.labels, threshold, groups, found.known
     )
-    # What somebody has written in the meantime stays.
+    # Answers written into the file in the meantime are kept.
     image_folder.answer(found, label_table.finals(place))
     table = label_table.rows(found, dataset.classes, judged, groups, trained.held_out)
     _label_the_unlabelled(given.folder, table, trained.net)
@@ -260,7 +260,7 @@ def _predict(given):
         return 0
     columns = ['path', 'predicted_label', 'probability', 'reason', *net.classes]
     flat = [row | {c: f'{p:.4f}' for c, p in row['probabilities'].items()} for row in rows]
-    # A class may be called as a column is: those of a row itself come first.
+    # A class may have the name of a column: the row's own columns win.
     flat = [new | row for new, row in zip(flat, rows, strict=True)]
     show(label_sheet.written(columns, flat).decode('utf-8', 'replace').rstrip('\n'))
     return 0

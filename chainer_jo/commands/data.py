@@ -83,6 +83,6 @@ def _data(given):
             say=say,
         )
     show_json(facts) if given.json else show(datasets.summary(given.name, facts))
-    # Refuses what cannot be trained on, once all that explains it is on the screen.
+    # Fails only now, when everything that explains the failure has been printed.
     datasets.check(given.name, facts)
     return 0

@@ -1,6 +1,7 @@
 """The options that several commands share, and what becomes of their words."""
 
 import argparse
+import re
 from pathlib import Path
 
 from chainer_jo import paper
@@ -54,7 +55,9 @@ def add_machine(parser):
 
 def add_device(parser):
     """Adds ``--device``."""
-    parser.add_argument('--device', default='auto', help='auto | cpu | cuda:N (default: auto)')
+    parser.add_argument(
+        '--device', type=device, default='auto', help='auto | cpu | cuda:N (default: auto)'
+    )
 
 
 def add_training(parser, share):
@@ -153,6 +156,13 @@ def precision(text):
     return {'bf16': 'bfloat16', 'fp16': 'float16', 'fp32': 'float32'}.get(text, text)
 
 
+def device(text):
+    """A device by its name; whether it is there is another question."""
+    if not re.fullmatch(r'auto|cpu|cuda:[0-9]+', text):
+        raise argparse.ArgumentTypeError(f'{excerpt(text)} is not auto, cpu or cuda:N')
+    return text
+
+
 def seconds(text):
     """A time in seconds, from 0."""
     if not 0 <= float(text) < float('inf'):
@@ -175,10 +185,11 @@ def listed(kind):
 def path(text):
     """A path; a ``~`` is a home folder, which a shell does not see in ``--out=~/x``."""
     if not text:
-        # As from --out "$FOLDER" where nothing is in FOLDER: the present folder is not meant.
+        # An empty word, as from --out "$FOLDER" with FOLDER unset, does not mean the current
+        # folder.
         raise argparse.ArgumentTypeError('the name is empty')
     try:
-        # Not resolved: what is printed later is what was typed.
+        # Not resolved, so that messages show the path as it was typed.
         return Path(text).expanduser()
     except RuntimeError:
         user = excerpt(text.partition('/')[0])

@@ -69,7 +69,7 @@ def _diff(given):
         show(difference.to_markdown(report.grid, differences))
     if report.unreadable:
         return DataError.exit_code
-    # For scripts: a table that reproduces ends with 0.
+    # For scripts: exit code 0 means that the table is reproduced.
     return int(difference.outside(differences))
 
 
@@ -90,7 +90,7 @@ def _find(trial):
     if len(named.parts) != 1:
         return _checked(named)
     results = Path('results')
-    # A user's own first: they are what was just made.
+    # The user's own tables first: they have just been made.
     runs = [*sorted(results.glob('*/runs')), *sorted(results.glob('reference/*/runs'))]
     found = [folder / trial for folder in runs if _checked(folder / trial).is_dir()]
     return found[0] if found else results / 'paper' / 'runs' / trial

@@ -4,16 +4,38 @@ import json
 
 from chainer_jo.commands import options
 from chainer_jo.console import TrialProgress, forward, say, show, show_json
-from chainer_jo.errors import ConfigError, DataError
+from chainer_jo.errors import ChainerJoError, ConfigError, DataError
+
+RUN = """.
+
+The same command goes on with whatever was stopped, and several of them share the trials out. A
+trial whose process is killed is tried again twice, one that runs out of memory once, after the
+others; any other failure would come again, and is not tried again. The run goes on past failures
+and ends with a list of them and their reasons. On a cluster, a trial is tried on other workers."""
+PLAN = 'the trials of a table: done, running, failed and why, and to do; their time and disk'
 
 
 def add(command):
     """Adds the commands; ``command(name, function, text)`` returns a new parser."""
-    plan = command('plan', _plan, 'the trials of a table, done and to do, and their time')
+    plan = command('plan', _plan, PLAN)
     _add_sweep(plan)
     options.add_data(plan)
+    plan.add_argument(
+        '--device',
+        type=options.device,
+        default='auto',
+        help='whose times in the folder count: cpu | cuda:N | auto, a GPU if there are any of one '
+        '(default: auto)',
+    )
+    plan.add_argument(
+        '--threads',
+        type=options.positive,
+        metavar='N',
+        help='on a CPU: times with so many threads count (default: as run begins trials)',
+    )
     options.add_json(plan)
     run = command('run', _run, "runs a table's trials, or the rest of them, and reports")
+    run.description += RUN
     _add_sweep(run)
     options.add_machine(run)
     options.add_training(run, share=True)
@@ -47,8 +69,8 @@ def _add_sweep(parser):
     options.add_settings(parser)
 
 
-def _planned(given):
-    from chainer_jo.sweep import label_sets, plan
+def _overview(given):
+    from chainer_jo.sweep import label_sets, local, overview, plan
 
     configs = plan.trials(
         given.table,
@@ -60,42 +82,43 @@ def _planned(given):
         given.precision,
         label_sets.read(given.table, given.preset, given.labels, given.data),
     )
-    return plan.planned(configs, options.out_folder(given))
+    # As run would begin them on a CPU; whether there is a GPU that works takes seconds to say.
+    threads = given.threads or local.default_threads('@numpy')
+    return overview.Overview(configs, options.out_folder(given), given.device, threads)
 
 
 def _plan(given):
-    from chainer_jo.sweep import plan
-
-    trials = _planned(given)
+    seen = _overview(given)
     if given.json:
-        show_json([trial.as_dict() for trial in trials])
+        show_json([trial.as_dict() for trial in seen.trials])
     else:
-        show(plan.as_text(trials))
-    return _complain_of(trials)
+        show(seen.as_text())
+    return _complain_of(seen.trials)
 
 
 def _complain_of(trials):
     """Says which finished trials are not as they were written; returns the exit code of that."""
-    damaged = [trial for trial in trials if trial.problem]
+    damaged = [trial for trial in trials if trial.state == 'damaged']
     for trial in damaged:
-        say(f'unreadable: {trial.config.trial}: {trial.problem}')
+        say(f'unreadable: {trial.config.trial}: {trial.detail}')
     return DataError.exit_code if damaged else 0
 
 
 def _run(given):
-    # Imported here, as everywhere in commands: Chainer takes a second, which --help has not.
+    # Imported here, as in all commands: importing Chainer takes a second, and --help should not
+    # wait.
     from chainer_jo import datasets
     from chainer_jo.commands import report
-    from chainer_jo.sweep import plan
     from chainer_jo.training import nets, shared_stage
 
     machine = options.machine(given)
-    # Before the device is looked for: a mistake in the words is told at once.
-    trials = _planned(given)
+    # Before looking for the device, so that a typing mistake is reported at once.
+    seen = _overview(given)
+    trials = seen.trials
     todo = [trial.config for trial in trials if trial.state != 'done']
     device = None if given.scheduler else options.choose_device(given)
-    progress = TrialProgress(len(trials), len(trials) - len(todo))
-    # Loaded and dropped: what is wrong is said once here, and not by every trial.
+    progress = TrialProgress(len(trials), len(trials) - len(todo), seen.work_left())
+    # Loaded and dropped: a fault in the data is reported once here, not by every trial.
     data = {
         name: datasets.load(name, machine.data, progress.download).digest
         for name in {config.dataset for config in todo}
@@ -106,16 +129,25 @@ def _run(given):
         sweep = _on_cluster(given, machine, data, progress)
     else:
         sweep = _here(given, machine, device, todo, progress)
-    say(plan.summary(trials))
+    say(seen.summary())
     with progress.shown():
         failures = sweep.run(todo)
     if not failures:
         shared_stage.remove_all(machine.out)
     code = report.show_table(given.table, given.preset, machine.out)
-    for failure in failures:
-        say(str(failure))
-    # After the report: what did finish is shown even so.
+    if failures:
+        # After the report, so that finished trials are shown even then.
+        say(str(_in_sum(failures, len(todo))))
     return failures[0].exit_code if failures else code
+
+
+def _in_sum(failures, count):
+    """Returns one error for all trials that failed; what each has said was told at once."""
+    return ChainerJoError(
+        f'{len(failures)} of {count} trials failed',
+        seen='\n        '.join(failure.in_a_line for failure in failures),
+        fix='mend the cause and run the same command again; finished trials are kept',
+    )
 
 
 def _here(given, machine, device, todo, progress):

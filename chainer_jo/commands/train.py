@@ -36,7 +36,7 @@ def add(command):
     options.add_training(parser, share=False)
     options.add_out(parser)
     options.add_json(parser, 'print a JSON row an epoch')
-    # Of those who start trials: the end of a process closes its pipes, however it ends.
+    # For whatever started this trial: when a process ends, however it ends, its pipes close.
     parser.add_argument('--while-stdin-is-open', action='store_true', help=argparse.SUPPRESS)
 
 
@@ -47,7 +47,7 @@ def run(given):
     from chainer_jo.training.machine import threads
 
     ranks = processes.present()
-    # A rank but the first has no stdin.
+    # Only the first rank has a stdin.
     if given.while_stdin_is_open and ranks.rank == 0:
         threading.Thread(target=_stop_with_stdin, daemon=True).start()
     machine = options.machine(given)
@@ -105,7 +105,7 @@ def _read_labels(given):
 
     Says how the file was understood.
     """
-    # Both ways: labels that another noise would ignore are a mistake too.
+    # Both directions: labels given with a noise that would ignore them are a mistake too.
     if (given.noise == 'file') != bool(given.labels):
         raise ConfigError(
             '--noise file and --labels FILE belong together',
@@ -116,7 +116,7 @@ def _read_labels(given):
         return None, None
     from chainer_jo.datasets import label_files
 
-    # Loaded for its size and classes, and handed on, so that a trial reads it once.
+    # Loaded here for its size and classes, and passed on, so that a trial reads it only once.
     dataset = datasets.load(given.dataset, given.data, warn=say)
     read = label_files.read_labels(given.labels, len(dataset.train), dataset.classes)
     true = dataset.train.true_labels
@@ -136,8 +136,8 @@ def _watching(described, given):
         yield Observer()
         return
     if given.json:
-        # A sweep reads these lines: whatever else is said goes to stderr.
-        # Whose pipe is broken has lost its starter too, and ends after a snapshot.
+        # A sweep reads these lines, so everything else goes to stderr. A broken pipe means that the
+        # parent is gone: the trial ends after a snapshot.
         lines = JsonLines(needs_reader=not given.while_stdin_is_open)
         warn = lines.warn if given.while_stdin_is_open else say
         yield Observer(lines.start, lines.epoch, warn, lines.begin, lines.step)

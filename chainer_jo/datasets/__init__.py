@@ -108,7 +108,7 @@ def _module(name):
         raise ConfigError(
             'no such data set', seen=f'{name!r}', fix='write ' + ' or '.join(map(repr, near))
         )
-    # Not before it is asked for: the names of all sets are in help texts.
+    # Loaded on use: help texts list the names of all sets.
     return importlib.import_module(f'{__name__}.{name}')
 
 
@@ -116,7 +116,7 @@ def _module(name):
 def _complaints(name):
     try:
         yield
-    # A folder that one may not enter, a name too long, a home folder that nobody knows.
+    # A folder without permission, a name that is too long, or an unknown home folder.
     except (OSError, RuntimeError) as error:
         raise DataError(
             f'cannot read the data set {name}',

@@ -36,7 +36,7 @@ def evaluation_batch(images, mean, index):
         array: ``(B, C, H, W)``, ``float32``.
     """
     x = images[index].astype(np.float32)
-    # A product, and in place: kernels do the same, and so the last digits agree.
+    # A product, in place, as in the kernels, so that the last digits agree.
     x *= 1 / 255
     x -= mean
     return x
@@ -111,6 +111,6 @@ def mixing(rng, steps, batch, a, per='batch'):
 
 
 def _array_module(x):
-    # Whoever holds a CuPy array has imported CuPy, so this never imports it.
+    # A CuPy array implies that CuPy is already imported, so this never imports it.
     cupy = sys.modules.get('cupy')
     return cupy.get_array_module(x) if cupy else np

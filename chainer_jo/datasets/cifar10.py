@@ -41,7 +41,7 @@ BATCH = 10_000
 PIXELS = 3 * 32 * 32
 # A batch has a label and the name of a file for every image; three operations make one at most.
 MOST_OBJECTS = 20 * BATCH
-# An archive has eight members; of the python version a batch may be twice as large as its pixels.
+# An archive has eight members; in the Python version a batch may be twice the size of its pixels.
 MOST_MEMBERS, MOST_BYTES = 1000, 6 * 2 * BATCH * PIXELS + 2**24
 
 
@@ -69,7 +69,7 @@ def load(data=None, on_bytes=None, warn=None, *, url=URL):
     """
     place = data if data is not None else os.environ.get(VARIABLE) or None
     if place is None:
-        # Its digest was checked on the way.
+        # Its digest was checked during the download.
         place, difference = download(url, on_bytes=on_bytes), None
     else:
         with _complaints(place):
@@ -81,7 +81,7 @@ def load(data=None, on_bytes=None, warn=None, *, url=URL):
             seen=difference,
             fix=f'if it is the one you mean, name it: --data {place}',
         )
-    # Only now: a difference is told before anything in the file is decoded.
+    # Only now, so that a wrong digest is reported before anything in the file is decoded.
     batches = _read(place)
     arrays = [np.concatenate(part) for part in zip(*batches[:5], strict=True)] + list(batches[5])
     variant = None if difference else 'official'
@@ -246,7 +246,7 @@ def _difference(place):
 
 
 def _digest(path, algorithm):
-    # Reading a pipe would wait, perhaps for ever.
+    # Reading a pipe could block for ever.
     if path.exists() and not path.is_file():
         raise ValueError(f'{path.name} is no regular file')
     with open(path, 'rb') as file:
@@ -279,7 +279,7 @@ def _folder_contents(folder):
 
 def _archive_contents(path):
     wanted = {f'{v.folder}/{name}': (v, name) for v in VERSIONS for name in v.batches}
-    # As a stream, because every step back in a gzip file starts it again.
+    # Read as a stream, because seeking back in a gzip file starts it again.
     with (
         _opened(path) as file,
         tarfile.open(None, 'r|', _Bounded(file), bufsize=2**20) as archive,
@@ -287,7 +287,7 @@ def _archive_contents(path):
         for count, member in enumerate(archive):
             if count > MOST_MEMBERS:
                 raise ValueError(f'more than {MOST_MEMBERS:,} files in it')
-            # By name, and never extracted: a member called ../x is only skipped.
+            # Members are read by name and never extracted: one called ../x is just skipped.
             if (path := member.name.removeprefix('./')) not in wanted:
                 continue
             version, name = wanted[path]
@@ -311,7 +311,8 @@ class _Bounded:
         self._file, self._left = file, MOST_BYTES
 
     def read(self, size):
-        # What is asked for counts: to skip a member of any size, tarfile reads on past the end.
+        # The limit is on what is asked for: to skip a member, tarfile seeks past it, whatever its
+        # size.
         self._left -= size
         if self._left < 0:
             raise ValueError(f'more than {MOST_BYTES:,} bytes in it')
@@ -343,7 +344,7 @@ def _complaints(place):
         yield
     except (ChainerJoError, MemoryError):
         raise
-    # A damaged archive raises whatever it likes.
+    # A damaged archive can raise almost anything.
     except Exception as error:
         raise DataError(
             f'{place} is damaged, or is not CIFAR-10',

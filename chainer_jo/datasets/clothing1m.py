@@ -50,7 +50,7 @@ DECODERS = {'pillow': decode.decode, 'turbojpeg': fast_decode.decode}
 SIZE, CROP = 256, 224
 #: Of any part, at most this fraction may be unusable.
 LIMIT = 0.01
-# Only those of the training part are worth going on without.
+# Fraction of the training images that may become unreadable during training; of other parts none.
 LOST_LATER = 0.001
 VERIFY = 'python -m chainer_jo data verify clothing1m --data'
 
@@ -158,7 +158,7 @@ def verify(
     text, ends = listing.packed()
     labels = {part: np.frombuffer(listing.labels[part], 'i1') for part in PARTS}
     problems = listing.problems
-    # A million keys as objects need several times the memory of the index.
+    # A million keys as Python objects need several times the memory of the index.
     del listing
     paths = PackedPaths(layout.images, text, ends)
     total = len(paths)
@@ -172,7 +172,7 @@ def verify(
     arrays = found | {'text': text, 'ends': ends}
     arrays |= {f'label/{part}': labels[part] for part in PARTS}
     arrays |= {f'used/{part}': used[part] for part in PARTS}
-    # Other pixels, though alike. Indexes that know no decoder are Pillow's.
+    # The pixels differ a little. An index that names no decoder was made by Pillow.
     others = [] if decoder == 'pillow' else [decoder]
     digest = store.digest(
         size, crop, text, ends, found['digest'], *labels.values(), *used.values(), *others

@@ -33,7 +33,7 @@ NUMBERED = re.compile('[0-9]')
 WHOLE_NUMBER = re.compile(rb'-?[0-9]{1,9}')
 CLASS_FOLDER = re.compile(r'q?0*([0-9]|1[0-3])')
 ARCHIVES = ('.tar', '.tar.gz', '.tgz', '.zip')
-# Of a file that is no list.
+# Raised for a file that is not a list.
 LONGEST_LINE = 4096
 
 
@@ -93,7 +93,8 @@ def _by_lists(folder):
         for kind, names in (('keys', KEY_LISTS | LABEL_LISTS), ('merged', MERGED_LISTS)):
             lists = {name: place / file for name, file in names.items()}
             there = [path for path in lists.values() if path.is_file()]
-            # clean_val.txt alone may be anybody's; half a set of lists is one that is damaged.
+            # clean_val.txt alone may belong to anything; a part of the lists means that some are
+            # missing.
             if len(there) * 2 < len(lists):
                 continue
             if missing := sorted({p.name for p in lists.values()} - {p.name for p in there}):
@@ -288,7 +289,7 @@ def _key_and_label(line, where, listing):
     """Splits a line at its last blank; the label is -2 where there is none, or none of 14."""
     key, _, word = line.replace(b'\t', b' ').rpartition(b' ')
     if not key or not WHOLE_NUMBER.fullmatch(word):
-        # A name with blanks in it, and no label behind it.
+        # A name with spaces in it, and no label after it.
         listing.problems.append((*where, f'{os.fsdecode(line)} has no label'))
         return _below_images(line), -2
     label = int(word)

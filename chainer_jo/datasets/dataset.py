@@ -49,7 +49,7 @@ class Dataset:
         x_train, t_train, x_test, t_test = arrays
         return cls(
             name,
-            # So that no table can take data that are not the published ones for those.
+            # So that no table can mistake other data for the published ones.
             variant or f'variant {digest[:8]}',
             digest,
             tuple(classes),

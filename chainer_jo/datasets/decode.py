@@ -25,7 +25,7 @@ TURNS = {
     8: _WAYS.ROTATE_90,
 }
 
-# Pillow only warns of an image of 90 million pixels, which as an array fills 270 MB a thread.
+# Pillow only warns about an image of 90 million pixels, which takes 270 MB per thread as an array.
 warnings.simplefilter('error', Image.DecompressionBombWarning)
 
 
@@ -35,7 +35,7 @@ def formats_of_anybody():
 
     Its other readers are for rare formats, and one of them runs a program.
     """
-    # Which of them it has hangs on how it was built, and it would stumble over the others.
+    # Which of them Pillow has depends on how it was built, and it fails on names it lacks.
     Image.init()
     return tuple(name for name in _FORMATS if name in Image.OPEN)
 
@@ -69,9 +69,10 @@ def opened(path, channels, size, upright=False, formats=None):
     """Returns the whole image in a file, decoded, a ``PIL.Image``; arguments as :func:`decode`."""
     try:
         with Image.open(path, formats=formats) as image:
-            # A JPEG of four times the size is scaled by 1/2, 1/4 or 1/8 while it is decoded, to no
-            # less than twice the size: in time that is half or less, in the result about 0.6
-            # of 255 levels. To once the size it would be 1 to 5.
+            # A JPEG of at least four times the size is scaled by 1/2, 1/4 or 1/8 while it is
+            # decoded, to no less than twice the size. That takes half the time or less and changes
+            # the result by about 0.6 of 255 levels; scaling down to the size itself would change it
+            # by 1 to 5.
             image.draft(image.mode, (2 * size[1], 2 * size[0]))
             turn = turned if upright else lambda image, _: image
             return turn(pixels(image, MODES[channels]), image)
@@ -108,13 +109,13 @@ def pixels(image, mode):
         image = Image.fromarray((deep.clip(0, 65535) >> 8).astype(np.uint8))
     elif image.mode == 'P' and 'transparency' in image.info:
         image = image.convert('RGBA')
-    # Pillow would copy it.
+    # Not converted without need: Pillow would copy the pixels.
     return image if image.mode == mode else image.convert(mode)
 
 
 def turned(pixels, image):
     """Returns the pixels of an image turned and mirrored as its EXIF says, if it says so."""
-    # EXIF may be damaged where the pixels are not.
+    # The EXIF data may be damaged although the pixels are not.
     with contextlib.suppress(Exception):
         if (way := TURNS.get(image.getexif().get(ORIENTATION))) is not None:
             return pixels.transpose(way)

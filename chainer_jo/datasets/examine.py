@@ -28,7 +28,7 @@ REASONS = (
     'damaged',
 )
 GREY = ('1', 'L', 'LA', 'I', 'I;16', 'I;16B', 'I;16L', 'F')
-# Of a file that holds something else; the largest images of the web are below it.
+# More than this is not an image; the largest images on the web are smaller.
 LARGEST_FILE = 1 << 28
 DIGEST_BYTES = 16
 
@@ -91,7 +91,7 @@ def _content(folder, relative):
             content = file.read(LARGEST_FILE + 1)
     except (FileNotFoundError, NotADirectoryError) as error:
         raise _UnusableError('missing', error.strerror) from None
-    # A ValueError of a name with a NUL in it.
+    # ValueError: the name contains a NUL.
     except (OSError, ValueError) as error:
         raise _UnusableError(
             'cannot be opened', getattr(error, 'strerror', '') or str(error)
@@ -140,7 +140,7 @@ def _without_address(error):
 
 def _kinds(image):
     orientation = 1
-    # EXIF may be damaged where the pixels are not.
+    # The EXIF data may be damaged although the pixels are not.
     with contextlib.suppress(Exception):
         orientation = image.getexif().get(ORIENTATION, 1)
     found = {

@@ -14,7 +14,7 @@ from chainer_jo.datasets import decode as with_pillow
 from chainer_jo.errors import ConfigError
 
 PACKAGES = ('simplejpeg', 'cykooz_resizer')
-#: Of CMYK it makes other colours than Pillow.
+#: It converts CMYK to other colours than Pillow does.
 COLOURS = ('YCbCr', 'Gray', 'RGB')
 _of_thread = threading.local()
 
@@ -71,7 +71,7 @@ def _scaled(pixels, size, crop, offset):
     if (height, width) == (H, W):
         return pixels[top : top + h, left : left + w]
     y, x = height / H, width / W
-    # A product may be rounded up, and no box reaches over the edge.
+    # Clipped: a product may be rounded up, and no box may reach beyond the edge.
     box = CropBox(left * x, top * y, min(w * x, width - left * x), min(h * y, height - top * y))
     part = ImageData(w, h, PixelType.U8x3)
     _resizer().resize(
@@ -83,7 +83,7 @@ def _scaled(pixels, size, crop, offset):
 
 
 def _resizer():
-    # One a thread: it keeps its buffers from one image to the next.
+    # One per thread: it reuses its buffers from image to image.
     from cykooz_resizer import Resizer
 
     if not hasattr(_of_thread, 'resizer'):

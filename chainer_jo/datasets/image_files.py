@@ -75,7 +75,7 @@ class ImageFiles:
         """Decodes the files. Raises :class:`DataError` that names one which cannot be read."""
         images = np.empty((len(index), *self.shape), np.uint8)
         for i, (place, corner) in enumerate(zip(index, offset, strict=True)):
-            # One by one, as threads decode whole batches beside each other.
+            # One image at a time: the threads each decode whole batches already.
             images[i] = self._read(self.paths[place], corner)
         return images
 
@@ -88,7 +88,7 @@ class ImageFiles:
             return self.stand_in(path, error)
 
     def resident(self):
-        # The set may not fit in memory; that a small one would is not worth a second way.
+        # The set may not fit in memory; a second way for small sets is not worth having.
         return None
 
 

@@ -29,16 +29,16 @@ from chainer_jo.datasets.image_files import ImageFiles, StandIn
 from chainer_jo.datasets.source import ArrayImages
 from chainer_jo.errors import ConfigError, DataError, excerpt
 
-#: An image of one of these that cannot be read has a row with the reason; of other files only those
-#: that can be read are images.
+#: A file of one of these types that cannot be read gets a row with the reason; other files count as
+#: images only if they can be read.
 ENDINGS = {
     '.jpg', '.jpeg', '.jpe', '.jfif', '.png', '.gif', '.bmp', '.webp', '.tif', '.tiff', '.ppm',
     '.pgm', '.pbm', '.pnm', '.jp2', '.tga', '.ico', '.avif',
 }  # fmt: skip
 MOST_CLASSES = 1000
-#: Side of the squares that the net sees, unless somebody says: that of the images, within these.
+#: Limits of the default side of the squares that the net sees, which is that of the images.
 SIDES = (8, 64)
-#: Bytes of images that are kept in memory; more are read while they are needed.
+#: Bytes of images that are kept in memory; larger sets are read during training.
 RESIDENT_BYTES = 1 << 30
 
 
@@ -266,7 +266,7 @@ def examine(found, imap, size=None, on_file=None):
             _paths(found), labels, (size, size), channels=channels, stand_in=stand_in,
             decode=functools.partial(decode, upright=True, formats=formats_of_anybody()),
         )  # fmt: skip
-    # Of what is seen and not of paths: a folder that is moved is the same data.
+    # A digest of contents, not of paths: a folder that was moved is the same data.
     seen = np.frombuffer(b''.join(row.digest for row in usable), np.uint8)
     digest = store.digest(seen, labels, [size, channels, *classes])
     return Dataset('images', f'variant {digest[:8]}', digest, classes, source)

@@ -50,7 +50,7 @@ def judge(probabilities, labels, threshold=THRESHOLD, groups=None, known=None):
     p, conflict = _together(probabilities, labels, groups, known)
     places = np.arange(len(labels))
     predicted = p.argmax(axis=1).astype(np.int32)
-    # Of equals it is the given label, unless images that are the same have several.
+    # On a tie it is the given label, unless identical images have several.
     kept = known | (~conflict & (p[places, labels] == p.max(axis=1)))
     predicted[kept] = labels[kept]
     score = posterior(p, labels)[places, labels]
@@ -70,7 +70,7 @@ def _together(probabilities, labels, groups, known):
         p[members] = p[members].mean(axis=0)
         conflict[members] = len(np.unique(labels[members])) > 1
         if known[members].any():
-            # Who has looked at one of them has looked at all of them.
+            # An answer for one of several identical images holds for all of them.
             p[members] = np.eye(p.shape[1])[labels[members[known[members]][0]]]
     return p, conflict
 
@@ -96,7 +96,7 @@ def posterior(probabilities, labels, rounds=ROUNDS):
         q = p * T.T[labels]
         q /= q.sum(axis=1, keepdims=True)
         if turn + 1 < rounds:
-            # One more label that is right for each class, so that no row is empty.
+            # One right label is added per class, so that no row is empty.
             T = np.eye(n_class, dtype='f')
             T[:, present] += np.add.reduceat(q[order], starts).T
             T /= T.sum(axis=1, keepdims=True)

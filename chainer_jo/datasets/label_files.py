@@ -115,7 +115,7 @@ def _from_text(cells, n, classes):
         return _from_numbers(np.array([float(cell) for cell in cells]), n, classes), 'class numbers'
     numbers = {folded(name): number for number, name in enumerate(classes)}
     for i, cell in enumerate(cells):
-        # Where one is a number, a name is as odd as anything else.
+        # If one label is a number, a name among them is a mistake.
         if not written[i] and (any(written) or folded(cell) not in numbers):
             raise RefusedError(
                 f'{excerpt(cell, 30)!r} for example {i}, which is no class',
@@ -133,7 +133,7 @@ def _from_rows(rows):
             f'rows of {rows.shape[1]} numbers that do not sum to 1',
             'divide every row by its sum, or name one column after a colon, such as FILE:0',
         )
-    # No ties there, hence nothing to say about them.
+    # Nothing to report: there are no ties.
     if ((rows == 0) | (rows == 1)).all():
         return rows.argmax(1).astype(np.int32), 'one-hot rows'
     ties = int(((rows == rows.max(1, keepdims=True)).sum(1) > 1).sum())
@@ -180,9 +180,9 @@ def doubt(labels, true, n_class):
     """
     pairs = np.zeros((n_class, n_class))
     np.add.at(pairs, (labels, true), 1 / len(true))
-    # Chance from both margins: labels of few classes agree often without meaning anything.
+    # Chance agreement from both margins: labels with few classes often agree by chance.
     agree, chance = np.trace(pairs), pairs.sum(1) @ pairs.sum(0)
-    # Three standard deviations of the share that labels drawn blindly would have right.
+    # Three standard deviations of the share that random labels would get right.
     if agree > chance + 3 * np.sqrt(chance * (1 - chance) / len(true)):
         return None
     cause = 'most likely they are in another order of images'

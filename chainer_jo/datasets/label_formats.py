@@ -62,7 +62,7 @@ def read(path, n, classes, key=None):
         Exception: A damaged file raises whatever it likes.
     """
     status = path.stat()
-    # Reading a pipe would wait, perhaps for ever.
+    # Reading a pipe could block for ever.
     if not stat.S_ISREG(status.st_mode):
         kind = 'a folder' if stat.S_ISDIR(status.st_mode) else 'no regular file'
         raise RefusedError(kind, 'name the file that holds the labels')
@@ -141,7 +141,7 @@ def npy(content, n):
     body = file.read()
     if dtype.hasobject:
         return plain_pickle.load(body, _operations(n))
-    # A header may promise more than any memory holds.
+    # A header may declare more than fits in memory.
     if len(body) < math.prod(shape) * dtype.itemsize:
         raise RefusedError('the file is cut short', 'bring it again, or another copy')
     array = np.frombuffer(body, dtype, count=math.prod(shape))
@@ -173,7 +173,7 @@ def _zipped(file, size, limit, n, key):
 def member(archive, name, limit):
     """Returns the bytes of a file in an archive. Raises RefusedError if they exceed ``limit``."""
     info = archive.getinfo(name)
-    # The other ways to compress may ask for any memory to unpack.
+    # The other compression methods may need any amount of memory to unpack.
     if info.compress_type not in (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED):
         raise RefusedError(f'{excerpt(name)} is compressed in an unusual way')
     with archive.open(info) as opened:
@@ -272,7 +272,7 @@ def _written(content, n, classes):
 
 
 def _json(text, n, classes):
-    # An empty list takes two letters of a file and thirty times as much of the memory.
+    # An empty list takes two characters in the file and thirty times as much in memory.
     if max(text.count('['), text.count('{')) > 2 * n + 1000:
         raise RefusedError('more lists than images')
     if text.count(',') > (len(classes) + 16) * (n + 1000):
@@ -290,7 +290,7 @@ def _rows(text, classes):
     apart = next((mark for mark in '\t;,' if mark in lines[0]), None)
     if apart:
         return [[cell.strip() for cell in row] for row in csv.reader(lines, delimiter=apart)]
-    # Spaces part numbers, but they are part of a name such as 'ankle boot'.
+    # Spaces separate numbers, but belong to a name such as 'ankle boot'.
     numbers = all(is_number(word) for word in lines[0].split())
     return [line.split() if numbers else [line.strip().strip('"')] for line in lines]
 
@@ -326,6 +326,6 @@ def _table(rows, n, classes):
 def _is_header(first, second, classes):
     if any(map(is_number, first)):
         return False
-    # The names of all classes may be a header of shares, or the labels themselves.
+    # The names of all classes may be a header above shares, or the labels themselves.
     named = {folded(cell) for cell in first} & {folded(name) for name in classes}
     return not named or any(is_number(cell) for row in second for cell in row)

@@ -45,13 +45,13 @@ def written(columns, rows):
         rows (iterable of dict): Values by column; of what is missing the cell is empty.
     """
     lines = [columns, *([cell(row.get(column)) for column in columns] for row in rows)]
-    # A name of a file may be no UTF-8: it comes back as the bytes that it was.
+    # A file name need not be UTF-8: it is read back as the same bytes.
     return ''.join(map(_line, lines)).encode('utf-8', 'surrogateescape')
 
 
 def _line(cells):
     file = io.StringIO(newline='')
-    # What is in the line's end is quoted in a cell, and both are ends where CSV is read.
+    # CR and LF inside a cell are quoted, because a CSV reader takes either for the end of a line.
     csv.writer(file, lineterminator='\r\n').writerow(cells)
     return file.getvalue().removesuffix('\r\n') + '\n'
 

@@ -68,7 +68,7 @@ def symmetric(labels, rate, n_class, rng, *, sampling='exact', exclude_true=Fals
     chosen = _choose(len(labels), rate, rng, sampling)
     noisy = labels.astype(np.int32)
     if exclude_true:
-        # A step of 1 to K - 1 around the circle of classes: every other class is as likely.
+        # A step of 1 to K - 1 around the circle of classes: all other classes are equally likely.
         noisy[chosen] = (noisy[chosen] + rng.integers(1, n_class, len(chosen))) % n_class
     else:
         noisy[chosen] = rng.integers(n_class, size=len(chosen))
@@ -98,8 +98,8 @@ def asymmetric(labels, rate, flips, rng, *, sampling='exact'):
     _check('asymmetric', rate, sampling, flips)
     # A copy: true labels are read-only, and both are needed.
     noisy = labels.astype(np.int32)
-    # In the order of the classes, as all draw from one generator; members by their true labels, so
-    # that a cat which became a dog does not become a cat again.
+    # In the order of the classes, because all draw from one generator. Members are found by their
+    # true labels, so that a cat that became a dog does not become a cat again.
     for true, other in sorted(flips.items()):
         members = np.flatnonzero(labels == true)
         # The share holds within each class, so that a small class is as noisy as a large one.

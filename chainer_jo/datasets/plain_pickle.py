@@ -102,7 +102,7 @@ def _places(keys, storages, place, read):
     """Yields the key, the place and the number of bytes of each storage of a stream."""
     for key in keys:
         storage = storages[str(key)]
-        # Each has its length before it; one that lies would move all that follow.
+        # Each value is preceded by its length; a wrong one would shift all that follow.
         if int.from_bytes(read(place, 8), 'little') != storage.count:
             raise NotPlainError('a storage of another length than announced')
         size = storage.count * np.dtype(storage.dtype).itemsize
@@ -149,13 +149,13 @@ class _Tensor:
 
     def array(self, read):
         flat = np.frombuffer(read(self.storage.key), np.dtype(self.storage.dtype).newbyteorder('<'))
-        # NumPy checks an index, not a stride; so each place is computed, and each is checked.
+        # NumPy checks indices but not strides, so every offset is computed and checked.
         if math.prod(self.size) > flat.size:
             raise NotPlainError('a tensor larger than its storage')
         if min(self.offset, *self.size, 0) < 0:
             raise NotPlainError('a tensor that begins before its storage')
         if self.stride == _dense(self.size):
-            # Nearly all are; their places would take more memory than they do.
+            # Nearly all are; an index of them would take more memory than they do.
             return flat[self.offset : self.offset + math.prod(self.size)].reshape(self.size)
         places = np.full(self.size, self.offset, np.int64)
         for axis, step in enumerate(self.stride):
@@ -388,7 +388,7 @@ def _as(kind, value):
 
 def _updated(mapping, keys, values):
     for key, value in zip(keys, values, strict=True):
-        # The hash of tuples in tuples, each named twice, would take forever.
+        # Hashing nested tuples that each occur twice in the next would take for ever.
         if not isinstance(key, (str, bytes, int, float)):
             raise NotPlainError(f'a {type(key).__name__} as the key of a dict')
         _as(dict, mapping)[key] = value
@@ -409,7 +409,7 @@ def _filled(shape, kind, fortran, content):
         return items if shape else items[0]
     if not _DTYPE.fullmatch(kind.text):
         raise NotPlainError(f'an array of {kind.text}')
-    # A string of Python 2 is bytes.
+    # A Python 2 string is bytes.
     content = content.encode('latin-1') if isinstance(content, str) else content
     array = np.frombuffer(content, kind.text).reshape(shape, order='F' if fortran else 'C')
     array.flags.writeable = False

@@ -34,7 +34,7 @@ def split(labels, n_validation, rng, n_train=None):
             seen=f'{n_train} to train and {n_validation} to validate, of {len(labels)}',
             fix=f'let the two add up to {len(labels)} or less, with at least 1 to train',
         )
-    # Whole classes are shuffled before any is cut, so no draw depends on the sizes asked for.
+    # Whole classes are shuffled before any is split, so no draw depends on the sizes asked for.
     orders = [rng.permutation(np.flatnonzero(labels == c)) for c in range(labels.max() + 1)]
     sizes = np.array([len(order) for order in orders])
     held = _shares(sizes, n_validation)
@@ -48,6 +48,6 @@ def split(labels, n_validation, rng, n_train=None):
 def _shares(sizes, total):
     """Divides ``total`` in proportion to ``sizes``; the largest remainders get one more."""
     shares, remainders = np.divmod(total * sizes, sizes.sum())
-    # Stable: of equal remainders the lower class gets one more, on every machine.
+    # Stable: for equal remainders the lower class gets one more, on every machine.
     shares[np.argsort(-remainders, kind='stable')[: total - shares.sum()]] += 1
     return shares

@@ -82,7 +82,7 @@ def balanced_batches(seed, purpose, epoch, labels, count, batch_size):
     generator, total = rng(seed, purpose, epoch), count * batch_size
     classes = [np.flatnonzero(labels == c) for c in np.unique(labels)]
     shares = np.full(len(classes), total // len(classes))
-    # Drawn, as always the same classes would have one more.
+    # Drawn: otherwise the same classes would always have one more.
     shares[generator.permutation(len(classes))[: total % len(classes)]] += 1
     drawn = [
         np.concatenate([generator.permutation(own) for _ in range(-(-share // len(own)))])[:share]

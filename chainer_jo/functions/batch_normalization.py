@@ -59,7 +59,7 @@ class _BatchNormalization(FirstOrderFunction):
         shape = self.gamma.shape
         if not self.running_mean.shape == self.running_var.shape == shape:
             raise ValueError(f'running statistics must have the shape {shape} of gamma')
-        # Noted now: by the time of the gradients the switch may say something else.
+        # Saved now: the switch may have changed by the backward pass.
         self.fixed, self.with_residual = not chainer.config.train, bool(residual)
         given = (self.x, self.gamma, beta)
         if self.fixed:

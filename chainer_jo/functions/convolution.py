@@ -48,7 +48,7 @@ class _Convolution2D(FirstOrderFunction):
 
     def forward(self, inputs):
         self.x, W, *others = inputs
-        # On a GPU a conversion: made here once, and used again for the gradient of x.
+        # Converted once here on a GPU, and used again for the gradient of x.
         self.W = self.backend.weights(W, self.x.dtype)
         self.tensor_cores = backends.tensor_cores()
         others = dict(zip(self.names, others, strict=True))
@@ -63,6 +63,6 @@ class _Convolution2D(FirstOrderFunction):
             'b': lambda: self.backend.bias_gradient(gy),
         }
         names = ('x', 'W', *self.names)
-        # The gradients are computed as exactly as the result was.
+        # The gradients are computed with the precision of the result.
         with backends.using_tensor_cores(self.tensor_cores):
             return [gradient[names[i]]() for i in indexes]

@@ -59,6 +59,6 @@ def gibbs_sweep(a, pair, y, u):
 def _draw(logits, u):
     xp = backend.get_array_module(logits)
     p = xp.exp(logits - logits.max(axis=1, keepdims=True))
-    # The class in whose part of [0, sum p) the number falls: no draw from a generator on a device.
+    # The class into whose part of [0, sum p) the number falls: nothing is drawn on a device.
     below = p.cumsum(axis=1)
     return (below <= u[:, None] * below[:, -1:]).sum(axis=1).clip(0, logits.shape[1] - 1)

@@ -16,7 +16,7 @@ def add(sums, loss, log_f, y):
     if add_to_sums := backends.op('add_to_sums', loss, log_f, y):
         add_to_sums(sums, loss.array, log_f.array, y)
         return
-    # Soft labels count by their most likely class, of two as likely the first.
+    # A soft label counts as its most likely class, on a tie as the first.
     hits = log_f.array.argmax(axis=1) == y.argmax(axis=1)
     sums[0] += loss.array * len(hits)
     sums[1] += len(hits)

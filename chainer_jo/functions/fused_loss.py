@@ -37,6 +37,6 @@ class _FusedLoss(FirstOrderFunction):
         return (loss,)
 
     def gradients(self, indexes, gy):
-        # Not the loss's kind: KL divergence and cross entropy have the same gradient.
+        # The kind of loss does not matter: KL divergence and cross entropy have the same gradient.
         given = self.y, self.log_f, *self.factors, self.f_sums, gy
         return [self.backend.joint_loss_gradient(*given)]

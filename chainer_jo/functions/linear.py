@@ -37,7 +37,8 @@ class _Linear(FirstOrderFunction):
 
     def gradients(self, indexes, gy):
         found = {}
-        # W and b come out of one kernel, in which b is a weight of an input that is always 1.
+        # One kernel computes the gradients of W and b: b is the weight of an input that is always
+        # 1.
         if 0 in indexes:
             found[0] = self.backend.linear_gradient_x(self.W, gy)
         if 1 in indexes or 2 in indexes:

@@ -26,7 +26,7 @@ class _LogSoftmax(FirstOrderFunction):
         type_check.expect(in_types[0].ndim == 2)
 
     def forward(self, inputs):
-        # All that the gradient needs: the logits themselves may go.
+        # All that the gradient needs: the logits themselves can be freed.
         self.y = self.backend.log_softmax(*inputs)
         return (self.y,)
 

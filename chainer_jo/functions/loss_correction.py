@@ -40,6 +40,6 @@ def backward_loss(y, log_f, T_inverse):
     Args:
         T_inverse (array): ``(C, C)``, float32.
     """
-    # In logarithms, where the net's output is one already.
+    # In logarithms, because the net's output already is one.
     clipped = F.clip(log_f, math.log(EPSILON), math.log1p(-EPSILON))
     return -F.sum(product(y, T_inverse).array * clipped) / len(y)

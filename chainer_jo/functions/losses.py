@@ -29,7 +29,7 @@ def kl_divergence(y, log_f):
     if backends.op('joint_loss', y, log_f):
         return fused_loss(y, log_f)
     xp = backend.get_array_module(y)
-    # log 1 = 0 in the place of log 0: the limit of y log y.
+    # log 1 = 0 instead of log 0: y log y tends to 0.
     y_log_y = y * xp.log(xp.where(y > 0, y, 1))
     return F.sum(y_log_y - y * log_f) / len(y)
 
@@ -39,7 +39,7 @@ def prior_loss(log_f):
 
     ``f_j`` is the mean output over the mini-batch (D-08).
     """
-    # Of the mini-batch alone, as the mean over all images would take a pass over them (D-08).
+    # Over the mini-batch alone, as the mean over all images would take a pass over them (D-08).
     n_class = log_f.shape[1]
     mean_f = F.mean(F.exp(log_f), axis=0)
     return -F.mean(F.log(n_class * mean_f))
@@ -47,13 +47,13 @@ def prior_loss(log_f):
 
 def entropy(log_f):
     """``L_e = -1/n sum_i sum_j f_j(x_i) log f_j(x_i)``, Eq. (7)."""
-    # From the logarithm: where f rounds to 0 this is 0 times a number, and f log f would be NaN.
+    # From the log-probabilities: where f rounds to 0 this gives 0, while f log f would be NaN.
     return -F.sum(F.exp(log_f) * log_f) / len(log_f)
 
 
 def joint_loss(y, log_f, alpha, beta):
     """``L = L_c + alpha L_p + beta L_e``, Eq. (3)."""
-    # Term by term every operation would be a kernel of its own, far longer to launch than to run.
+    # One kernel: with a kernel per operation, launching would take far longer than computing.
     if backends.op('joint_loss', y, log_f):
         return fused_loss(y, log_f, alpha, beta)
     return kl_divergence(y, log_f) + alpha * prior_loss(log_f) + beta * entropy(log_f)
@@ -69,7 +69,7 @@ def mix_up(v, partner, lam):
     """
     if mix_in_one_kernel := backends.op('mix_up', v, lam):
         return mix_in_one_kernel(v, partner, lam)
-    # A weight for each image stands before all of its numbers.
+    # One weight per image, broadcast over all of its numbers.
     lam = lam.reshape(lam.shape + (1,) * (v.ndim - 1)) if lam.ndim else lam
     return lam * v + (1 - lam) * v[partner]
 

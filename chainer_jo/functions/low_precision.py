@@ -56,7 +56,7 @@ class _InLowPrecision(FirstOrderFunction):
         self.dtype, self.function, self.parameters = dtype, function, parameters
 
     def forward(self, inputs):
-        # All weights at once: to convert each by itself takes longer than some of the convolutions.
+        # All weights at once: converting each by itself takes longer than some of the convolutions.
         weights = [p for p in self.parameters if p.ndim == 4]
         arrays = self.backend.all_weights([W.array for W in weights], self.dtype)
         converted = {id(W): array for W, array in zip(weights, arrays, strict=True)}

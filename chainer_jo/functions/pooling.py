@@ -23,7 +23,7 @@ def global_average_pooling(x):
 
 class _Average(FirstOrderFunction):
     def forward(self, inputs):
-        # Shape and type are all that the gradient needs: the image itself may go.
+        # The gradient needs only shape and type: the image itself can be freed.
         self.shape, self.dtype = inputs[0].shape, inputs[0].dtype
         return (self.backend.average(*inputs),)
 

@@ -30,7 +30,8 @@ def add(array, index, values):
     xp = backend.get_array_module(array)
     first, last = _first_and_last(index)
     once = array[index] + values[first]
-    # With NumPy's `add.at` this were one line; CuPy's adds in any order, which is not reproducible.
+    # NumPy's `add.at` would do this in one line; CuPy's adds in any order, which is not
+    # reproducible.
     comes_again = (first != last).reshape(-1, *(1,) * (array.ndim - 1))
     array[index] = xp.where(comes_again, once + values[last], once)
 
@@ -38,6 +39,6 @@ def add(array, index, values):
 def _first_and_last(index):
     """Where in ``index`` each of its values comes first, and where last; ``(B,)`` both."""
     xp = backend.get_array_module(index)
-    # B x B comparisons: few, and nothing that a captured step could not do.
+    # B x B comparisons: few, and they can be captured.
     same = index[:, None] == index
     return same.argmax(axis=1), (same * xp.arange(len(index))).argmax(axis=1)

@@ -49,7 +49,7 @@ class Tape:
         if self._calls is None:
             raise RuntimeError('a tape gives gradients once, and only if it was recording')
         calls, self._calls = self._calls, None
-        # Variables cannot be keys; while their calls are here, ids are unique.
+        # Variables cannot be keys; their ids are unique while the calls are kept here.
         needed = {id(x) for x in wanted} | {id(result) for _, _, result in calls}
         found = {id(y): gy}
         while calls:

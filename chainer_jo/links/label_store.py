@@ -16,8 +16,8 @@ class Window(chainer.Link):
 
     def __init__(self, length, n, n_class):
         super().__init__()
-        # Persistent, no parameter: it goes to the device and into snapshots, and no optimizer sees
-        # it.
+        # Persistent values, not parameters: they go to the device and into snapshots, but no
+        # optimizer sees them.
         self.add_persistent('history', np.zeros((length, n, n_class), 'f'))
 
     def record(self, f, index, turn):
@@ -26,8 +26,8 @@ class Window(chainer.Link):
         if record := backends.op('record', self.history, f):
             record(self.history, f, index, turn)
         else:
-            # A view in which one number names a place for an epoch and an image, so that a batch
-            # which holds images of two epochs is still one write.
+            # A flat view indexed by epoch and image together, so that a batch with images of two
+            # epochs is still one write.
             scatter.put(self.history.reshape(-1, n_class), turn % length * n + index, f)
 
     def record_all(self, f, turn):
@@ -108,7 +108,7 @@ class LabelStore(chainer.Chain):
     def __init__(self, labels, n_class, window=0):
         super().__init__()
         self.change = _call
-        # Rows from the start, so that noisy and corrected labels are one kind of thing.
+        # Soft rows from the start, so that noisy and corrected labels have the same form.
         self.add_persistent('y', np.eye(n_class, dtype='f')[labels])
         n = len(labels)
         with self.init_scope():
@@ -138,7 +138,8 @@ class LabelStore(chainer.Chain):
         self.change(lambda: self._average_outputs(hard))
 
     def _average_outputs(self, hard):
-        # In place: a captured step reads labels from this address, and a million of them are large.
+        # In place: a captured step reads labels from this address, and copying a million rows is
+        # slow.
         self.xp.copyto(self.y, self.past.mean(), where=self.past.recorded()[:, None])
         if hard:
             self.y[...] = self.xp.eye(self.y.shape[1], dtype='f')[self.y.argmax(axis=1)]

@@ -37,18 +37,18 @@ class Convolution2D(chainer.Link):
         super().__init__()
         self.stride, self.pad = stride, ksize // 2 if pad is None else pad
         with self.init_scope():
-            # Drawn at once, from the trial's own generator: Chainer's layers may wait for the first
-            # batch, and its initializers draw from NumPy's global one.
+            # Drawn now, from the trial's own generator: Chainer's layers may wait for the first
+            # batch, and its initializers use NumPy's global generator.
             self.W = chainer.Parameter(
                 initializers.HeNormal(rng=rng), (out_channels, in_channels, ksize, ksize)
             )
-            # A name set to None is no parameter, and is in no snapshot.
+            # A parameter set to None is not registered, so it is in no snapshot.
             self.b = None if nobias else chainer.Parameter(0, out_channels)
 
     def device_resident_accept(self, visitor):
         super().device_resident_accept(visitor)
-        # On a GPU weights stay in the layout that convolutions take, and so do their gradients:
-        # a change of layout in every step would cost more than some of the convolutions.
+        # On a GPU weights and their gradients stay in the layout that convolutions take: changing
+        # it in every step would cost more than some of the convolutions.
         if weights := backends.op('weights', self.W):
             self.W.array = weights(self.W.array, self.W.dtype)
 
@@ -68,7 +68,8 @@ class BatchNormalization(L.BatchNormalization):
 
     def __init__(self, size, relu=False, eps=2e-5):
         super().__init__(size, eps=eps)
-        # A plain attribute: no parameter and no state, so snapshots with and without are the same.
+        # A plain attribute, neither parameter nor persistent value, so it does not change
+        # snapshots.
         self.relu = relu
 
     def forward(self, x, residual=None):

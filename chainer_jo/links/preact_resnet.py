@@ -72,10 +72,10 @@ class PreActResNet(chainer.Chain):
         self.precision = precision
         with self.init_scope():
             self.conv = Convolution2D(in_channels, filters[0], 3, stem_stride, rng=rng)
-            # A ChainList names them in their order; a Sequential does not.
+            # A ChainList names its children by their order; a Sequential does not.
             self.blocks = chainer.ChainList(*_blocks(filters, blocks, rng))
             self.bn = BatchNormalization(filters[-1], relu=True)
-            # No ReLU follows, hence not HeNormal.
+            # No ReLU follows, so the initializer is not HeNormal.
             self.fc = Linear(filters[-1], n_class, initialW=initializers.LeCunNormal(rng=rng))
 
     def forward(self, x):
@@ -84,7 +84,7 @@ class PreActResNet(chainer.Chain):
 
     def features(self, x):
         """Returns what the last layer sees, ``(N, filters[-1])``."""
-        # The last layer stays float32: its few numbers become the outputs that labels are made of.
+        # The last layer stays float32: labels are made from its outputs.
         below = (self.conv, self.blocks, self.bn)
         return in_precision(self.precision, self._features, x, below)
 
@@ -92,7 +92,8 @@ class PreActResNet(chainer.Chain):
         h = self.conv(x)
         for block in self.blocks:
             h = block(h)
-        # The last block ends without BN and ReLU: pre-activation leaves them to whoever comes next.
+        # The last block ends without BN and ReLU: with pre-activation they belong to the next
+        # layer.
         return global_average_pooling(self.bn(h))
 
 

@@ -93,14 +93,14 @@ def read(path):
     except RefusedError as error:
         seen = error.seen
     except Exception as error:
-        # What a damaged file makes of the readers of its parts.
+        # What the readers raise for a damaged file.
         seen = f'{type(error).__name__}: {excerpt(error, 100)}'
     raise DataError(f'no weights of ResNet-50 in {path}', seen=seen, fix=FIX) from None
 
 
 def _read(path):
     status = path.stat()
-    # Reading a pipe would wait, perhaps for ever.
+    # Reading a pipe could block for ever.
     if not stat.S_ISREG(status.st_mode):
         raise RefusedError('a folder' if path.is_dir() else 'no regular file')
     if status.st_size > LARGEST:
@@ -154,7 +154,7 @@ def _reader(file):
     label_formats.check_foreign(head)
     if head.startswith(b'PK\3\4'):
         return _zipped
-    # First: its length, which comes before, may begin with any byte.
+    # Checked first: the length before it may begin with any byte.
     if head[8:9] == b'{':
         return _safetensors
     if head.startswith(b'\x80'):
@@ -340,6 +340,6 @@ _CHAINER = _Naming(
     {leaf: f'/{leaf}' for leaf in ('W', 'b', 'gamma', 'beta', 'avg_mean', 'avg_var')},
     '/N',
     ('fc6/W', 'fc6/b'),
-    # Trained on blue, green and red.
+    # Trained on images in BGR order.
     slice(None, None, -1),
 )

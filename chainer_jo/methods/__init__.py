@@ -19,7 +19,7 @@ def load(name):
         for value in vars(module).values()
         if isinstance(value, type) and value.__module__ == module.__name__
     ]
-    # By place, not by name: a file may hold a base class or a helper before its method.
+    # The last class in the file: a base class may stand before it.
     return own[-1]
 
 

@@ -26,13 +26,13 @@ class Backward(Method):
     def setup(self, noisy_labels, T):
         if self.stages['train'].get('singular') == 'refuse':
             refuse_singular(T)
-        # Kept as the inverse: a captured step should not have to solve anything.
+        # The inverse is kept, so that a captured step need not solve a linear system.
         self.add_persistent('T_inverse', np.empty_like(T, 'f'))
         self.know(T)
 
     def know(self, T):
         """Takes ``T``, ``(C, C)``, for the noise's transition matrix."""
-        # On the host: for a matrix of this size nobody should have to load cuSOLVER.
+        # On the host: a matrix of this size is not worth loading cuSOLVER for.
         T_inverse = np.linalg.pinv(chainer.get_device('@numpy').send(T))
         self.T_inverse[...] = self.device.send(T_inverse)
 

@@ -80,7 +80,7 @@ class Method(chainer.Chain):
         with self.init_scope():
             self.net = net
             self.labels = LabelStore(noisy_labels, n_class, window)
-        # Last, as what a method adds may start from its labels.
+        # Last, because what a method adds may start from its labels.
         self.setup(noisy_labels, T)
 
     @classmethod
@@ -105,12 +105,12 @@ class Method(chainer.Chain):
     def begin(self, stage):
         """Makes ``stage`` the current one; called before its first step and after a resume."""
         self.stage = stage
-        # Attributes, so that a loss reads as the equation does: hyper.alpha, hyper.beta.
+        # Attributes, so that a loss reads like its equation: hyper.alpha, hyper.beta.
         self.hyper = SimpleNamespace(**self.stages[stage])
 
     def forward(self, batch):
         """Returns the current stage's ``(loss, log_f)``."""
-        # The name of a stage in hyperparameters.toml is that of its loss in the method's file.
+        # A stage in hyperparameters.toml has the name of its loss in the method's file.
         return getattr(self, self.stage)(batch)
 
     def log_f(self, x):

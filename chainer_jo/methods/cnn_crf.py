@@ -51,7 +51,7 @@ class CNNCRF(Method):
         self.know(T)
         chains = noisy_labels if settings['negative_phase'] == 'pcd' else noisy_labels[:0]
         self.add_persistent('chain', chains.astype(np.int32))
-        # The labels stand for the seed until the first epoch's end.
+        # Until the end of the first epoch the seed is derived from the labels.
         self.add_persistent(
             'uniform', np.random.default_rng(noisy_labels).random((len(chains), 2), 'f')
         )
@@ -68,7 +68,7 @@ class CNNCRF(Method):
         return self.W + self.b
 
     def predict(self, x):
-        # Not the net's logits alone: the clean class also takes what W and b say of it.
+        # Not the net's logits alone: W and b contribute to the clean class as well.
         return crf.clean_scores(self.net(x), self.pair)
 
     def log_f(self, x):

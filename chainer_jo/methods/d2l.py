@@ -24,20 +24,21 @@ from chainer_jo.methods.base import Method
 
 class D2L(Method):
     def setup(self, noisy_labels, T):
-        # Of fixed length: a snapshot holds arrays, and a list that grows is none.
+        # Of fixed length: a snapshot holds arrays, not lists that grow.
         self.add_persistent('lid', np.zeros(self.stages['train']['epochs'], 'd'))
         self.add_persistent('alpha', np.ones((), 'f'))
 
     def train(self, batch):
         log_f = self.log_f(batch.x)
-        # Of the array, not of the Variable: the guess is a label, and no gradient flows through it.
+        # From the array, not the Variable: the prediction serves as a label, so no gradient flows
+        # through it.
         guess = self.xp.eye(log_f.shape[1], dtype='f')[log_f.array.argmax(axis=1)]
         return cross_entropy(self.alpha * batch.y + (1 - self.alpha) * guess, log_f), log_f
 
     def end_epoch(self, epoch, probe):
         self.lid[epoch - 1] = self._mean_lid(probe)
         lid = self.lid[:epoch]
-        # Once it has turned it never goes back.
+        # After the turning point it never goes back.
         if self.alpha < 1 or self._turns(lid):
             self.alpha[...] = self.xp.exp(-epoch / self.hyper.epochs * lid[-1] / lid.min())
 
@@ -50,7 +51,7 @@ class D2L(Method):
         n, hyper = len(self.labels.y), self.hyper
         index = probe.rng('lid').permutation(n)[: hyper.lid_images]
         features = probe.features(self.xp.asarray(index))
-        # Neighbours are looked for within a group, as the public code does within a mini-batch.
+        # Neighbours are searched within a group, as the public code searches within a mini-batch.
         groups = self.xp.array_split(features, -(-len(index) // hyper.lid_batch))
         lid = [local_intrinsic_dimensionality(group, hyper.neighbours) for group in groups]
         return self.xp.concatenate(lid).mean()

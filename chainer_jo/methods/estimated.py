@@ -21,7 +21,7 @@ class EstimatedTransition(Method):
         return False
 
     def setup(self, noisy_labels, T):
-        # Until something is known of the noise: none.
+        # No correction until the noise has been estimated.
         super().setup(noisy_labels, np.eye(self.n_class))
         self.add_persistent('best_accuracy', np.full((), -1.0))
 
@@ -34,5 +34,5 @@ class EstimatedTransition(Method):
             super().end_epoch(epoch, probe)
         elif probe.validation_accuracy > self.best_accuracy:
             self.best_accuracy[...] = probe.validation_accuracy
-            # In place in the method's own matrix: the next stage finds it there, a snapshot too.
+            # In place in the method's own matrix, where the next stage and the snapshot find it.
             self.know(estimate_transition(probe.outputs(), self.hyper.drop))

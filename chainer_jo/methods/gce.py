@@ -39,7 +39,8 @@ class GCE(Method):
         loss = L_q(F.sum(batch.y * log_f, axis=1), q)
         if self.hyper.truncated:
             loss = self.w[batch.index] * (loss - (1 - k**q) / q)
-        # Over the batch, not over the images that are left: few of them make a small step.
+        # Divided by the batch size, not by the number of images left: few of them make a small
+        # step.
         return F.mean(loss), log_f
 
     def end_epoch(self, epoch, probe):

@@ -26,15 +26,14 @@ from chainer_jo.methods.base import Method
 class NoiseAdaptation(Method):
     def setup(self, noisy_labels, T):
         with self.init_scope():
-            # Here from the first stage on, unused: a parameter that came later would be in no
-            # snapshot before.
+            # Present from the first stage on, though unused: earlier snapshots would lack a
+            # parameter that came later.
             self.logits = chainer.Parameter(np.zeros((self.n_class, self.n_class), 'f'))
 
     def begin(self, stage):
         super().begin(stage)
         if stage == 'adapt':
-            # Also called when a trial goes on; its snapshot is read afterwards and has the last
-            # word.
+            # Also called on resume; the snapshot is read afterwards and overwrites this.
             self.logits.array[...] = self.hyper.initial * self.xp.eye(self.n_class, dtype='f')
 
     def Q(self):

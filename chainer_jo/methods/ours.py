@@ -17,10 +17,11 @@ class Ours(Tanaka):
     def fine_tune(self, batch):
         log_f = self.log_f(batch.x)
         L_c = kl_divergence(batch.y, log_f)
-        # The other way round the plain pass stays: it gives training accuracy and outputs (D-14).
+        # With L_mix alone the plain pass is still made: it gives training accuracy and outputs
+        # (D-14).
         if self.hyper.loss == 'kl':
             return L_c, log_f
-        # A pass of its own: batch normalisation sees clean and mixed images as two batches (D-14).
+        # A separate pass: batch normalisation sees plain and mixed images as two batches (D-14).
         log_f_mixed = self.log_f(batch.x_mixed)
         L_mix = mix_up_loss(batch.y, batch.partner, batch.lam, log_f_mixed)
         return (L_mix if self.hyper.loss == 'mix' else L_c + L_mix), log_f

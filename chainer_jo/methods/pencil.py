@@ -40,8 +40,7 @@ class Pencil(Method):
     def begin(self, stage):
         super().begin(stage)
         if stage == 'correct':
-            # Also called when a trial goes on; its snapshot is read afterwards and has the last
-            # word.
+            # Also called on resume; the snapshot is read afterwards and overwrites this.
             self.lam[...] = self.hyper.lambda_first
 
     def warm_up(self, batch):
@@ -50,8 +49,9 @@ class Pencil(Method):
 
     def correct(self, batch):
         log_f, c = self.log_f(batch.x), self.n_class
-        # A Variable, so that backward leaves the labels' gradient in it. No Parameter of the
-        # optimizer: label logits have a rate of their own, and neither momentum nor decay.
+        # A Variable, so that backward leaves the labels' gradient in it. Not a Parameter of the
+        # optimizer: label logits have their own learning rate, and neither momentum nor weight
+        # decay.
         self.yt = chainer.Variable(self.labels.logits[batch.index])
         log_yd = log_softmax(self.yt)
         L_c, L_e = reversed_kl(log_f, log_yd), entropy(log_f)
@@ -65,9 +65,10 @@ class Pencil(Method):
 
     def after_backward(self, batch):
         if self.stage == 'correct':
-            # An image that is in the batch twice takes both steps, the same way on every device.
+            # An image that is in the batch twice takes both steps, in the same order on every
+            # device.
             index = self.gather(batch.index)
-            # A process divides its loss by the images of its own part.
+            # Each process divides its loss by the number of images in its own part.
             share = len(batch.index) / len(index)
             step = -self.lam * share * self.gather(self.yt.grad)
             self.labels.change(lambda: scatter.add(self.labels.logits, index, step))
@@ -91,6 +92,6 @@ class Pencil(Method):
 
     def fine_tune(self, batch):
         log_f = self.log_f(batch.x)
-        # An array, not a Variable: labels rest in this stage.
+        # An array, not a Variable: labels do not change in this stage.
         log_yd = log_softmax(self.labels.logits[batch.index])
         return reversed_kl(log_f, log_yd) / log_f.shape[1], log_f

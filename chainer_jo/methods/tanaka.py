@@ -21,5 +21,6 @@ class Tanaka(Method):
 
     def retrain(self, batch):
         log_f = self.log_f(batch.x)
-        # No L_p and L_e: they guard labels that are being corrected, and these are fixed by now.
+        # Without L_p and L_e: they protect labels while these are corrected, and here they are
+        # fixed.
         return kl_divergence(batch.y, log_f), log_f

@@ -13,7 +13,7 @@ from chainer_jo.errors import ConfigError
 
 FOLDER = Path(__file__).parent
 PRESETS = tuple(sorted(path.stem for path in (FOLDER / 'presets').glob('*.toml')))
-# What a preset says of its tables; nothing of it reaches a trial, so a trial id does not know it.
+# What a preset says about its tables; it does not reach a trial, so the trial id leaves it out.
 OF_THE_TABLES = ('grid', 'compare', 'differs')
 
 
@@ -33,7 +33,8 @@ def hyperparameters(preset, dataset=None):
     settings = _without_updaters(_read('hyperparameters.toml'))
     overrides = {key: v for key, v in _preset(preset).items() if key not in OF_THE_TABLES}
     own = [part.pop('on', {}).get(dataset, {}) for part in (settings, overrides)]
-    # Whole sections: a setting that is not written there does not exist on that data set.
+    # Whole sections are replaced: a setting that is not written there does not exist for that data
+    # set.
     return _merge(settings, overrides) | own[0] | own[1]
 
 
@@ -45,7 +46,7 @@ def updaters(method, stage):
     stay as they are.
     """
     named = _read('hyperparameters.toml')[method][stage].get('updater', [])
-    # One name is the rule, and reads better without brackets.
+    # Usually there is one name, which reads better without brackets.
     return (named,) if isinstance(named, str) else tuple(named)
 
 
@@ -163,7 +164,7 @@ def _read(name):
 
 
 def _merge(base, overrides):
-    # A copy on each level: what is merged is kept in the cache of `_read`.
+    # Copied at each level: `_read` keeps what is merged in its cache.
     merged = dict(base)
     for key, value in overrides.items():
         inner = isinstance(value, dict) and isinstance(base.get(key), dict)
@@ -172,5 +173,5 @@ def _merge(base, overrides):
 
 
 def _fraction(percent):
-    # Rounded: 8.9 / 100 is not the 0.089 that is typed elsewhere.
+    # Rounded: 8.9 / 100 is not exactly the 0.089 that is written elsewhere.
     return round(float(percent) / 100, 6) if percent else None

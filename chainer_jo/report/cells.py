@@ -56,8 +56,8 @@ def cells(grid, published, results, standard):
         modified = _departures(result, standard(config), digest)
         if config['noise'].get('labels') != labels[noise]:
             modified += (f'labels={config["noise"]["labels"][:8]}',)
-        # A cell of its own for what departs from the grid: averaged with the others it would be no
-        # cell at all.
+        # Trials that differ from the grid get their own cell: an average with the others would mean
+        # nothing.
         found.setdefault((config['method'], noise, rate, modified), []).append(result)
 
     def place(key):
@@ -98,8 +98,8 @@ def _usual_data(results, any_data):
     data = (result['data'] for result in results)
     usable = (item for item in data if any_data or item['variant'] in STANDARD_DATA)
     counts = Counter(item['digest'] for item in usable)
-    # Of as many trials the larger digest: any rule will do, so long as the order of files has no
-    # say.
+    # For equal numbers of trials the larger digest: any rule will do that does not depend on the
+    # order of files.
     return max(counts, key=lambda digest: (counts[digest], digest), default=None)
 
 
@@ -110,7 +110,7 @@ def _usual_labels(results):
         config = result['config']
         digests = counts.setdefault(paper.column(config)[0], Counter())
         digests[config['noise'].get('labels') or ''] += 1
-    # As above: of as many trials the larger.
+    # As above: for equal numbers of trials the larger.
     return {
         noise: max(digests, key=lambda digest: (digests[digest], digest)) or None
         for noise, digests in counts.items()
@@ -122,7 +122,7 @@ def _departures(result, expected, digest):
     overrides = [str(override) for override in config['modified']]
     seen, wanted = _flat(config), _flat(expected)
     differing = [key for key in seen | wanted if seen.get(key) != wanted.get(key)]
-    # Settings of an older version of a preset, which nobody typed: named as if somebody had.
+    # Settings of an older version of a preset, which nobody typed: shown as if they had been.
     overrides += [f'{key}={json.dumps(seen.get(key))}' for key in sorted(differing)]
     if data['digest'] != digest:
         known = data['digest'][:8] in data['variant']
@@ -136,8 +136,8 @@ def _flat(config, prefix=''):
     for key, value in config.items():
         if isinstance(value, dict):
             flat |= _flat(value, f'{prefix}{key}.')
-        # The seed tells the trials of a cell apart, and nothing else about them may differ; where
-        # labels were read is no part of a trial.
+        # The trials of a cell differ in nothing but their seed; where labels were read from is no
+        # part of a trial.
         elif prefix or key not in ('seed', 'modified', 'labels_file'):
             flat[prefix + key] = value
     return flat

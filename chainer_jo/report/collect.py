@@ -101,7 +101,7 @@ def read_log(folder, result=None):
             problem = str(error)
         if problem:
             raise DataError(f'line {number} of {path} is damaged', seen=plain(problem), fix=fix)
-        # The later one: it is the one that the trial went on from.
+        # The later one: the trial resumed from it.
         rows[row['epoch']] = row
     rows = [rows[epoch] for epoch in sorted(rows)]
     problem = result and (log_problem(rows, result) or _other_bytes(content, result))
@@ -165,18 +165,18 @@ def _read(path):
 def read_doubtful(path):
     """Returns what can be read of a ``result.json``, or ``None``, and why it is not to be used."""
     try:
-        # The file may come from anybody.
+        # The file may come from anywhere.
         result, altered = store.read_unsealed(path, MOST_BYTES)
     except (DataError, WriteError) as error:
         return None, error.seen
     problem = _hidden_problem(result) or _problem(result, path.parent.name)
-    # A value that cannot be says more than that something has changed.
+    # An impossible value tells more than the fact that something has changed.
     return (None, problem) if problem else (result, altered or _first_problem(result, _SEALED))
 
 
 def _hidden_problem(result):
     """What no reader would see: text that is not printable, or nesting without end."""
-    # Level by level, not by recursion, which nesting without end would break.
+    # Level by level, not by recursion, which deep nesting would break.
     level = [result]
     for _ in range(DEEPEST):
         texts = [value for value in level if isinstance(value, str)]
@@ -212,7 +212,7 @@ def _problem(result, folder):
         return problem
     if not _are_environments(result.get('environments', [])):
         return 'environments is not a list of environments'
-    # A copied folder would count its trial twice.
+    # Otherwise a copied folder would count its trial twice.
     if result['trial'] != folder:
         return f'it is the result of {result["trial"]}'
     if result['epochs'] != sum(s['epochs'] for s in result['config']['stages'].values()):
@@ -245,7 +245,7 @@ def _number(low, high=float('inf'), optional=False):
     def holds(value):
         if value is None:
             return optional
-        # Neither true, which is an int to Python, nor NaN, which is in no range.
+        # Rejects true, which is an int to Python, and NaN, which is in no range.
         return type(value) in (int, float) and low <= value <= high
 
     limits = f'a number from {low} to {high}' if high < float('inf') else f'a number from {low}'
@@ -297,11 +297,11 @@ _COUNT = _whole(0, 10**12)
 _EPOCHS = _whole(1, 10**6)
 _FRACTION = _number(0, 1)
 _KNOWN_FRACTION = _number(0, 1, optional=True)
-# A loss may be below zero, as the label entropy's weight can be anything.
+# A loss may be negative, as the weight of the entropy can be anything.
 _MEASURE = _number(-1e30, 1e30, optional=True)
 
-# Everything that the report reads, so that a file which passes cannot stop it half-way. True labels
-# and a test set need not exist: what is measured against them may be null.
+# Everything that the report reads, so that a file that passes cannot stop it half-way. Figures that
+# need true labels or a test set may be null.
 _CONFIG = {
     'config.preset': _NAME,
     'config.dataset': _NAME,

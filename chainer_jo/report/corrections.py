@@ -13,10 +13,10 @@ from chainer_jo.report.label_table import summary
 from chainer_jo.report.templates import template
 
 NAME = 'report.html'
-#: So many images at most, so that the file stays small.
+#: At most this many images, so that the file stays small.
 MOST_IMAGES = 400
 FIRST_IMAGES = 24
-#: A matrix of more classes would be read by nobody: then the commonest pairs are listed.
+#: Nobody can read a matrix of more classes: then the commonest pairs are listed.
 MOST_COLUMNS = 12
 MOST_PAIRS = 40
 MOST_LEFT_OUT = 200

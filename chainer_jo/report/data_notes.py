@@ -3,7 +3,7 @@
 from chainer_jo import datasets
 from chainer_jo.report.escape import code, escaped
 
-# By the digest of the data: what is known of data that are not the published ones.
+# By digest: what is known about data that are not the published ones.
 VARIANTS = {
     '8b829980f4186e0d7f097ceac3c3296d46ce609e2fa0288151e657da00f5b0d4': (
         'JPEG variant',

@@ -53,10 +53,10 @@ def _difference(grid, row):
     judged = {key: row[key] for key in ('table', 'method', 'noise', 'rate', 'modified', 'trials')}
     for which in ('best', 'last'):
         mean, std, paper = row[f'{which}_mean'], row[f'{which}_std'], row[f'paper_{which}']
-        # Other images or another net: even a difference of zero would say nothing.
+        # For other images or another net even a difference of zero would say nothing.
         shown = None not in (mean, paper) and grid['compare'] != 'none'
         difference = 100 * (mean - paper) if shown else None
-        # From one trial no spread can be told, so no verdict either.
+        # One trial has no spread, so there is no verdict either.
         allowed = None
         if shown and is_compared(grid, row) and std is not None:
             allowed = _allowed(100 * std, row['trials'], grid['trials'], grid['tolerance'])
@@ -67,8 +67,11 @@ def _difference(grid, row):
 
 
 def _allowed(std, trials, paper_trials, tolerance):
-    spread = t_quantile(0.5 + CONFIDENCE / 2, trials - 1) * std
-    # The paper's mean is uncertain as well, by the spread of its own few trials.
+    # Imported here: it takes a tenth of a second, which other commands need not wait for.
+    from scipy.special import stdtrit
+
+    spread = stdtrit(trials - 1, 0.5 + CONFIDENCE / 2) * std
+    # The paper's mean is uncertain too, by the spread of its few trials.
     return spread * math.sqrt(1 / trials + 1 / paper_trials) + tolerance
 
 
@@ -86,34 +89,6 @@ def _verdict(grid, row, which, difference, allowed):
     if abs(difference) <= allowed:
         return 'within'
     return 'above' if difference > 0 else 'below'
-
-
-def t_quantile(probability, freedom):
-    """Returns the quantile of Student's t distribution with ``freedom`` (int) degrees of freedom.
-
-    Args:
-        probability (float): From 0.5 up to, not including, 1.
-    """
-    low, high = 0.0, math.pi / 2
-    # In the angle atan(t / sqrt(freedom)) the whole half-line is a bounded interval to halve.
-    # Each halves the interval: more than the digits of a float.
-    for _ in range(60):
-        angle = (low + high) / 2
-        low, high = (angle, high) if _t_share(angle, freedom) < probability else (low, angle)
-    return math.sqrt(freedom) * math.tan(low)
-
-
-def _t_share(angle, freedom):
-    """P(T <= t) for t = sqrt(freedom) tan(angle) >= 0 (Abramowitz and Stegun, 26.7.3, 26.7.4)."""
-    sine, cosine = math.sin(angle), math.cos(angle)
-    odd = freedom % 2
-    term = cosine if odd else 1.0
-    total = term if freedom > 1 else 0.0
-    for k in range(2 + odd, freedom - 1, 2):
-        term *= cosine**2 * (k - 1) / k
-        total += term
-    central = (angle + sine * total) * 2 / math.pi if odd else sine * total
-    return 0.5 + central / 2
 
 
 def to_markdown(grid, differences):

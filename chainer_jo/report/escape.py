@@ -21,7 +21,7 @@ def plain(text, longest=LONGEST):
 def escaped(text):
     """Returns ``text`` as Markdown that shows it and does nothing else."""
     text = re.sub(r'([\\`*\[\]<>|&@])', r'\\\1', plain(text))
-    # GitHub makes links of bare addresses.
+    # GitHub turns bare addresses into links.
     return text.replace('://', ':\\//').replace('www.', 'www\\.')
 
 

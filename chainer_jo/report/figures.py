@@ -193,14 +193,14 @@ def _by_method(points):
 
 
 def _draw(panel, grid, points, x):
-    # Imported where it is drawn: matplotlib takes longer to import than a table to print.
+    # Imported where it is used: importing matplotlib takes longer than printing a table.
     from matplotlib.ticker import MaxNLocator
 
     for method, group in _by_method(points):
         colour, dash = _look(grid, method)
         epochs = [point[x] for point in group]
         panel.plot(epochs, [point['mean'] for point in group], color=colour, linestyle=dash)
-        # A band around one trial would claim a spread that nobody measured.
+        # No band around one trial: its spread has not been measured.
         if group[0]['trials'] > 1:
             low, high = ([point[end] for point in group] for end in ('min', 'max'))
             panel.fill_between(epochs, low, high, color=colour, alpha=0.15, linewidth=0)
@@ -254,7 +254,7 @@ def _draw_pairs(panel, summaries):
     panel.axhline(0, color='#888888', linewidth=0.8)
     for place, summary in enumerate(summaries):
         n = len(summary.differences)
-        # Side by side, in the order of the seeds: equal ones would cover each other.
+        # Side by side, in the order of the seeds: equal values would cover each other.
         beside = [place - 0.3 + 0.6 * (i + 0.5) / n for i in range(n)]
         values = [100 * difference for difference in summary.differences]
         panel.plot(beside, values, 'o', color=COLOURS[6], markersize=3)
@@ -286,10 +286,10 @@ def _picture(draw, size, title):
     from matplotlib.backends.backend_agg import FigureCanvasAgg
     from matplotlib.figure import Figure
 
-    # Starting from the defaults keeps a user's matplotlibrc out of the picture.
+    # Starting from the defaults, so that a user's matplotlibrc changes nothing.
     with matplotlib.style.context(['default', STYLE]):
         figure = Figure(figsize=size, dpi=150, layout='constrained')
-        # No pyplot: it looks for a screen, and keeps figures alive.
+        # Not pyplot, which looks for a screen and keeps figures alive.
         canvas = FigureCanvasAgg(figure)
         draw(figure)
         figure.suptitle(title, fontsize=10, x=0.01, ha='left')

@@ -25,7 +25,7 @@ CURVES = {
     'validation/main/accuracy': 'validation accuracy',
     'label_accuracy': 'share of labels that are right',
 }
-#: A matrix of more classes would be read by nobody.
+#: Nobody can read a matrix of more classes.
 MOST_CLASSES = 20
 
 
@@ -43,7 +43,7 @@ def page(out, text, command):
     return template('folder_page.html').render(
         mark=Markup(MARK),
         name=Path(out).name,
-        # What comes from results is escaped in the Markdown already.
+        # Text from results is already escaped in the Markdown.
         tables=Markup(_markdown(Path(out)).render(text)),
         trials=trials,
         without_labels=sum(not trial['confusion'] for trial in trials),
@@ -93,7 +93,7 @@ def _counts(true, labels, n_class):
 
 
 def _markdown(out):
-    # Raw HTML is that of our own pages: in words from results every sign of it is escaped.
+    # Raw HTML comes from our own pages only: in text from results it is escaped.
     markdown = MarkdownIt('commonmark', {'html': True}).enable('table')
 
     def table_open(tokens, i, *_):

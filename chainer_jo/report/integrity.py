@@ -7,7 +7,10 @@ from chainer_jo.errors import DataError, WriteError
 from chainer_jo.report.collect import config_problem, read_doubtful, read_log
 from chainer_jo.report.escape import plain
 
-FILES = ('config.json', 'log.jsonl', 'model.arrays', 'labels.arrays', 'noisy_labels.arrays')
+FILES = (
+    *('config.json', 'log.jsonl', 'model.arrays', 'labels.arrays', 'noisy_labels.arrays'),
+    'failure.json',
+)
 
 
 def verify(folder):
@@ -68,7 +71,7 @@ class _Check:
             self._complain('result.json', problem)
         for misfit in misfits(result, self.folder) if result else ():
             self._complain('result.json', misfit)
-        # Nothing is compared with a damaged one: it may lack any key.
+        # A damaged result is not compared with anything: it may lack any key.
         return result if problem is None else None
 
     def _check_log(self, path):
@@ -84,6 +87,9 @@ class _Check:
         if self.result and found.get('data') != self.result['data']['digest']:
             return 'it names other data than result.json'
         return None
+
+    def _check_failure(self, path):
+        store.read_sealed(path)
 
     def _check_model(self, path):
         arrays = store.read_arrays(path)

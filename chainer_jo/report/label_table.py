@@ -60,7 +60,7 @@ def rows(found, classes, judgement, groups, held_out):
         score = float(judgement.score[n])
         issue = bool(judgement.issue[n])
         if row.final:
-            # Nothing is left to guess.
+            # An answer exists, so nothing has to be guessed.
             score, issue = float(row.final == row.label), row.final != row.label
         seen |= {
             'predicted_label': predicted,
@@ -105,7 +105,7 @@ def cleaned(table):
         table (list of dict): As :func:`rows` returned it.
     """
     judged = [row for row in table if 'label_score' in row]
-    # Those that stay keep their names; others come after them.
+    # Images that stay in their class keep their names; moved ones are named after them.
     judged.sort(key=lambda row: row['corrected_label'] != row['given_label'])
     tree = {}
     for row in judged:

@@ -25,7 +25,7 @@ def sentence(trials):
     if most == 1:
         return 'With one trial per cell there is no spread: no difference of two methods is shown.'
     number = f'{counts[0]} to {most}' if len(counts) > 1 else str(most)
-    # Of the cells with most trials: what even they cannot show, no cell can.
+    # For the cells with most trials: what they cannot show, no cell can.
     p = least_p(most)
     verdict = 'can reach' if p <= USUAL_LEVEL else 'cannot reach'
     return (

@@ -43,7 +43,7 @@ def note(results):
     places = Counter(place(result) for result in results)
     if not places:
         return None
-    # Elsewhere a mixture of machines hides in the spread, so it is named.
+    # Otherwise a mixture of machines would hide in the spread, so it is named.
     if len(places) == 1:
         return f'Run on: {escaped(next(iter(places)))}.'
     counted = '; '.join(f'{escaped(words)} ({places[words]})' for words in sorted(places))

@@ -67,7 +67,7 @@ def _command(grid, cells, methods, rates, trials, options, out):
             words += [f'--{option}', ','.join(map(str, seen))]
     words += options
     words += _labels(grid, cells)
-    # The one that is part of the package.
+    # The data set that is part of the package.
     if grid['dataset'] != 'fashion_mnist':
         words += ['--data', 'DIR']
     return shlex.join(words + (['--out', str(out)] if out else []))

@@ -110,7 +110,7 @@ def _method_lines(grid, name, columns, group, which, reference):
     for line in which:
         texts = (_cell_text(grid, by_column.get(column), line, reference) for column in columns)
         lines.append(f'| {name} | {line} | {" | ".join(texts)} |')
-        # The name of a method stands on the first of its lines only.
+        # Only the first of a method's lines has its name.
         name = ''
     return lines
 
@@ -149,7 +149,7 @@ def _paper_text(grid, row, which):
 
 def is_compared(grid, row):
     """Returns whether a row's difference to the paper means something."""
-    # A changed setting makes another experiment, however small the change.
+    # A changed setting is another experiment, however small the change.
     return grid['compare'] == 'verdict' and not row['modified']
 
 

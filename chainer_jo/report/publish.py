@@ -73,7 +73,7 @@ def write(table, preset, out):
         WriteError: ``out`` cannot be written.
     """
     report = read(table, preset, out)
-    # After everything was read and put into words: a mistake above leaves no half of a report.
+    # Written when everything has been read and formatted: an error above leaves no partial report.
     store.make_folder(out)
     store.sweep(out)
     store.write_text(Path(out) / f'{table}.md', report.markdown)

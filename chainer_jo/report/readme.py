@@ -51,7 +51,7 @@ def text(root, folders, grids, published, standard, command):
                 overview.append(_overview_line(out, grid, found, trials))
                 parts += _table(root, out, grid, published, found, trials, standard, command)
                 shown |= {result['trial'] for result in trials}
-        # A trial that no table has room for is not passed over in silence.
+        # A trial that fits no table is still named.
         others = [result for result in results if result['trial'] not in shown]
         parts += _others(out, others, command) + _machines(out, results)
         parts += _unusable(root, out, unusable)
@@ -193,7 +193,7 @@ def _unusable(root, out, unusable):
     """The files that were not used, with paths that are the same on every machine."""
     if not unusable:
         return []
-    # Where the repository lies is nobody's business, and would change the page.
+    # The path of the repository is private, and would change the page.
     prefix = f'{root}/'
     lines = [
         f'- {code(item["path"].removeprefix(prefix), longest=1000)}: {escaped(item["problem"])}'

@@ -43,10 +43,10 @@ def find(out, grid, published, standard):
     ``results/reference/quick`` for ``results/quick`` and for ``results/mine``.
     """
     out = Path(out)
-    # Committed runs have nothing to stand beside but themselves.
+    # Committed runs would only be compared with themselves.
     if is_reference(out):
         return None
-    # First the namesake: results/quick_3_trials has its own, not that of its preset.
+    # First the folder of the same name: results/quick_3_trials has its own, not that of its preset.
     for name in dict.fromkeys([out.name, paper.folder(grid['table'], grid['preset'])]):
         folder = out.parent / FOLDER / name
         found = cells(grid, published, read_all(folder)[0], standard)

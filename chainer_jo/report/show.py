@@ -62,7 +62,7 @@ def _read_config(path):
 def _unknown(out, trial):
     runs = Path(out) / 'runs'
     names = {path.parent.name for path in runs.glob('*/*.json')}
-    # Names of folders may hold anything, and this goes to a terminal.
+    # Names of folders may contain anything, and this goes to a terminal.
     known = sorted(plain(name) for name in names)
     near = difflib.get_close_matches(trial, known, n=3, cutoff=0.4)
     fix = f'did you mean {" or ".join(near)}?' if near else f'name one of the folders in {runs}'

@@ -56,11 +56,11 @@ def _row(table, cell, printed):
 
 def mean_and_std(values):
     """Returns mean and sample standard deviation; ``None`` where a value is unknown or missing."""
-    # A mean over those that are known would be another quantity under the same name.
+    # A mean over the known ones only would be another quantity under the same name.
     if None in values:
         return None, None
     mean = statistics.mean(values) if values else None
-    # Of the sample, n - 1: a few trials stand for all that there could be.
+    # Sample standard deviation, n - 1: a few trials stand for all possible ones.
     return mean, statistics.stdev(values) if len(values) > 1 else None
 
 

@@ -17,7 +17,7 @@ def template(name):
         trim_blocks=True,
         lstrip_blocks=True,
     )
-    # Names of files are anybody's, and may hold what no page can.
+    # File names may contain characters that a page cannot.
     environment.filters['plain'] = plain
     environment.globals |= {'width': WIDTH, 'height': HEIGHT}
     return environment.get_template(name)

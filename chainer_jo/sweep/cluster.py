@@ -32,7 +32,6 @@ from chainer_jo.errors import (
 )
 from chainer_jo.sweep import attempt, on_worker
 from chainer_jo.sweep.cluster_workers import Workers
-from chainer_jo.sweep.local import TrialFailedError
 from chainer_jo.training.signals import Signals
 
 CONNECT_SECONDS = 10.0
@@ -71,7 +70,7 @@ class ClusterSweep:
         address (str): Of its scheduler, such as ``tcp://node1:8786``.
         machine (Machine): Where every trial runs; its folders have the same names everywhere.
         data (dict): Digest of each data set of the trials by its name.
-        on_line (callable): Called with (TrialConfig, dict) for every line a trial prints.
+        on_line (callable): As for :class:`~chainer_jo.sweep.local.LocalSweep`.
         on_text (callable): Called with (TrialConfig, str) for whatever else its process says.
         say (callable): Called with text about the cluster.
         jobs (int): Most trials at a time, if not as many as there are cores or GPUs for.
@@ -130,7 +129,7 @@ class ClusterSweep:
 
     def _disconnect(self):
         if self._client is not None:
-            # What it still wants is cancelled with it.
+            # What it still waits for is cancelled too.
             with contextlib.suppress(OSError, CancelledError):
                 self._client.close(timeout=CONNECT_SECONDS)
         self._client = None
@@ -174,7 +173,7 @@ class ClusterSweep:
             while True:
                 _, event = self._events.get(timeout=seconds)
                 seconds = 0
-                # What an earlier task of a trial has said late counts no more.
+                # Late messages from an earlier task of the same trial are ignored.
                 if task := self._tasks.get(event['key']):
                     self._heed(task, event)
 
@@ -185,9 +184,11 @@ class ClusterSweep:
             self.say(f'{config.trial}: on worker {self._workers.place(task.address)}')
         elif 'ends' in event:
             task.address = None
+            if event['ends']:
+                self.on_line(config, {'end': event['ends']})
         elif 'text' in event:
             self.on_text(config, event['text'])
-        # The result counts when it lies in the folder.
+        # A result counts once it is in the folder.
         elif 'result' not in event['line']:
             if 'epoch' in event['line']:
                 task.trial.failures = 0
@@ -200,7 +201,7 @@ class ClusterSweep:
                 del self._tasks[key]
                 self._end(task)
             elif not task.addresses & self._workers.present.keys():
-                # It may not go to those who came later.
+                # Workers that joined later may not take it.
                 del self._tasks[key]
                 self._client.cancel([task.future])
                 self._todo.appendleft(task.trial)
@@ -223,19 +224,19 @@ class ClusterSweep:
                 self.on_text(trial.config, said)
             self._arriving.append((trial.config, time.monotonic() + ARRIVE_SECONDS))
         elif code == InUseError.exit_code:
-            # Another run trains it, or what a lost worker has left: the others first.
+            # Another run, or what is left of a lost worker, holds it: train the others first.
             self._again(trial, self._todo.append)
         elif code > 128:
-            # Somebody has stopped its worker, which stops it.
+            # Its worker was stopped, which stops the trial.
             self._again(trial, self._todo.appendleft)
         else:
             self._workers.doubt(address)
             trial.failures += 1
             trial.failed_at.add(address)
-            error = TrialFailedError(
-                trial.config.trial, code, f'{said}\non worker {self._workers.place(address)}'
-            )
+            worker = self._workers.place(address)
+            error = attempt.failed(trial.config, self.machine, code, said, worker)
             if code == DivergedError.exit_code or trial.failures >= TRIES:
+                self.say(str(error))
                 self._failures.append(error)
             else:
                 self.say(f'{error.problem}; it is tried again: {error.seen}')
@@ -376,7 +377,7 @@ def _marked(out, run):
 
 
 def _client(address):
-    # It is said here, in other words.
+    # Reported here, in other words.
     logging.getLogger('distributed').setLevel(logging.CRITICAL)
     for name in ('client', 'core', 'batched', 'comm'):
         logging.getLogger(f'distributed.{name}').setLevel(logging.CRITICAL)

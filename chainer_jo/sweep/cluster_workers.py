@@ -123,7 +123,7 @@ class Workers:
         return max(hosts.values(), default=1)
 
     def _look(self):
-        # Not Client.scheduler_info, which would wait for ever.
+        # Not Client.scheduler_info, which could wait for ever.
         identity = self._client.sync(
             self._client.scheduler.identity, n_workers=-1, callback_timeout=ANSWER_SECONDS
         )
@@ -133,7 +133,7 @@ class Workers:
         }
 
     def _examine(self, address, worker):
-        # In words of Python's own: a worker that cannot import what a task names dies of it.
+        # Built-in types only: a worker dies if it cannot import what a task refers to.
         self._examinations += 1
         there = self._ask(importlib.import_module, on_worker.__name__, address)
         examine = operator.methodcaller('examine', self._order)

@@ -1,58 +1,26 @@
 """Runs trials side by side on this machine, each in a process of its own.
 
-If this process dies, nothing is lost: a trial goes on from its snapshot when it is asked for again,
-and one that another process holds is looked at again after the others.
+If this process dies, nothing is lost: a trial goes on from its snapshot when it is asked for again.
+One that another process trains is looked at again after the others; one whose process was killed,
+or had no memory left, is tried again a few times.
 """
 
-import signal
+import contextlib
 import threading
 import time
-from collections import deque
+from collections import Counter, deque
 from concurrent.futures import ThreadPoolExecutor, wait
 
-from chainer_jo.errors import (
-    ChainerJoError,
-    InUseError,
-    KilledError,
-    StoppedError,
-    UnforeseenError,
-)
-from chainer_jo.sweep.attempt import Attempt, words
+from chainer_jo import store
+from chainer_jo.errors import InUseError, KilledError, OutOfMemoryError, StoppedError
+from chainer_jo.sweep.attempt import Attempt, failed, words
 from chainer_jo.training.machine import asked_threads, cores
 from chainer_jo.training.signals import Signals
 
 RETRY_SECONDS = 2.0
+#: How often a trial is tried again, by the exit code with which it failed: what passes by itself.
+RETRIES = {KilledError.exit_code: 2, OutOfMemoryError.exit_code: 1}
 SIGNAL_SECONDS = 0.1
-
-
-class TrialFailedError(ChainerJoError):
-    """A trial's process ended with an error, which it has said on stderr.
-
-    Args:
-        exit_code (int): That of the process; ``-n`` if signal ``n`` ended it.
-    """
-
-    def __init__(self, trial, exit_code, said):
-        own, end = None, f'exit code {exit_code}'
-        if exit_code < 0:
-            own, end = KilledError, f'its process was killed by {_signal_name(-exit_code)}'
-        elif exit_code == 1:
-            # No trial ends with 1 by itself: it is Python's code for a traceback.
-            own, end = UnforeseenError, 'its process broke off'
-        seen = [said.strip()] if said.strip() else []
-        super().__init__(
-            f'trial {trial} failed',
-            seen='\n        '.join(seen + [end] * (own is not None or not seen)),
-            fix='mend the cause and run the same command again; finished trials are kept',
-        )
-        self.exit_code = own.exit_code if own else exit_code
-
-
-def _signal_name(number):
-    try:
-        return signal.Signals(number).name
-    except ValueError:
-        return f'signal {number}'
 
 
 class LocalSweep:
@@ -62,8 +30,9 @@ class LocalSweep:
         machine (Machine): Where every trial runs.
         jobs (int): Processes at a time.
         threads (int): Threads of a trial that begins; one that goes on keeps its own.
-        on_line (callable): Called with (TrialConfig, dict) for every line a trial prints.
-        on_text (callable): Called with (TrialConfig, str) for whatever else its process says, but
+        on_line (callable): Called with (TrialConfig, dict) for every line a trial prints, and
+            with ``{'end': exit code}`` when its process has ended without a result.
+        on_text (callable): Called with (TrialConfig, str) for whatever else its process says, and
             for the error of a trial that fails.
     """
 
@@ -71,6 +40,7 @@ class LocalSweep:
         self.machine, self.jobs, self.on_line, self.on_text = machine, jobs, on_line, on_text
         self._threads = threads
         self._attempts, self._lock = set(), threading.Lock()
+        self._failures = Counter()
         self._signals = Signals()
 
     def run(self, configs):
@@ -106,19 +76,35 @@ class LocalSweep:
 
     def _work(self, todo):
         failures = []
-        while self._signals.last is None:
-            try:
-                config = todo.popleft()
-            except IndexError:
-                break
+        while todo and self._signals.last is None:
+            config = self._next(todo)
+            if config is None:
+                time.sleep(RETRY_SECONDS)
+                continue
             code, said = self._attempt(config)
             if code == InUseError.exit_code:
-                # Another process trains it: the others first, then see whether it is done.
                 todo.append(config)
-                time.sleep(RETRY_SECONDS)
             elif code and self._signals.last is None:
-                failures.append(TrialFailedError(config.trial, code, said))
+                error = failed(config, self.machine, code, said)
+                self._failures[config.trial] += 1
+                if self._failures[config.trial] <= RETRIES.get(error.exit_code, 0):
+                    self.on_text(config, f'{error.problem}: {error.reason}; it is tried again')
+                    # After the others: what took the memory may be gone by then.
+                    todo.append(config)
+                else:
+                    self.on_text(config, str(error))
+                    failures.append(error)
         return failures
+
+    def _next(self, todo):
+        """Returns the first trial that no process trains, taken out of ``todo``, or ``None``."""
+        for _ in range(len(todo)):
+            with contextlib.suppress(IndexError):  # Other threads take trials, too.
+                config = todo.popleft()
+                if not store.holder(self.machine.out / 'runs' / config.trial):
+                    return config
+                todo.append(config)
+        return None
 
     def _attempt(self, config):
         attempt = Attempt(words(config, self.machine), self._threads)
@@ -132,6 +118,8 @@ class LocalSweep:
             )
             if not code and said.strip():
                 self.on_text(config, said.strip())
+            if code:
+                self.on_line(config, {'end': code})
             return code, said
         finally:
             with self._lock:

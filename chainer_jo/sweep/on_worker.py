@@ -18,7 +18,7 @@ from chainer_jo.sweep.attempt import Attempt
 from chainer_jo.training.machine import cores
 
 WATCH_SECONDS = 0.2
-# With it every step gets its memory from the system anew: 3 % of the time of a small net.
+# With it every step gets its memory from the system again, which takes 3 % of a small net's time.
 NANNY_VARIABLES = ('MALLOC_TRIM_THRESHOLD_',)
 INSTALL = 'install there what is installed here, and start the worker again'
 
@@ -66,7 +66,8 @@ def _check_folder(mark):
             seen=f'a folder without {mark.name}, hence another one' if there else 'no such folder',
             fix='mount the folder that the run writes to there, under the same name',
         )
-    # Whoever starts the run holds it. Trials on two hosts would not heed each other's locks either.
+    # The process that starts the run holds this lock. If it cannot be seen here, locks do not work
+    # between hosts.
     with contextlib.suppress(InUseError), store.lock(mark):
         raise WriteError(
             f'locks of other hosts do not hold in {mark.parent}',
@@ -106,7 +107,7 @@ def train(order):
     attempt = Attempt(
         order['words'],
         _threads(order),
-        # The code that was examined, wherever the worker was started.
+        # The code that was checked, wherever the worker was started.
         folder=Path(version.__file__).parents[1],
         without=NANNY_VARIABLES,
     )
@@ -118,7 +119,7 @@ def train(order):
 
 
 def _threads(order):
-    # OMP_NUM_THREADS is not heard: Dask's nanny sets it to 1 for every worker.
+    # OMP_NUM_THREADS is ignored: Dask's nanny sets it to 1 for every worker.
     return order['threads'] or (max(1, cores() // order['share']) if order['gpu'] else 1)
 
 

@@ -33,7 +33,7 @@ def assemble(config, data, machine, weights=None):
     device = chainer.get_device(_device(machine, ranks))
     device.use()
     ranks.connect(device)
-    # What travels between processes cannot be part of a CUDA graph.
+    # Communication between processes cannot be part of a CUDA graph.
     captures = machine.graph and ranks.size == 1
     capturer = backends.capturer(device.name) if captures else None
     return Assembly(config, data, device, capturer, weights, ranks)
@@ -71,7 +71,7 @@ class Assembly:
         self._shape, self._n_class, self._weights = data.train.source.shape, data.n_class, weights
         self._margin, self._given_labels = data.train.source.margin, data.train.labels
         net = self.net('init')
-        # A mean per channel becomes an image, the one form that kernels take.
+        # A mean per channel is expanded to an image, the only form that the kernels take.
         mean = np.array(np.broadcast_to(_mean(net, data), self._shape), 'f')
         make = methods.load(config.method)
         self.method = ranks.share_labels(
@@ -89,7 +89,7 @@ class Assembly:
 
     def _evaluate(self, name, part, mean):
         ranks, n = self.ranks, len(part)
-        # Each rank reads and predicts its share, and hits are added up.
+        # Each rank evaluates its share, and the hits are summed.
         own = slice(n * ranks.rank // ranks.size, n * (ranks.rank + 1) // ranks.size)
         part = replace(part, index=part.index[own], labels=part.labels[own])
         labels = self.device.send(part.labels)
@@ -136,6 +136,5 @@ def _mean(net, data):
     """What is subtracted from images: the net's own mean, the data set's, or the split's."""
     if isinstance(net, ResNet50):
         return net.mean
-    # Of the training split alone: nothing of the images that are measured on reaches the net
-    # (D-25).
+    # From the training split alone: evaluation images do not influence the net (D-25).
     return images.pixel_mean(data.train) if data.mean is None else data.mean

@@ -19,7 +19,7 @@ from chainer_jo.training.assembly import assemble
 from chainer_jo.training.saved_net import SavedNet
 
 PRESET = 'correct'
-#: One image of so many is held out: "we retained 10 % of the training data for validation".
+#: One image in this many is held out: "we retained 10 % of the training data for validation".
 HELD_OUT = 10
 BATCH_SIZE = 64
 
@@ -76,7 +76,7 @@ def describe(dataset, labels, seed=0, overrides=(), precision='float32'):
     }
     sizes = [f'common.{name}={size}' for name, size in sizes.items()]
     described = settings(seed, [*sizes, *overrides], precision, store.digest(labels))
-    # These images are in no list of names; all else of a configuration holds for them.
+    # These images are in no list of data sets; everything else in a configuration applies to them.
     return replace(described, dataset=dataset.name)
 
 

@@ -6,11 +6,11 @@ import chainer
 import numpy as np
 
 BATCH_SIZE = 500
-# What Python takes to launch a batch does not grow with it, so a GPU gets few large ones.
+# Launching a batch costs Python the same time whatever its size, so a GPU gets few large ones.
 GPU_BATCH_SIZE = 2500
 
 
-# Of larger images fewer, in the same memory.
+# Fewer of larger images, for the same memory.
 PIXELS = 3 * 32 * 32
 
 

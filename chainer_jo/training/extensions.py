@@ -90,8 +90,8 @@ class JoinRanks(training.Extension):
 class CorrectLabels(training.Extension):
     """Lets the updater correct the labels after every epoch (Algorithm 1)."""
 
-    # No part of the step: labels change only between epochs, so that no image is trained on its old
-    # and its new label in the same one.
+    # Not part of the step: labels change only between epochs, so that no image is trained on both
+    # its old and its new label in one epoch.
     trigger = staticmethod(epoch_end)
 
     def __call__(self, trainer):
@@ -148,7 +148,7 @@ class MeasureLabels(training.Extension):
         self._true_labels = true_labels
 
     def __call__(self, trainer):
-        # Of two equal entries the lower class counts.
+        # On a tie the lower class counts.
         hits = trainer.updater.method.labels.y.argmax(axis=1) == self._true_labels
         chainer.report({'label_accuracy': float(hits.mean())})
 
@@ -170,8 +170,8 @@ def finite_state(updater):
         DivergedError: See :func:`require_finite`.
     """
     require_finite(updater)
-    # The way into Chainer's own snapshots too; what a link does not serialize does not exist after
-    # a resume.
+    # Chainer's own snapshots use the same serializer; what a link does not serialize is lost on
+    # resume.
     serializer = DictionarySerializer()
     updater.serialize(serializer)
     return {name: np.asarray(value) for name, value in serializer.target.items()}
@@ -185,7 +185,7 @@ def require_finite(updater):
     """
     xp = updater.method.xp
     arrays = {name: a for name, a in state.arrays(updater, 'f').items() if a.size}
-    # NaN passes through both, and neither makes an array as long as the one that it looks at.
+    # NaN passes through both, and neither makes a temporary array of the same size.
     ends = xp.stack(
         [a.astype('d') for array in arrays.values() for a in (array.min(), array.max())]
     )

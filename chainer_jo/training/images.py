@@ -21,8 +21,7 @@ def of(part, mean, device):
     resident = part.source.resident()
     if resident is None:
         return StreamedImages(part, mean, device)
-    # Bytes, with the mean beside them: as float32, centred once and for all, they would take four
-    # times the memory.
+    # Kept as bytes, with the mean apart: as centred float32 they would take four times the memory.
     return ResidentImages(device.send(resident[part.index]), device.send(mean))
 
 
@@ -31,7 +30,7 @@ def pixel_mean(part):
     resident = part.source.resident()
     if resident is not None:
         return augment.pixel_mean(resident, part.index)
-    # Sums of whole numbers are exact, whatever their order: the bits are those of the other form.
+    # Integer sums are exact in any order, so the result is bit for bit that of the other form.
     size = batch_size(np, part.source.shape)
     total = sum(images.sum(axis=0, dtype=np.float64) for images in _read(part, size))
     return (total / len(part) / 255).astype(np.float32)
@@ -77,7 +76,7 @@ class StreamedImages:
 
     def batches(self, size, places=None):
         """As :meth:`ResidentImages.batches`."""
-        # A source reads on the host; who asks may hold places on the device.
+        # A source reads on the host; the indices may be on the device.
         places = None if places is None else backend.CpuDevice().send(places)
         for images in _read(self.part, size, places):
             images = self.device.send(images)

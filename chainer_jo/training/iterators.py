@@ -83,7 +83,7 @@ class TableIterator(chainer.dataset.Iterator):
         self.epoch = int(serializer('epoch', self.epoch))
         self.is_new_epoch = bool(serializer('is_new_epoch', self.is_new_epoch))
         if isinstance(serializer, chainer.Deserializer):
-            # What was drawn and read so far belongs to other steps.
+            # What has been drawn and read so far belongs to other steps.
             self.finalize()
 
 
@@ -102,9 +102,9 @@ class StreamedIterator(TableIterator):
         super().__init__(*arguments)
         xp, source = self.device.xp, self.dataset.part.source
         self._ahead = None
-        # Bytes: a quarter of what float32 images would take on their way to a GPU.
+        # Sent as bytes: a quarter of the traffic of float32 images.
         self._batch = xp.empty((self._width, *source.shape), 'B')
-        # The batch holds its images in order, where a resident set is read by the row's index.
+        # A streamed batch holds its images in order; a resident set is read by the row's index.
         self._places = xp.arange(self._width, dtype='i')
         self._crops_itself = any(source.margin)
         if self._crops_itself:
@@ -113,7 +113,7 @@ class StreamedIterator(TableIterator):
     def __next__(self):
         if self._ahead is None:
             self._ahead = read_ahead(self._read, self._rows())
-        # Before the row: where there is nothing ahead yet, reading begins at this step.
+        # Before the row: if nothing has been read ahead yet, reading begins at this step.
         backend.copyto(self._batch, next(self._ahead))
         return super().__next__()
 

@@ -8,6 +8,8 @@ from typing import Any
 
 #: Those that decide how fast a matrix is multiplied, the widest last.
 INSTRUCTIONS = ('avx2', 'avx512f', 'avx512_bf16', 'amx_bf16')
+#: Folder in an output folder that has what trials share.
+SHARED = 'shared'
 #: How many threads the libraries of a process start, where they are set.
 THREAD_VARIABLES = ('OMP_NUM_THREADS', 'OPENBLAS_NUM_THREADS', 'MKL_NUM_THREADS')
 
@@ -61,7 +63,7 @@ class Machine:
 def cores():
     """Returns the number of processor cores this process may use."""
     if hasattr(os, 'sched_getaffinity'):
-        # Fewer than the machine has, in a container or under taskset.
+        # May be fewer than the machine has, in a container or under taskset.
         return len(os.sched_getaffinity(0))
     return os.cpu_count() or 1
 

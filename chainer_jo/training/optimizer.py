@@ -25,10 +25,9 @@ class MomentumSGD(chainer.optimizers.MomentumSGD):
 
     def setup(self, link):
         super().setup(link)
-        # On batch normalisation and biases too, against today's habit: so has the public code
-        # (D-17).
+        # On batch normalisation and biases too, unlike today's habit, as in the public code (D-17).
         self.add_hook(chainer.optimizer_hooks.WeightDecay(self.weight_decay))
-        # A number of Python would be frozen in a captured step; an array is read in each.
+        # A Python number would be frozen in a captured step; an array is read in every step.
         self.hyperparam.lr = link.device.send(np.zeros((), np.float32))
         for param in link.params():
             # Chainer makes `v` in the first step; a step that is captured has to find it.
@@ -38,7 +37,7 @@ class MomentumSGD(chainer.optimizers.MomentumSGD):
     @property
     def lr(self):
         """The learning rate, a float; it takes effect with the next step."""
-        # Chainer's own property reads the array, which on a GPU is to wait for it.
+        # Chainer's own property reads the array, which on a GPU means to wait for it.
         return self._lr
 
     @lr.setter

@@ -15,9 +15,9 @@ import numpy as np
 from chainer_jo.errors import ChainerJoError, ConfigError, OutOfMemoryError
 from chainer_jo.training import processes, state
 
-#: What a rank has of its own in the middle of an epoch, by the last part of its name.
+#: What differs between ranks in the middle of an epoch, by the last part of its name.
 SUMS, STATISTICS = ('sums',), ('avg_mean', 'avg_var')
-#: How long a rank that fails waits for the others to fail too, as they do of the same settings.
+#: Seconds that a failing rank waits for the others to fail too, as they do with the same settings.
 SECONDS_TO_FAIL = 2.0
 
 SHARED_MEMORY = '/dev/shm'
@@ -38,7 +38,7 @@ class Ranks(processes.Alone):
 
     def __init__(self, MPI):
         self._MPI, self._world = MPI, MPI.COMM_WORLD
-        # A channel of its own, where no message of training is under way.
+        # A separate communicator, on which training sends nothing.
         self._at_the_end = self._world.Dup()
         self._local = self._world.Split_type(MPI.COMM_TYPE_SHARED)
         self.local_rank, self.size = self._local.rank, self._world.size
@@ -77,14 +77,14 @@ class Ranks(processes.Alone):
             ) from error
 
     def share_labels(self, make):
-        # One after the other, so that never more than one of them has labels of its own.
+        # One after the other, so that at most one of them holds its own copy of the labels.
         for turn in range(self._local.size):
             if turn == self.local_rank:
                 method = make()
                 if turn and method.xp is np:
                     state.replace(method.labels, np.empty_like)
             self._local.Barrier()
-        # What lies on a GPU takes no memory of the host, and no two ranks have the same GPU.
+        # Labels on a GPU take no host memory, and no two ranks use the same GPU.
         if method.xp is np and self._local.size > 1:
             state.replace(method.labels, self._shared)
             method.labels.change = self._change
@@ -105,7 +105,7 @@ class Ranks(processes.Alone):
         return shared
 
     def _change(self, function):
-        # Nobody reads while one writes.
+        # The ranks wait for each other: nobody reads while one writes.
         self._local.Barrier()
         if self.local_rank == 0:
             function()
@@ -128,13 +128,13 @@ class Ranks(processes.Alone):
         message = chainer.Link()
         with message.init_scope():
             message.flat = flat
-        # As one message: "naive" sends one a parameter, and each of them waits for all ranks.
+        # In one message: "naive" sends one per parameter, and each waits for all ranks.
         self._communicator.multi_node_mean_grad(message)
         for gradient, mean in zip(gradients, _split(flat.grad, gradients), strict=True):
             gradient[...] = mean
 
     def gather(self, array):
-        # By way of the host: the MPI of a wheel does not read the memory of a GPU.
+        # Via the host: an MPI from a wheel cannot read GPU memory.
         own = np.ascontiguousarray(_CPU.send(array))
         whole = np.empty((self.size, *own.shape), own.dtype)
         self._world.Allgather(own, whole)
@@ -179,7 +179,7 @@ class Ranks(processes.Alone):
         return self._at_the_end.allgather(text)
 
     def abort(self, exit_code):
-        # Without this the others would wait for ever for a rank that is no more.
+        # Without this the others would wait for ever for a rank that is gone.
         self._world.Abort(exit_code)
 
 
@@ -225,7 +225,7 @@ def join():
         ConfigError: They cannot find each other.
     """
     size, rank = processes.launched()
-    # Until they have found each other, rank 0 speaks for all.
+    # Until the ranks are connected, rank 0 speaks for all.
     processes.become(processes.Alone(rank))
     try:
         from mpi4py import MPI

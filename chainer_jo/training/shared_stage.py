@@ -18,9 +18,8 @@ import numpy as np
 from chainer_jo import methods, paper, store
 from chainer_jo.errors import DataError, WriteError
 from chainer_jo.training import result, snapshot, state
+from chainer_jo.training.machine import SHARED
 from chainer_jo.version import source_digest
-
-FOLDER = 'shared'
 
 
 class SharedStage:
@@ -37,7 +36,7 @@ class SharedStage:
     def __init__(self, out, config, method, data_digest, environment):
         self.trial, self.environment = config.trial, environment
         self.digest = _digest(config, method, data_digest, environment)
-        self.path = Path(out) / FOLDER / f'{self.digest[:32]}.arrays'
+        self.path = Path(out) / SHARED / f'{self.digest[:32]}.arrays'
 
     def take(self, warn):
         """Returns the arrays of a snapshot at the end of the stage, or ``None``.
@@ -68,7 +67,8 @@ class SharedStage:
         arrays = store.read_arrays(path)
         if self.path.exists() or snapshot.environments(arrays) != [self.environment]:
             return
-        # Nobody depends on it: another process may just remove the folder, as its table is done.
+        # Only a saving of time: another process may be removing the folder because its table is
+        # done.
         with contextlib.suppress(WriteError):
             store.make_folder(self.path.parent)
             store.write_arrays(self.path, arrays | {'trial': np.array(self.trial)})
@@ -76,7 +76,7 @@ class SharedStage:
 
 def remove_all(out):
     """Deletes what was handed on in an output folder: a table that is done needs it no more."""
-    folder = Path(out) / FOLDER
+    folder = Path(out) / SHARED
     for path in [*folder.glob('*.arrays'), *folder.glob('.*.tmp')]:
         path.unlink(missing_ok=True)
     if folder.exists() and not any(folder.iterdir()):

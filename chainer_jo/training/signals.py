@@ -16,7 +16,7 @@ class Signals:
         self.last = None
 
     def __enter__(self):
-        # What nohup has this process ignore, it goes on ignoring.
+        # A signal that nohup made this process ignore stays ignored.
         heeded = [number for number in SIGNALS if signal.getsignal(number) != signal.SIG_IGN]
         self._previous = {number: signal.signal(number, self._note) for number in heeded}
         return self
@@ -26,5 +26,5 @@ class Signals:
             signal.signal(number, handler)
 
     def _note(self, signum, _):
-        # No more than this: whatever takes a lock may have been interrupted while it held it.
+        # Nothing but this: the handler may have interrupted code that holds a lock.
         self.last = signum

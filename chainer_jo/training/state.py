@@ -67,11 +67,11 @@ def restore(target, saved):
 
 class _Restorer(_Named, chainer.Deserializer):
     def __call__(self, key, value):
-        # A missing name is an error: Chainer's loaders can be told to skip it, and train from half
-        # a state.
+        # A missing name is an error: Chainer's loaders can skip it and train on from half a state.
         saved = self._values[self._name(key)]
         if not isinstance(value, chainer.get_array_types()):
-            # Counters and switches of Python; a 0-dimensional array in their place would spread.
+            # Python counters and switches: a 0-dimensional array in their place would spread
+            # through later values.
             return type(value)(saved)
         # A copy would make others fit.
         if (saved.shape, saved.dtype) != (value.shape, value.dtype):

@@ -46,7 +46,8 @@ class EpochTables:
             for name, table in self._drawn().items()
         }
         if self.partner is not None:
-            # The order of some numbers of a permutation is a permutation, as likely as any other.
+            # The order of some of the numbers in a random permutation is itself a random
+            # permutation.
             tables['partner'] = tables['partner'].argsort(axis=1).argsort(axis=1).astype('i')
         return EpochTables(**tables)
 
@@ -57,7 +58,7 @@ class EpochTables:
     def copy_row(self, s, row=None):
         """Returns a copy of row ``s`` of every table, in the arrays of an earlier one if given."""
         if row is None:
-            # With `...` one weight for a batch stays an array: a number would be frozen in a
+            # With `...` a single weight per batch stays an array: a number would be frozen in a
             # captured step.
             return EpochTables(**{name: t[s, ...].copy() for name, t in self._drawn().items()})
         for name, table in self._drawn().items():
@@ -90,8 +91,8 @@ def draw(seed, stage, epoch, n, common, margin=(0, 0), mixing=None, labels=None)
         index, turn = balanced_batches(seed, order, epoch, labels, balanced, batch_size)
     else:
         index, turn = batches(seed, order, epoch, n, batch_size)
-    # A source with a margin has larger images than the net sees: there is something to crop without
-    # a border.
+    # A source with a margin has larger images than the net sees, so they are cropped without
+    # padding.
     limit = margin if any(margin) else 2 * common['pad']
     offset = crops(rng(seed, f'{stage}/crop', epoch), index.shape, limit)
     flip = flips(rng(seed, f'{stage}/flip', epoch), index.shape) & common['flip']
@@ -107,7 +108,7 @@ def add_mixing(tables, seed, stage, epoch, a, per):
     Args:
         per (str): ``batch`` for one weight a mini-batch, ``sample`` for one an image.
     """
-    # A stream of its own: a stage that does not mix has the order, crops and flips of one that
-    # does.
+    # A separate random stream: a stage without mix-up has the same order, crops and flips as one
+    # with it.
     generator = rng(seed, f'{stage}/mix', epoch)
     tables.lam, tables.partner = mixing(generator, *tables.index.shape, a, per)

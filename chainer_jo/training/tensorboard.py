@@ -34,8 +34,8 @@ class TensorBoard(training.Extension):
     def initialize(self, trainer):
         from tensorboardX import SummaryWriter
 
-        # Written anew by every stage and process: epochs that were trained twice after a kill would
-        # be drawn twice.
+        # Written again by every stage and process: otherwise epochs trained twice after a kill
+        # would be drawn twice.
         for path in self.folder.glob('events.*'):
             path.unlink()
         self._writer = SummaryWriter(str(self.folder))

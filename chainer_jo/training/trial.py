@@ -14,7 +14,8 @@ from chainer_jo.datasets.label_files import save_noise
 from chainer_jo.errors import ConfigError, DataError, OutOfMemoryError, excerpt
 from chainer_jo.links import pretrained
 from chainer_jo.training import data as trial_data
-from chainer_jo.training import extensions, nets, result, snapshot, state, tensorboard
+from chainer_jo.training import device as devices
+from chainer_jo.training import extensions, failure, nets, result, snapshot, state, tensorboard
 from chainer_jo.training import machine as machines
 from chainer_jo.training.assembly import assemble
 from chainer_jo.training.processes import ALONE, check_batch, check_size
@@ -72,11 +73,11 @@ def run(config, machine, observer, labels=None, dataset=None):
     """
     folder, ranks = Path(machine.out) / 'runs' / config.trial, machine.ranks or ALONE
     done = folder / 'result.json'
-    # Before the folder is made: what cannot be trained leaves nothing behind.
+    # Before the folder is made: a trial that cannot be trained leaves nothing behind.
     if not ranks.lead(done.exists):
         check_batch(config.common['batch_size'], ranks)
         if dataset is None:
-            # First by one: what is missing is downloaded once.
+            # Rank 0 loads first, so that missing data are downloaded once.
             ranks.lead(lambda: _load(config, machine, observer))
             dataset = _load(config, machine, observer)
         data = trial_data.prepare(dataset, config, labels)
@@ -116,7 +117,7 @@ def _finished(config, machine, observer, dataset, folder):
     """
     found = store.read_sealed(folder / 'result.json')
     if found['digests'].get('log'):
-        store.check_sha256(folder / 'log.jsonl', found['digests']['log'])
+        store.read_known(folder / 'log.jsonl', found['digests']['log'])
     try:
         # Nothing is downloaded for a trial that is done.
         if dataset is None and datasets.at_hand(config.dataset, machine.data):
@@ -155,10 +156,11 @@ class _Trial:
 
     def _open(self):
         """Reads what the folder holds of the trial, and writes what it begins with."""
+        failure.forget(self.folder)
         begun, train = self._read_config(), self.data.train
         arrays = snapshot.read_newest(self.folder, self.identity, self.observer.warn)
         if arrays:
-            # Where config.json is gone, and where an older version has written it.
+            # config.json is missing, or was written by an older version.
             begun = snapshot.environments(arrays)[-1] | begun
         if begun:
             check_size(self.folder, begun.get('processes', 1), self.ranks)
@@ -175,8 +177,8 @@ class _Trial:
         if not path.exists():
             return {}
         seen, problem = store.read_unsealed(path)
-        # The same labels may lie in another file by now.
-        own = ('labels_file', 'threads', 'processes')
+        # The same labels may be in another file by now.
+        own = ('labels_file', 'threads', 'processes', 'place')
         compared = {k: v for k, v in seen.items() if k not in own}
         differs = _difference(compared, self._content())
         # Older versions began trials without a digest.
@@ -203,12 +205,17 @@ class _Trial:
         if begun and asked and asked != begun:
             self.observer.warn(
                 f'{self.config.trial}: goes on with {begun} threads, as it began, not {asked}: '
-                'the last digits hang on it'
+                'the last digits depend on it'
             )
         return begun or asked or machines.threads()
 
     def _write_config(self, threads):
-        content = self._content() | self.config.as_record() | {'threads': threads}
+        # Where it trains: what its log says of time holds there.
+        place = {
+            'device': devices.choose(self.machine.device, self.machine.backend),
+            'processor': machines.processor()['processor'],
+        }
+        content = self._content() | self.config.as_record() | {'threads': threads, 'place': place}
         if self.ranks.size > 1:
             content['processes'] = self.ranks.size
         store.write_sealed(self.folder / 'config.json', content)
@@ -233,8 +240,8 @@ class _Trial:
         )  # fmt: skip
         stages = list(self.config.stages)
         first = stages.index(str(arrays['stage'])) if arrays else 0
-        # Chainer would check the shapes and types of every call of every step, and none of them
-        # changes.
+        # Chainer would check shapes and types in every call of every step, though they never
+        # change.
         with saver, chainer.using_config('type_check', False):
             for stage in stages[first:]:
                 path = self._run_stage(stage, rows, saver, arrays)
@@ -278,7 +285,7 @@ class _Trial:
             'method': paper.methods()[config.method],
             'stages': {name: stage['epochs'] for name, stage in config.stages.items()},
             'steps_per_epoch': -(-images_per_epoch(len(train), common) // common['batch_size']),
-            **{name: environment[name] for name in ('device', 'backend', 'threads')},
+            'environment': environment,
             'out': str(self.folder),
         }
 
@@ -340,7 +347,7 @@ class _Trial:
         store.write_arrays(self.folder / 'model.arrays', model)
         store.write_arrays(self.folder / 'labels.arrays', {'y': y})
         log = extensions.log_text(rows)
-        # Not left to the last epoch: a trial killed since then finds the file of another process.
+        # Written again here: a trial killed after its last epoch may find a log of another process.
         store.write_text(self.folder / 'log.jsonl', log)
         made = result.result(
             self.config, self.dataset, self.data, self.noise_digest, rows, environments,

@@ -42,7 +42,7 @@ class StageUpdater(training.updaters.StandardUpdater):
         super().__init__(iterator, optimizer, auto_new_epoch=False)
         self.method, self.optimizer, self.iterator = optimizer.target, optimizer, iterator
         self.ranks = ranks
-        # On the device, and read once an epoch: to ask each step for its loss would be to wait for
+        # On the device, and read once per epoch: reading each step's loss would mean waiting for
         # it.
         self.sums = self.method.device.send(np.zeros(3))
         self.captured = capture(self.step, self.changing) if capture else None
@@ -84,7 +84,7 @@ class StageUpdater(training.updaters.StandardUpdater):
         self.method.after_backward(batch)
         self.ranks.mean_gradients(self.method)
         self.optimizer.update()
-        # Those of the forward pass, hence from before the step: they cost nothing more (D-03).
+        # The outputs of the forward pass, from before the step: they cost nothing extra (D-03).
         self.record(batch, log_f)
         epoch_sums.add(self.sums, loss, log_f, batch.y)
 
@@ -106,7 +106,7 @@ class StageUpdater(training.updaters.StandardUpdater):
 
     def finalize(self):
         super().finalize()
-        # What captured the step has memory of its own, and refers to this updater.
+        # The captured graph has its own memory, and refers to this updater.
         self.captured = None
 
     def serialize(self, serializer):
@@ -123,8 +123,8 @@ class LabelCorrectionUpdater(StageUpdater):
     def record(self, batch, log_f):
         super().record(batch, log_f)
         if self.method.hyper.label_pass == 'train':
-            # Each output under the epoch in which its image was drawn: the batch that closes an
-            # epoch already holds images of the next (D-35).
+            # Each output is stored under the epoch in which its image was drawn: the last batch of
+            # an epoch already holds images of the next (D-35).
             f = self.method.xp.exp(log_f.array)
             # Every rank records all outputs: they all hold the same labels.
             outputs = map(self.ranks.gather, (f, batch.index, self.row.turn))
@@ -134,7 +134,7 @@ class LabelCorrectionUpdater(StageUpdater):
         super().correct_labels()
         hyper, labels = self.method.hyper, self.method.labels
         if hyper.label_pass == 'eval':
-            # Chainer has counted the epoch already whose last step this was.
+            # Chainer has already counted the epoch that ended with this step.
             labels.record_all(
                 evaluation.outputs(self.method, self.iterator.dataset), self.epoch - 1
             )
@@ -150,7 +150,7 @@ class MixUpUpdater(StageUpdater):
 
     def batch(self):
         batch, row = super().batch(), self.row
-        # `x` and `y` stay as they are: L_c wants them so, and L_mix mixes the labels itself.
+        # `x` and `y` stay unmixed: L_c needs them so, and L_mix mixes the labels itself.
         batch.partner, batch.lam = row.partner, row.lam
         batch.x_mixed = mix_up(batch.x, row.partner, row.lam)
         return batch
@@ -163,6 +163,6 @@ def kind(names):
     """Returns the updater class that has all the named parts; without names, the plain one."""
     if not names:
         return StageUpdater
-    # Every part calls super(), so a class of several does what each of them does.
+    # Every base calls super(), so a class with several of them does what each does.
     parts = tuple(KINDS[name] for name in names)
     return parts[0] if len(parts) == 1 else type('And'.join(p.__name__ for p in parts), parts, {})

@@ -8,6 +8,7 @@ import re
 import select
 import subprocess
 import sys
+from types import SimpleNamespace
 
 import pytest
 import tiny
@@ -25,9 +26,12 @@ FACTS = {
     'method': 'Mix-up with KL entropy',
     'stages': {'correct': 12, 'fine_tune': 8},
     'steps_per_epoch': 40,
-    'device': 'CPU',
-    'backend': 'oneDNN 3.2',
-    'threads': 1,
+    'environment': {
+        'device': '@numpy',
+        'processor': 'AMD EPYC',
+        'backend': 'onednn (oneDNN 3.2.0, 1 threads)',
+        'threads': 1,
+    },
     'out': 'results/quick',
 }
 ROW = {
@@ -90,7 +94,7 @@ def test_a_trial_says_at_once_what_it_does(said):
     console.TrialProgress().of('a').begin(FACTS)
     assert said() == [
         'data     Fashion-MNIST, embedded subset; 5,000 images',
-        'machine  CPU, oneDNN 3.2, 1 thread',
+        'machine  CPU, AMD EPYC, onednn (oneDNN 3.2.0, 1 thread)',
         'results  results/quick',
         'a: Mix-up with KL entropy; 63.0 % wrong labels; epochs: correct 12, fine_tune 8; '
         '40 steps an epoch',
@@ -101,13 +105,14 @@ def test_what_trials_share_is_said_once_and_again_where_it_differs(said):
     progress = console.TrialProgress(3)
     progress.of('a').begin(FACTS)
     said()
-    progress.of('b').begin(FACTS | {'wrong': None, 'threads': None})
+    elsewhere = {'environment': FACTS['environment'] | {'processor': 'Intel Xeon'}}
+    progress.of('b').begin(FACTS | elsewhere | {'wrong': None})
     assert said() == [
-        'machine  CPU, oneDNN 3.2',
+        'machine  CPU, Intel Xeon, onednn (oneDNN 3.2.0, 1 thread)',
         'b: Mix-up with KL entropy; wrong labels unknown; epochs: correct 12, fine_tune 8; '
         '40 steps an epoch',
     ]
-    progress.of('c').begin(FACTS | {'threads': None})
+    progress.of('c').begin(FACTS | elsewhere)
     assert len(said()) == 1
 
 
@@ -214,19 +219,24 @@ def drawn(progress, width, encoding='utf-8'):
     return re.sub(r'\x1b\[[\d;]*m', '', stream.read()).splitlines()
 
 
-@pytest.mark.parametrize('width', [60, 80, 100, 200])
-@pytest.mark.parametrize(
-    'name', ['a', 'cross_entropy-asymmetric-0.123456789-s0-12345678', 'x' * 300]
-)
-@pytest.mark.parametrize('begun', ['inside', 'between'])
-def test_the_bar_the_count_and_the_time_stay_on_a_terminal_of_any_width(width, name, begun):
-    progress = console.TrialProgress(10, 3)
+NAMES = 'a', 'cross_entropy-asymmetric-0.123456789-s0-12345678', 'x' * 300
+
+
+def long_trial(progress, name, begun):
     watched = progress.of(name)
     watched.begin(FACTS)
     watched.start(320, [ROW] * 3)
     watched.epoch(ROW)
     if begun == 'inside':
         watched.step(step(epochs=320, left=360_000.0))
+
+
+@pytest.mark.parametrize('width', [60, 80, 100, 200])
+@pytest.mark.parametrize('name', NAMES)
+@pytest.mark.parametrize('begun', ['inside', 'between'])
+def test_the_bar_the_count_and_the_time_stay_on_a_terminal_of_any_width(width, name, begun):
+    progress = console.TrialProgress()
+    long_trial(progress, name, begun)
     lines = drawn(progress, width)
     assert all(len(line) <= width for line in lines)
     bar = lines[0]
@@ -236,15 +246,56 @@ def test_the_bar_the_count_and_the_time_stay_on_a_terminal_of_any_width(width, n
     assert ('4 days, 4:00:00 left' in bar) == (begun == 'inside')
     assert any('loss 1.234  accuracy 0.500  labels 0.370' in line for line in lines)
     assert any('epoch 4/320 correct, step 10/40' in line for line in lines) == (begun == 'inside')
-    assert lines[-1].strip() == '3 of 10 trials done'
 
 
-def test_every_running_trial_has_its_bar_and_a_finished_one_has_none(capsys):
-    progress = console.TrialProgress(3)
-    for name in 'abc':
+@pytest.mark.parametrize('width', [60, 80, 200])
+@pytest.mark.parametrize('name', NAMES)
+@pytest.mark.parametrize('begun', ['inside', 'between'])
+def test_a_trial_of_several_has_one_line_with_all_that_counts(width, name, begun):
+    progress = console.TrialProgress(10, 3)
+    long_trial(progress, name, begun)
+    head, line, total = drawn(progress, width)
+    assert head.split() == list(console.TRIAL_COLUMNS)
+    assert len(line) <= width
+    assert line.startswith(name[:5])
+    # Of the test images if there are any.
+    figures = ['correct', '3/320', '0.700', '0.370']
+    assert line.split()[1:5] == figures
+    assert ('4 days, 4:00:00' in line) == (begun == 'inside')
+    assert total.strip() == '3 of 10 trials done'
+
+
+def test_every_running_trial_has_its_line_and_one_that_has_ended_has_none(capsys):
+    progress = console.TrialProgress(4)
+    for name in 'abcd':
         progress.of(name).start(20, [])
     progress.finish('b', RESULT)
-    assert [line[0] for line in drawn(progress, 80)[:-1]] == ['a', 'c']
+    console.forward(progress)(SimpleNamespace(trial='d'), {'end': 8})
+    assert [line[0] for line in drawn(progress, 80)[1:-1]] == ['a', 'c']
+
+
+def test_the_time_of_arrival_is_that_of_all_that_is_left(clock, monkeypatch, said):
+    monkeypatch.setattr(console.time, 'time', lambda: 0.0)
+    monkeypatch.setattr(console.time, 'localtime', console.time.gmtime)
+    progress = console.TrialProgress(5, 1, dict.fromkeys('abcd', 300.0))
+    for name in 'ab':
+        # Of what an earlier run has trained nothing counts.
+        progress.of(name).start(20, [ROW] * 10)
+    assert drawn(progress, 80)[-1].strip() == '1 of 5 trials done'
+    clock.now += 100
+    for name in 'ab':
+        progress.of(name).step(step(left=None, epochs_done=15, step=40))
+    # A half of two trials took 100 s: three are left.
+    left = '1 of 5 trials done, 0:05:00 left: the last at about Thu 01 Jan 00:05'
+    assert drawn(progress, 80)[-1].strip() == left
+    # One that another run has done meanwhile is neither left nor a measure.
+    progress.finish('d', RESULT)
+    left = '2 of 5 trials done, 0:03:20 left: the last at about Thu 01 Jan 00:03'
+    assert drawn(progress, 80)[-1].strip() == left
+    # No trial can be divided.
+    progress.of('a').step(step(left=900.0, epochs_done=15, step=40))
+    left = '2 of 5 trials done, 0:15:00 left: the last at about Thu 01 Jan 00:15'
+    assert drawn(progress, 80)[-1].strip() == left
 
 
 def test_a_terminal_that_is_not_utf_8_has_a_bar_too():
@@ -282,8 +333,13 @@ def run_driver(stderr, **environment):
 
 
 def on_terminal(**environment):
+    return output_of(lambda stderr: run_driver(stderr, **environment))
+
+
+def output_of(start):
+    """All that a process, which is started with a terminal for stderr, writes there."""
     ours, theirs = pty.openpty()
-    process, output = run_driver(theirs, **environment), b''
+    process, output = start(theirs), b''
     while process.poll() is None or select.select([ours], [], [], 0)[0]:
         if select.select([ours], [], [], 0.1)[0]:
             output += os.read(ours, 10_000)
@@ -291,6 +347,30 @@ def on_terminal(**environment):
     os.close(theirs)
     assert process.returncode == 0
     return output.decode(errors='replace')
+
+
+def test_a_run_on_a_terminal_has_a_line_for_each_running_trial_below_what_is_said(tmp_path):
+    words = 'run table2 --preset quick --only cross_entropy --rates 0.5 --trials 2 --jobs 2'
+    words = [*words.split(), '--device', 'cpu', '--out', str(tmp_path / 'out')]
+    words += [word for text in tiny.overrides('cross_entropy') for word in ('--set', text)]
+
+    def start(stderr):
+        return subprocess.Popen(
+            [sys.executable, '-m', 'chainer_jo', *words],
+            cwd=ROOT,
+            stdout=subprocess.DEVNULL,
+            stderr=stderr,
+            env=os.environ | {'COLUMNS': '100', 'TERM': 'xterm', 'OMP_NUM_THREADS': '1'},
+        )
+
+    shown = re.sub(r'\x1b\[[\d;?]*[a-zA-Z]', '', output_of(start))
+    assert re.search(r'^trial +stage +epoch +accuracy +labels +left', shown, re.M)
+    line = r'^cross_entropy-symmetric-0\.5-s\d-\w+ +train +[1-3]/3 +0\.\d{3} +0\.\d{3}'
+    assert re.search(line, shown, re.M)
+    assert '0 of 2 trials done' in shown
+    assert 'done (2 of 2)' in shown
+    # The lines of epochs are for those who do not see them live.
+    assert 'epoch 1/3' not in shown
 
 
 def test_on_a_terminal_a_live_bar_is_drawn_below_the_lines():

@@ -172,6 +172,25 @@ def test_run_prints_the_table_and_trains_only_what_is_not_done(trained, call):
     assert out.rstrip('\n') == (trained[0] / 'results/quick/table2.md').read_text().rstrip('\n')
 
 
+def test_a_run_goes_on_past_a_failed_trial_and_ends_with_the_list_and_plan_knows_it(tmp_path):
+    words = f'table2 --preset quick --only cross_entropy,gce --rates 0.5 --out here {OVERRIDES}'
+    words += ' --set cross_entropy.train.learning_rate=1e9 --set gce.train.epochs=2 --trials 1'
+    words += ' --set gce.train.divide_after=[1] --set gce.train.prune_from=1'
+
+    done = command(f'run {words} --device cpu', tmp_path)
+
+    assert done.returncode == 5, done.stderr
+    assert 'Generalized cross entropy' in done.stdout
+    *_, problem, seen, fix = done.stderr.splitlines()
+    assert problem == 'error: 1 of 2 trials failed'
+    reason = r'training diverged: .* is not finite \(stage train, .*\)'
+    assert re.fullmatch(rf'  seen: cross_entropy-symmetric-0\.5-s0-\w+: {reason}', seen)
+    assert fix.startswith('  fix:  mend the cause')
+    planned = command(f'plan {words}', tmp_path).stdout
+    assert re.search(rf'^failed   cross_entropy-symmetric-0\.5-s0-\w+: {reason}$', planned, re.M)
+    assert '2 trials: 1 done, 0 begun, 0 to do, 1 failed' in planned
+
+
 def test_train_json_prints_a_row_an_epoch_and_the_result(call):
     code, out, said = call(f'{TINY} --json')
     assert (code, said) == (0, '')

@@ -15,7 +15,7 @@ from chainer_jo import cli, store
 from chainer_jo.datasets import clothing1m
 from chainer_jo.errors import DataError
 from chainer_jo.report import collect, integrity
-from chainer_jo.sweep import plan
+from chainer_jo.sweep.overview import Overview
 from chainer_jo.training import snapshot
 
 CONFIG = tiny.config('cross_entropy')
@@ -50,7 +50,7 @@ def is_noticed(out):
         used = results and collect.read_log(folder, results[0])
     except DataError:
         used = []
-    (planned,) = plan.planned([CONFIG], out)
+    (planned,) = Overview([CONFIG], out).trials
     problems = integrity.verify(out)[2]
     return not used and planned.state == 'damaged' and bool(problems) and len(unusable) <= 1
 

@@ -2,11 +2,11 @@
 
 import random
 
+import fuzz
 import pytest
 import readers
 import seeds
 
-import fuzz
 from chainer_jo.errors import DataError
 
 

@@ -9,9 +9,9 @@ import children
 import pytest
 import tiny
 
-from chainer_jo.errors import KilledError, UnforeseenError
+from chainer_jo.errors import KilledError, OutOfMemoryError, UnforeseenError
 from chainer_jo.sweep import attempt, local
-from chainer_jo.training import snapshot
+from chainer_jo.training import failure, snapshot
 
 NEVER = 'cross_entropy.train.epochs=1000000'
 CONFIG = tiny.config('cross_entropy', NEVER)
@@ -109,18 +109,28 @@ def test_what_is_not_json_on_stdout_is_passed_on_as_text(tmp_path, monkeypatch):
 
 
 @pytest.mark.parametrize(
-    ('script', 'code', 'seen'),
+    ('script', 'code', 'seen', 'tries'),
     [
-        ('kill -KILL $$', KilledError.exit_code, 'killed by SIGKILL'),
-        ('kill -SEGV $$', KilledError.exit_code, 'killed by SIGSEGV'),
-        ('echo Traceback >&2; exit 1', UnforeseenError.exit_code, 'broke off'),
-        ('echo error >&2; exit 5', 5, 'error'),
+        ('kill -KILL $$', KilledError.exit_code, 'its process was killed by SIGKILL', 3),
+        ('kill -SEGV $$', KilledError.exit_code, 'its process was killed by SIGSEGV', 3),
+        ('echo full >&2; exit 7', OutOfMemoryError.exit_code, 'full', 2),
+        ('echo Traceback >&2; exit 1', UnforeseenError.exit_code, 'its process broke off', 1),
+        ('echo unforeseen >&2; exit 70', UnforeseenError.exit_code, 'unforeseen', 1),
+        ('echo usage >&2; exit 2', 2, 'usage', 1),
+        ('echo diverged >&2; exit 5', 5, 'diverged', 1),
     ],
 )
-def test_a_child_that_dies_has_a_code_of_its_own(script, code, seen, tmp_path, monkeypatch):
-    (failure,), _, _ = sweep_of(script, tmp_path, monkeypatch)
-    assert failure.exit_code == code
-    assert failure.seen.endswith(seen)
+def test_a_child_that_dies_has_a_code_and_a_number_of_tries_of_its_own(
+    script, code, seen, tries, tmp_path, monkeypatch
+):
+    count = tmp_path / 'count'
+    (error,), _, texts = sweep_of(f'echo >> {count}; {script}', tmp_path, monkeypatch)
+    assert error.exit_code == code
+    assert error.seen.endswith(seen)
+    assert count.read_text() == tries * '\n'
+    again = f'trial {CONFIG.trial} failed: {error.reason}; it is tried again'
+    assert texts == [again] * (tries - 1) + [str(error)]
+    assert failure.reason(tiny.folder(CONFIG, tmp_path)) == error.reason
 
 
 def without_privileges():

@@ -1,6 +1,9 @@
 import os
+import re
 import signal
 import threading
+import time
+from collections import deque
 
 import pytest
 import tiny
@@ -8,6 +11,9 @@ import tiny
 from chainer_jo import store
 from chainer_jo.errors import StoppedError
 from chainer_jo.sweep import local
+from chainer_jo.sweep.overview import Overview
+from chainer_jo.training import failure
+from chainer_jo.training.trial import Observer
 
 NEVER = 10**6
 
@@ -36,11 +42,64 @@ def test_all_trials_run_and_tell_their_start_epochs_and_result(tmp_path):
 def test_a_failed_trial_is_told_with_its_message_and_the_others_go_on(tmp_path):
     good = tiny.config('cross_entropy')
     bad = tiny.config('cross_entropy', 'cross_entropy.train.learning_rate=1e9')
-    (failure,) = sweep(tmp_path).run([bad, good])
-    assert failure.exit_code == 5
-    assert failure.problem == f'trial {bad.trial} failed'
-    assert 'error: training diverged' in failure.seen
+    (error,) = sweep(tmp_path).run([bad, good])
+    assert error.exit_code == 5
+    assert error.problem == f'trial {bad.trial} failed'
+    assert 'error: training diverged' in error.seen
     assert (tiny.folder(good, tmp_path) / 'result.json').exists()
+    # Kept for plan.
+    seen = Overview([bad, good], tmp_path).trials
+    assert [trial.state for trial in seen] == ['failed', 'done']
+    assert seen[0].detail == error.reason
+    assert re.fullmatch(
+        r'training diverged: .* is not finite \(stage train, epoch .*\)', error.reason
+    )
+
+
+def test_a_trial_whose_process_is_killed_is_tried_again_and_ends_the_same(tmp_path):
+    config, killed, texts = tiny.config('cross_entropy'), [], []
+    holder = tiny.folder(config, tmp_path) / '.holder'
+
+    def kill_once(config, line):
+        if 'epoch' in line and not killed:
+            killed.append(int(holder.read_text().split()[1]))
+            os.kill(killed[0], signal.SIGKILL)
+
+    machine = tiny.machine(tmp_path, snapshot_seconds=0)
+    on_text = lambda config, text: texts.append(text)  # noqa: E731
+    assert local.LocalSweep(machine, 1, 1, kill_once, on_text).run([config]) == []
+    assert 'killed by SIGKILL; it is tried again' in texts[0]
+    assert not (holder.parent / failure.NAME).exists()
+    result = store.read_sealed(holder.parent / 'result.json')
+    tiny.run(config, tmp_path / 'whole', threads=1)
+    whole = store.read_sealed(tiny.folder(config, tmp_path / 'whole') / 'result.json')
+    assert tiny.digests(result) == tiny.digests(whole)
+
+
+def test_while_another_process_trains_a_trial_no_process_is_started_for_it(tmp_path, monkeypatch):
+    monkeypatch.setattr(local, 'RETRY_SECONDS', 0.01)
+    config, started = tiny.config('cross_entropy'), []
+    monkeypatch.setattr(
+        local.LocalSweep, '_attempt', lambda self, config: started.append(config) or (0, '')
+    )
+    with store.lock(tiny.folder(config, tmp_path)):
+        run = threading.Thread(
+            target=local.LocalSweep._work, args=(sweep(tmp_path), deque([config]))
+        )
+        run.start()
+        time.sleep(0.1)
+        assert started == []
+    run.join()
+    assert started == [config]
+
+
+def test_a_failure_is_forgotten_as_soon_as_the_trial_is_trained_again(tmp_path):
+    config = tiny.config('cross_entropy')
+    folder = tiny.folder(config, tmp_path)
+    failure.keep(folder, 8, 'its process was killed by SIGKILL')
+    seen = []
+    tiny.run(config, tmp_path, Observer(epoch=lambda row: seen.append(failure.reason(folder))))
+    assert set(seen) == {None}
 
 
 @pytest.mark.parametrize('signum', [signal.SIGTERM, signal.SIGINT, signal.SIGHUP])

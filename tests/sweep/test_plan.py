@@ -1,8 +1,6 @@
-import json
-
 import pytest
 
-from chainer_jo import paper, store
+from chainer_jo import paper
 from chainer_jo.errors import ConfigError
 from chainer_jo.sweep import plan
 
@@ -93,79 +91,6 @@ def test_all_trials_of_a_table_have_their_own_id():
 def test_what_does_not_exist_is_refused(arguments, problem):
     with pytest.raises(ConfigError, match=problem):
         plan.trials('table2', 'paper', **arguments)
-
-
-def begin(out, trial, seconds=()):
-    folder = out / 'runs' / trial.trial
-    folder.mkdir(parents=True)
-    (folder / 'config.json').write_text('{}')
-    lines = [json.dumps({'seconds': value}) for value in seconds]
-    (folder / 'log.jsonl').write_text('\n'.join(lines))
-    return folder
-
-
-def finish(folder):
-    log = store.sha256((folder / 'log.jsonl').read_bytes())
-    store.write_sealed(folder / 'result.json', {'digests': {'log': log}})
-
-
-@pytest.mark.parametrize('name', ['result.json', 'log.jsonl'])
-def test_a_finished_trial_that_was_altered_is_neither_done_nor_measured(name, tmp_path):
-    (trial,) = plan.trials('table2', 'quick', only=['ours'], rates=[0.5], count=1)
-    folder = begin(tmp_path, trial, seconds=[1.0])
-    finish(folder)
-    path = folder / name
-    path.write_text(path.read_text().replace('1', '2').replace('a', 'b'))
-    (found,) = plan.planned([trial], tmp_path)
-    assert (found.state, found.epochs_done, found.seconds) == ('damaged', 0, None)
-    assert name in found.problem
-    assert plan.summary([found]) == '1 trials: 0 done, 0 begun, 0 to do, 1 damaged'
-
-
-def test_states_and_times_come_from_what_lies_in_the_folder(tmp_path):
-    trials = plan.trials('table2', 'quick', only=['ours', 'cross_entropy'], rates=[0.5], count=2)
-    cross_entropy, _, ours, other = trials
-    assert [planned.state for planned in plan.planned(trials, tmp_path)] == ['to do'] * 4
-    finish(begin(tmp_path, cross_entropy))
-    begin(tmp_path, ours, seconds=[9.0, 2.0, 1.0])
-    found = plan.planned(trials, tmp_path)
-    assert [planned.state for planned in found] == ['done', 'to do', 'begun', 'to do']
-    assert [planned.epochs_done for planned in found] == [0, 0, 3, 0]
-    # The median epoch times the epochs; measured on the one trial of the method that has begun.
-    assert [planned.seconds for planned in found] == [None, None, 2 * ours.epochs, 2 * other.epochs]
-    assert found[2].as_dict() == {
-        'trial': ours.trial,
-        'state': 'begun',
-        'epochs': ours.epochs,
-        'seconds': 2 * ours.epochs,
-    }
-
-
-def test_the_summary_counts_states_and_the_time_that_is_left(tmp_path):
-    trials = plan.trials('table2', 'quick', only=['ours'], rates=[0.5], count=2)
-    begin(tmp_path, trials[0], seconds=[60.0] * 2)
-    left = 2 * trials[0].epochs - 2
-    line = plan.summary(plan.planned(trials, tmp_path))
-    assert line == (
-        f'2 trials: 0 done, 1 begun, 1 to do, about {left // 60}:{left % 60:02}:00 of training left'
-    )
-    text = plan.as_text(plan.planned(trials, tmp_path)).splitlines()
-    assert text[0].split()[:2] == ['begun', f'2/{trials[0].epochs}']
-    assert text[-1] == line
-
-
-def test_without_a_measurement_no_time_is_promised(tmp_path):
-    found = plan.planned(plan.trials('table2', 'quick', only=['ours'], count=1), tmp_path)
-    assert 'training left' not in plan.summary(found)
-    assert 'not measured' in plan.as_text(found)
-
-
-@pytest.mark.parametrize('torn', ['{"seconds": 1', '[]', '{}', '\xff'])
-def test_a_torn_log_is_no_measurement(torn, tmp_path):
-    (trial,) = plan.trials('table2', 'quick', only=['ours'], rates=[0.5], count=1)
-    (begin(tmp_path, trial) / 'log.jsonl').write_text(torn, encoding='latin-1')
-    (planned,) = plan.planned([trial], tmp_path)
-    assert (planned.state, planned.epochs_done, planned.seconds) == ('begun', 0, None)
 
 
 def test_an_override_of_one_method_gives_no_second_trial_of_another():

@@ -19,7 +19,7 @@ def run(config, out, share=True, said=None):
 
 
 def handed_on(out):
-    return sorted((out / shared_stage.FOLDER).glob('*'))
+    return sorted((out / shared_stage.SHARED).glob('*'))
 
 
 def without_shared(outcome):
@@ -177,7 +177,7 @@ def test_two_that_want_the_same_stage_at_once_both_end_right(tmp_path, monkeypat
 
 def test_removing_what_was_handed_on_leaves_everything_else(tmp_path):
     run(tiny.config('ours'), tmp_path)
-    stranger = tmp_path / shared_stage.FOLDER / 'notes.txt'
+    stranger = tmp_path / shared_stage.SHARED / 'notes.txt'
     store.write_text(stranger, 'mine')
 
     shared_stage.remove_all(tmp_path)
@@ -196,7 +196,7 @@ def test_the_papers_settings_give_its_method_and_tanakas_the_same_first_stage():
 
 def test_a_stage_that_cannot_be_handed_on_does_not_end_the_trial(tmp_path):
     # As on a full disk, or when another process removes the folder at that moment.
-    store.write_text(tmp_path / shared_stage.FOLDER, 'no folder')
+    store.write_text(tmp_path / shared_stage.SHARED, 'no folder')
 
     assert 'shared' not in run(tiny.config('ours'), tmp_path)
     assert 'shared' not in run(tiny.config('tanaka'), tmp_path)

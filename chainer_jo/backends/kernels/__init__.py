@@ -35,7 +35,7 @@ def function(name, entry, **macros):
         entry (str): The function.
         macros: What its text is compiled with, ``NAME=value``.
     """
-    # Kept for good: anew, it would be looked up in CuPy's cache by a digest of the whole text.
+    # Kept: CuPy would otherwise look it up in its cache by a digest of the whole source each time.
     import cupy
 
     return cupy.RawKernel(source(name), entry, options(**macros))

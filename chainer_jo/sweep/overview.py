@@ -1,0 +1,168 @@
+"""A table for people: what of it is done and what is left, cell by cell, with time and disk."""
+
+import shutil
+from collections import Counter
+from datetime import timedelta
+from functools import cached_property
+from pathlib import Path
+from statistics import median
+
+from chainer_jo import paper
+from chainer_jo.sweep import local, pace, standing
+from chainer_jo.training.machine import SHARED
+
+COUNTED = ('done', 'running', 'failed', 'begun', 'to do')
+WORDS = ('method', 'noise', 'rate', 'set')
+
+
+class Overview:
+    """How far the trials of a table are, and what is left of it.
+
+    Args:
+        configs (list of TrialConfig): The trials.
+        out (path): The output folder.
+        device (str): Whose measured times count: ``cpu``, ``cuda:N``, or ``auto``, a GPU if one
+            was measured.
+        threads (int): With how many, if it is a CPU.
+
+    Attributes:
+        trials (list of Standing): How far each is.
+    """
+
+    def __init__(self, configs, out, device='auto', threads=1):
+        self._out = Path(out)
+        self._paces = pace.Paces(device, threads)
+        self._threads = threads
+        self.trials = standing.of(configs, out, self._paces)
+
+    @cached_property
+    def epochs_left(self):
+        """``{stage: epochs}`` that each trial has left, by trial id."""
+        shared = self._out / SHARED
+        return pace.epochs_left(self.trials, shared.is_dir() and any(shared.glob('*.arrays')))
+
+    @cached_property
+    def seconds_left(self):
+        """The training time that each trial has left, or ``None`` for it, by trial id."""
+        return {
+            trial.config.trial: self._seconds(trial.config, self.epochs_left[trial.config.trial])
+            for trial in self.trials
+            if trial.config.trial in self.epochs_left
+        }
+
+    def work_left(self):
+        """Returns what each trial has left, in seconds or, where one is not known, in epochs."""
+        if None not in self.seconds_left.values():
+            return self.seconds_left
+        return {trial: sum(epochs.values()) for trial, epochs in self.epochs_left.items()}
+
+    def _seconds(self, config, epochs):
+        paces = {stage: self._paces.of_stage(config, stage) for stage, n in epochs.items() if n}
+        if None in paces.values():
+            return None
+        return sum(paces[stage] * epochs[stage] for stage in paces)
+
+    def summary(self):
+        """Returns one line: how many trials are done, and how long the others take one by one."""
+        left = list(self.seconds_left.values())
+        known = left and None not in left
+        return self._states() + (f', about {_time(sum(left))} of training left' if known else '')
+
+    def _states(self):
+        count = Counter(trial.state for trial in self.trials)
+        states = [f'{count[state]} {state}' for state in ('done', 'begun', 'to do')]
+        states += [f'{count[s]} {s}' for s in ('running', 'failed', 'damaged') if count[s]]
+        return f'{len(self.trials)} trials: {", ".join(states)}'
+
+    def as_text(self):
+        """Returns a row a cell; who trains and why what failed; and the whole with its time."""
+        trials = [
+            f'{trial.state:8} {trial.config.trial}: {trial.detail}'
+            + (f', {trial.epochs_done}/{trial.config.epochs} epochs' * (trial.state == 'running'))
+            for trial in self.trials
+            if trial.state in ('running', 'failed', 'damaged')
+        ]
+        whole = [self._states(), f'time     {self._time()}', f'disk     {self._disk()}']
+        return '\n'.join([*self._cells(), *trials, *whole])
+
+    def _cells(self):
+        cells = {}
+        for trial in self.trials:
+            config = trial.config
+            noise, rate = paper.column({'noise': config.noise, 'labels_file': config.labels_file})
+            key = (config.method, noise, '' if rate is None else f'{rate:g}')
+            cells.setdefault((*key, ' '.join(config.modified)), []).append(trial)
+        counted = COUNTED + ('damaged',) * any(trial.state == 'damaged' for trial in self.trials)
+        rows = [(*WORDS, *counted, 's/epoch')]
+        for key, trials in cells.items():
+            count = Counter(trial.state for trial in trials)
+            rows.append((*key, *(str(count[s] or '-') for s in counted), _pace(trials[0])))
+        # Most tables have no cell with settings of its own.
+        kept = [place for place, column in enumerate(zip(*rows[1:], strict=True)) if any(column)]
+        return _aligned([[row[place] for place in kept] for row in rows], len(WORDS))
+
+    def _time(self):
+        known = [seconds for seconds in self.seconds_left.values() if seconds is not None]
+        unknown = len(self.seconds_left) - len(known)
+        if not self.seconds_left:
+            return 'nothing is left to train'
+        if not known:
+            return f'nothing of what is left has been measured on {self._paces.place}'
+        text = f'{_time(sum(known))} of training left'
+        side_by_side = min(local.default_jobs(self._paces.device, self._threads), len(known))
+        if side_by_side > 1:
+            # No trial can be divided.
+            wall = max(sum(known) / side_by_side, *known)
+            text += f', {_time(wall)} with {side_by_side} trials side by side'
+        text += f', as measured on {self._paces.place}; first stages that trials share count once'
+        return text + (f'; {unknown} trials are of kinds that were not measured' if unknown else '')
+
+    def _disk(self):
+        now = sum(trial.bytes for trial in self.trials)
+        text = f'{_megabytes(now)} now'
+        done, others = {}, []
+        for trial in self.trials:
+            if trial.state == 'done':
+                done.setdefault(_size(trial.config), []).append(trial.bytes)
+            elif trial.state != 'damaged':
+                others.append(_size(trial.config))
+        if others and all(size in done for size in others):
+            kept = sum(trial.bytes for trial in self.trials if trial.state in ('done', 'damaged'))
+            end = kept + sum(median(done[size]) for size in others)
+            text += f', about {_megabytes(end)} when all is done'
+        elif others:
+            text += '; no trial of this size is done, so nothing is known of the rest'
+        there = next(path for path in (self._out, *self._out.absolute().parents) if path.exists())
+        return f'{text}; {_megabytes(shutil.disk_usage(there).free)} free'
+
+
+def _size(config):
+    """What decides how much a finished trial leaves."""
+    return config.dataset, str(config.net), config.common.get('train_images')
+
+
+def _pace(trial):
+    if trial.seconds is None:
+        return 'not measured'
+    return f'{trial.seconds / trial.config.epochs:.1f}'
+
+
+def _aligned(rows, words):
+    """Returns lines of columns: words to the left, numbers to the right."""
+    widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
+    names = rows[0]
+    return [
+        '  '.join(
+            f'{cell:<{width}}' if name in WORDS else f'{cell:>{width}}'
+            for cell, width, name in zip(row, widths, names, strict=True)
+        ).rstrip()
+        for row in rows
+    ]
+
+
+def _time(seconds):
+    return str(timedelta(seconds=round(seconds)))
+
+
+def _megabytes(count):
+    return f'{count / 1e6:,.1f} MB' if count < 1e9 else f'{count / 1e9:,.1f} GB'

@@ -1,0 +1,146 @@
+"""Seconds an epoch, as measured on this device, and what a whole table takes by them."""
+
+import contextlib
+import json
+import re
+from statistics import median
+
+from chainer_jo import paper
+from chainer_jo.training import machine
+
+LOGS = 3  # Of each kind of stage: more say the same, and a thousand take long to read.
+
+
+class Paces:
+    """The seconds of an epoch by kind of stage, from logs of trials on this machine.
+
+    Args:
+        device (str): ``cpu``, ``cuda:N``, or ``auto``: a GPU if one was measured, else the CPU.
+        threads (int): With how many a CPU computed; other logs do not count.
+    """
+
+    def __init__(self, device, threads):
+        self._device, self._threads = device, threads
+        self._processor = machine.processor()['processor']
+        self._measured = {}
+
+    def wants(self, config):
+        """Whether another log of a trial's kind would tell anything new."""
+        kinds = [_kind(config, stage) for stage in config.stages]
+        return any(len(self._measured.get(kind, ())) < LOGS for kind in kinds)
+
+    def add(self, config, places, log):
+        """Takes the log of a trial (bytes of ``log.jsonl``), if it was all trained here.
+
+        Args:
+            places (list of dict): ``device``, ``processor`` and ``threads`` of its processes.
+        """
+        # Both may come from anybody, and be of any form.
+        with contextlib.suppress(ValueError, KeyError, TypeError, RecursionError):
+            (device,) = {self._here(place) for place in places}
+            by_stage = {stage: [] for stage in config.stages}
+            for row in map(json.loads, log.splitlines()):
+                by_stage[row['stage']].append(round(row['seconds'], 3))
+            for stage, seconds in by_stage.items():
+                if seconds and device:
+                    kind = _kind(config, stage)
+                    self._measured.setdefault(kind, []).append((device, median(seconds)))
+
+    def _here(self, place):
+        """Returns the device of a place if it is one of this machine, else ``None``."""
+        device = str(place['device'])
+        known = re.fullmatch('@numpy|@cupy:[0-9]+', device)
+        own = place['processor'] == self._processor
+        same = device != '@numpy' or place['threads'] == self._threads
+        return device if known and own and same else None
+
+    @property
+    def device(self):
+        """Chainer's name of the device whose times are given."""
+        if self._device == 'auto':
+            gpus = {d for seen in self._measured.values() for d, _ in seen if d != '@numpy'}
+            return min(gpus, default='@numpy')
+        return self._device.replace('cuda', '@cupy').replace('cpu', '@numpy')
+
+    @property
+    def place(self):
+        """The device in words."""
+        if self.device != '@numpy':
+            return self.device.replace('@cupy', 'cuda')
+        plural = '' if self._threads == 1 else 's'
+        return f'CPU, {self._processor}, {self._threads} thread{plural}'
+
+    def of_stage(self, config, stage):
+        """Returns the seconds of an epoch of a stage, or ``None``."""
+        device = self.device
+        seen = [s for d, s in self._measured.get(_kind(config, stage), ()) if d == device]
+        return median(seen) if seen else None
+
+    def of_trial(self, config):
+        """Returns the seconds of all epochs of a trial, to a tenth, or ``None``."""
+        paces = {stage: self.of_stage(config, stage) for stage in config.stages}
+        if None in paces.values():
+            return None
+        epochs = {stage: settings['epochs'] for stage, settings in config.stages.items()}
+        return round(sum(paces[stage] * epochs[stage] for stage in epochs), 1)
+
+
+def _kind(config, stage):
+    """What tells stages apart that take different times: all but noise, seed and numbers."""
+    words = {k: v for k, v in config.stages[stage].items() if isinstance(v, (str, bool))}
+    return json.dumps(
+        [config.dataset, config.precision, config.net, config.common, config.method, stage, words]
+    )
+
+
+def epochs_left(standings, shares):
+    """Returns ``{stage: epochs}`` that are left of each trial that is not done, by trial id.
+
+    A first stage that several trials share is counted for one of them.
+
+    Args:
+        standings (list of Standing): All trials of a table.
+        shares (bool): Whether the end of a first stage lies in the output folder already, where a
+            trial has gone past it.
+    """
+    at_hand = {
+        _first_stage(s.config)
+        for s in standings
+        if (shares if s.epochs_done >= _first_epochs(s.config) else s.epochs_done)
+    }
+    left = {}
+    for standing in standings:
+        if standing.state in ('done', 'damaged'):
+            continue
+        config, first = standing.config, _first_stage(standing.config)
+        taken = first in at_hand and not standing.epochs_done
+        at_hand.add(first)
+        left[config.trial] = _rest(config, _first_epochs(config) if taken else standing.epochs_done)
+    return left
+
+
+def _first_epochs(config):
+    return next(iter(config.stages.values()))['epochs']
+
+
+def _rest(config, done):
+    rest = {}
+    for stage, settings in config.stages.items():
+        rest[stage] = max(0, settings['epochs'] - done)
+        done = max(0, done - settings['epochs'])
+    return rest
+
+
+def _first_stage(config):
+    """What makes the first stages of two trials one; a trial of one stage shares nothing.
+
+    As :mod:`chainer_jo.training.shared_stage` has it, which needs Chainer and the data to say so.
+    """
+    if len(config.stages) == 1:
+        return config.trial
+    stage, settings = next(iter(config.stages.items()))
+    updaters = paper.updaters(config.method, stage)
+    # Two methods with losses of their own share nothing, whatever their stages are called.
+    method = None if 'label_correction' in updaters else config.method
+    same = (config.dataset, config.noise, config.seed, config.common, config.net, config.precision)
+    return json.dumps([*same, method, stage, settings, updaters])

@@ -1,0 +1,104 @@
+"""How far each trial of a table is, by what lies in its folder."""
+
+from dataclasses import dataclass
+from pathlib import Path
+
+from chainer_jo import store
+from chainer_jo.config import TrialConfig
+from chainer_jo.errors import DataError, WriteError, excerpt
+from chainer_jo.training import failure
+
+
+@dataclass(frozen=True)
+class Standing:
+    """One trial of a table, and how far it is.
+
+    Attributes:
+        config (TrialConfig): The trial.
+        state (str): ``done``; ``running``, by whatever process; ``failed``, when it was trained
+            last; ``begun``; ``to do``; or ``damaged``: done, and altered since.
+        epochs_done (int): Epochs in its log.
+        detail (str): Who trains a running one, ``pid N on HOST``; why a failed one failed; what is
+            wrong with a damaged one; else ``None``.
+        bytes (int): Size of its files.
+        seconds (float): Training time of the whole trial, from epochs of its kind measured on this
+            device; ``None`` where nothing was measured.
+    """
+
+    config: TrialConfig
+    state: str
+    epochs_done: int = 0
+    detail: str | None = None
+    bytes: int = 0
+    seconds: float | None = None
+
+    def as_dict(self):
+        """Returns the row of ``plan --json``."""
+        return {
+            'trial': self.config.trial,
+            'state': self.state,
+            'epochs': self.config.epochs,
+            'seconds': self.seconds,
+        }
+
+
+def of(configs, out, paces):
+    """Returns a :class:`Standing` for every TrialConfig, by what lies under ``out``.
+
+    Args:
+        paces (Paces): Takes the times of the epochs that are found.
+    """
+    found = [_look(config, Path(out) / 'runs' / config.trial, paces) for config in configs]
+    # Afterwards, as a trial is measured on others of its kind too.
+    return [Standing(**facts, seconds=paces.of_trial(facts['config'])) for facts in found]
+
+
+def _look(config, folder, paces):
+    """Returns the fields of a Standing but for its time, which is measured on all of them."""
+    try:
+        sizes = {path.name: path.stat().st_size for path in folder.iterdir()}
+    except OSError:
+        return {'config': config, 'state': 'to do'}
+    facts = {'config': config, 'bytes': sum(sizes.values())}
+    if 'result.json' in sizes:
+        return facts | _look_at_result(config, folder, paces)
+    log = _content(folder / 'log.jsonl') if 'log.jsonl' in sizes else b''
+    facts['epochs_done'] = log.count(b'\n')
+    if log and paces.wants(config):
+        paces.add(config, _places(folder / 'config.json'), log)
+    if holder := store.holder(folder):
+        return facts | {'state': 'running', 'detail': excerpt(holder)}
+    if reason := failure.reason(folder):
+        return facts | {'state': 'failed', 'detail': reason}
+    return facts | {'state': 'begun' if 'config.json' in sizes else 'to do'}
+
+
+def _look_at_result(config, folder, paces):
+    try:
+        result = store.read_sealed(folder / 'result.json')
+        log = b''
+        if digest := result.get('digests', {}).get('log'):
+            log = store.read_known(folder / 'log.jsonl', digest)
+    except (DataError, WriteError) as error:
+        return {'state': 'damaged', 'detail': f'{error.problem}: {error.seen}'}
+    except (AttributeError, TypeError):
+        return {'state': 'damaged', 'detail': f'{folder}/result.json is no result'}
+    if paces.wants(config):
+        paces.add(config, result.get('environments') or [result.get('environment')], log)
+    return {'state': 'done', 'epochs_done': log.count(b'\n')}
+
+
+def _content(path):
+    try:
+        return path.read_bytes()
+    except OSError:
+        return b''
+
+
+def _places(path):
+    """Returns where a trial that has begun trains: as the environments of a result, but shorter."""
+    try:
+        begun = store.read_sealed(path)
+    except (DataError, WriteError):
+        return []
+    return [begun['place'] | {'threads': begun.get('threads')}] if 'place' in begun else []
