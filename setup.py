@@ -63,6 +63,8 @@ setup(
         'cpu': [
             'onednn-cpu-gomp==2023.2.0; sys_platform == "linux" and platform_machine == "x86_64"'
         ],
+        # Looks at the reports in a Chromium, for their tests.
+        'browser': ['playwright>=1.45'],
         # bokeh draws the scheduler's dashboard.
         'dask': ['bokeh>=3.1', 'distributed>=2026.8'],
         # An MPI from a wheel, with the mpiexec that belongs to it.

@@ -23,7 +23,8 @@ class TrialConfig:
         preset (str): Where the settings come from: the name of a file in ``paper/presets``.
         dataset (str): One of ``datasets.NAMES``.
         noise (dict): ``kind``, ``rate`` (fraction), ``sampling``, ``exclude_true`` and, for kind
-            ``file``, ``labels``, the SHA-256 of the label array.
+            ``file``, ``labels``, the SHA-256 of the label array, and of those that are known to be
+            right, where there are such.
         method (str): Name of a method.
         seed (int): Drives split, noise, initial weights, order, crops and mix-up.
         common (dict): Batch size, optimizer and split; section ``[common]``.

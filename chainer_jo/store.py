@@ -26,10 +26,10 @@ from chainer_jo.errors import DataError, InUseError, WriteError, excerpt
 
 MAGIC = b'chainer_jo 1\n'
 DIGEST_BYTES = 32
+LOCK_SECONDS = 0.1
 #: Far more than any of ours has, in bytes: what is larger is not even read. Of a log it is enough
 #: for some 200,000 epochs.
 MOST_JSON, MOST_LOG = 2**24, 2**26
-LOCK_SECONDS = 0.1
 # Every byte of it counts, so that no bit of a file can change unnoticed.
 SEAL = re.compile(rb',\n "digest": "([0-9a-f]{64})"\n}\n\Z')
 TEMPORARY = re.compile(r'\..+\.(\d+)\.tmp')
@@ -277,7 +277,7 @@ def sha256(content):
 
 
 def read_known(path, expected):
-    """Returns the bytes of a file that is known by its SHA-256.
+    """Returns the bytes of a log whose result knows their SHA-256.
 
     Raises:
         DataError: It is missing, far too large, or holds others.
@@ -442,7 +442,7 @@ def holder(folder):
     """Returns who holds a folder, ``pid N on HOST``, or ``None``; nothing is written or held."""
     try:
         # Who has died with it left his name, and no lock.
-        name = _name_of_holder(Path(folder))
+        name = _name(Path(folder))
         with open(Path(folder) / '.lock', 'rb', opener=_at_once) as file:
             fcntl.flock(file, fcntl.LOCK_SH | fcntl.LOCK_NB)
     except BlockingIOError:
@@ -452,15 +452,14 @@ def holder(folder):
     return None
 
 
-def _name_of_holder(folder):
-    name = read_regular(folder / '.holder', most=1000).decode(errors='replace')
-    return excerpt(name, 200)
+def _name(folder):
+    return excerpt(read_regular(folder / '.holder', most=1000).decode(errors='replace'), 200)
 
 
 def _holder(folder):
     for _ in range(20):
         with contextlib.suppress(DataError, WriteError):
-            return _name_of_holder(folder)
+            return _name(folder)
         # The holder writes its name just after taking the lock.
         time.sleep(0.05)
     return 'a lock whose holder has not written its name'

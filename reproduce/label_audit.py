@@ -126,7 +126,8 @@ def measure(way, name, data, count, noise, seed):
     seconds = cpu_seconds() - begun
     memory = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
     found[way] = figures(true, labels, issue, score, corrected)
-    found[way] |= {'seconds': seconds, 'bytes': memory}
+    place = machine.processor()['processor']
+    found[way] |= {'seconds': seconds, 'bytes': memory, 'processor': place}
     if way == 'ours':
         issue, score = cleanlab(labels, probabilities)
         corrected = np.where(issue, probabilities.argmax(axis=1), labels)
@@ -136,21 +137,22 @@ def measure(way, name, data, count, noise, seed):
 
 def page(records):
     """Returns the table as Markdown."""
-    place = machine.processor()['processor']
     lines = [
         '# How well wrong labels are found',
         '',
-        f'Made by `bash reproduce/label_audit.sh`; {place}, one thread. chainer_jo '
+        f'Made by `bash reproduce/label_audit.sh`, one thread. chainer_jo '
         f'{chainer_jo.__version__}, cleanlab 2.9.0. Fashion-MNIST: the 6,000 images of the '
         'package; CIFAR-10: 10,000 of the training images of the data set that each row '
         'names. Percent, mean ± sample standard deviation over seeds. "flagged" is the share taken '
-        'for wrong; "right" the share of labels that are right before and after correction.',
+        'for wrong; "right" the share of labels that are right before and after correction. CPU '
+        'seconds compare within a processor only, so a table with two of them names both.',
     ]
     sets = dict.fromkeys((record['data'], record['noise']) for record in records)
     for data, noise in sets:
         own = [r for r in records if (r['data'], r['noise']) == (data, noise)]
         seeds = sorted({record['seed'] for record in own})
-        lines += ['', f'## {data}, {noise}', '', f'Seeds {", ".join(map(str, seeds))}.', '']
+        lines += ['', f'## {data}, {noise}', '']
+        lines += [f'Seeds {", ".join(map(str, seeds))}; {_processors(own)}.', '']
         lines += [f'| way | {" | ".join(COLUMNS.values())} | CPU seconds | memory |']
         lines += ['| --- ' + '| ---: ' * (len(COLUMNS) + 2) + '|']
         for way, title in TITLES.items():
@@ -160,6 +162,19 @@ def page(records):
                 cells += [_cost(found, 'seconds', 1, ''), _cost(found, 'bytes', 2**30, ' GiB')]
                 lines.append(f'| {title} | {" | ".join(cells)} |')
     return '\n'.join(lines) + '\n'
+
+
+def _processors(records):
+    """Returns which seeds were measured on which processor."""
+    seeds = {}
+    for record in records:
+        for way in record['figures'].values():
+            if 'processor' in way:
+                seeds.setdefault(way['processor'], set()).add(record['seed'])
+    if len(seeds) == 1:
+        return next(iter(seeds))
+    each = (f'{name} (seed {", ".join(map(str, sorted(own)))})' for name, own in seeds.items())
+    return ' and '.join(each)
 
 
 def _spread(values):

@@ -414,10 +414,12 @@ def test_labels_of_arrays_are_judged_and_what_is_known_is_kept(tmp_path):
     assert found.probabilities.shape == (60, 10)
     new = found.predict(own(60).train.images)
     assert np.allclose(new[found.held_out], found.probabilities[found.held_out], atol=1e-5)
-    again = correct_own(
-        out=tmp_path, known=np.ones(60, bool), on_epoch=lambda row: pytest.fail('trained again')
-    )
-    assert (again.labels == labels).all()
+    again = correct_own(out=tmp_path, on_epoch=lambda row: pytest.fail('trained again'))
+    assert (again.labels == found.labels).all()
+    rows = []
+    sure = correct_own(out=tmp_path, known=np.ones(60, bool), on_epoch=rows.append)
+    assert (sure.labels == labels).all()
+    assert len(rows) == 3
     with pytest.raises(ConfigError, match='another size'):
         found.predict(np.zeros((1, 1, 8, 8), np.uint8))
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from os import PathLike
 from typing import Any
 
@@ -79,7 +79,8 @@ def correct(
     Args:
         images: ``(N, channels, H, W)``, uint8, 1 or 3 channels.
         labels: Perhaps wrong, ``(N,)``, integers in ``[0, C)``.
-        known: Which labels are known to be right, ``(N,)``; none by default.
+        known: Which labels are known to be right, ``(N,)``; none by default. The net is trained on
+            them as they are, and they are no issue.
         threshold: A label with a score below it, and not the likeliest class, is an issue.
         seed: Drives every random choice.
         overrides: ``'section.key=value'`` over the preset ``correct``.
@@ -118,6 +119,8 @@ def correct(
             seen=f'{known.dtype} {known.shape}',
             fix=f'give {len(labels)} of True and False',
         )
+    if known.any():
+        dataset = replace(dataset, known=known)
     described = corrections.describe(dataset, labels, seed, overrides)
     with in_folder(out) as folder:
         where = Machine(folder, None, device, backend)

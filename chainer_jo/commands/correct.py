@@ -107,10 +107,11 @@ def _check_places(given):
                 seen=f'{excerpt(place, 200)} is in {excerpt(given.folder, 200)}',
                 fix=f'choose another folder with {name}',
             )
-    if given.apply is not None and given.apply.resolve() == given.out.resolve():
+    # What is written to --out comes first, and then the tree would not be empty.
+    if given.apply is not None and given.out.resolve().is_relative_to(given.apply.resolve()):
         raise ConfigError(
-            '--apply and --out are one folder',
-            seen=excerpt(given.apply, 200),
+            '--out is the folder of --apply, or inside it',
+            seen=f'--out {excerpt(given.out, 200)}, --apply {excerpt(given.apply, 200)}',
             fix='choose another folder with --apply',
         )
     if given.copies and given.apply is None:

@@ -24,6 +24,8 @@ class Dataset:
         flips (dict or None): True class to the class it is taken for: the map of asymmetric noise.
         mean (numpy.ndarray or None): Of the images, in ``[0, 1]``, float32, of a shape that
             broadcasts to theirs; ``None`` for that of the training split (D-25).
+        known (numpy.ndarray or None): Which labels of ``train`` somebody knows to be right,
+            ``(N,)``, bool: training leaves them as they are. ``None`` where there are none.
     """
 
     name: str
@@ -35,6 +37,7 @@ class Dataset:
     validation: LabelledImages | None = None
     flips: dict | None = None
     mean: object = None
+    known: object = None
 
     @classmethod
     def of_arrays(cls, name, variant, arrays, classes, flips=None):

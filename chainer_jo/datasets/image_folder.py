@@ -269,7 +269,8 @@ def examine(found, imap, size=None, on_file=None):
     # A digest of contents, not of paths: a folder that was moved is the same data.
     seen = np.frombuffer(b''.join(row.digest for row in usable), np.uint8)
     digest = store.digest(seen, labels, [size, channels, *classes])
-    return Dataset('images', f'variant {digest[:8]}', digest, classes, source)
+    known = found.known if found.known.any() else None
+    return Dataset('images', f'variant {digest[:8]}', digest, classes, source, known=known)
 
 
 def _nobody(*_):

@@ -1,8 +1,8 @@
 """Tables of paths and labels as CSV: those that people bring, and those that go to a spreadsheet.
 
 A spreadsheet takes a cell that begins with ``=``, ``+``, ``-`` or ``@`` for a formula and runs it,
-and anybody may name a file so. :func:`written` puts an apostrophe before such cells, and
-:func:`read` can take it away again.
+some also with the wide forms of East Asia, and anybody may name a file so. :func:`written` puts an
+apostrophe before such cells, and :func:`read` can take it away again.
 """
 
 import csv
@@ -14,7 +14,7 @@ from chainer_jo.errors import DataError, excerpt
 
 #: A cell that begins with one of these is written with an apostrophe before it; the apostrophe
 #: itself too, so that reading has one answer.
-RISKY = ('=', '+', '-', '@', '\t', '\r', "'")
+RISKY = (*'=+-@', *'\uff1d\uff0b\uff0d\uff20', '\t', '\r', '\n', "'")
 PATHS = ('path', 'file', 'filename', 'file_name', 'image', 'image_path', 'filepath', 'name')
 LABELS = ('label', 'class', 'given_label', 'target', 'category', 'class_name', 'labels')
 DELIMITERS = ',;\t|'

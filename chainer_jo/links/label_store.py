@@ -100,10 +100,13 @@ class LabelStore(chainer.Chain):
 
     Attributes:
         y (array): ``(N, C)``, float32, rows that sum to 1. One-hot noisy labels at first.
+        pinned (array): Which labels stay as they are, ``(N,)``, bool; ``None`` where none has to.
         past (Window or AllPast): The outputs; ``None`` without a window.
         change (callable): Calls the function that it is given, which changes the arrays. Where
             several processes have them in common another takes its place: one of them calls it.
     """
+
+    pinned = None
 
     def __init__(self, labels, n_class, window=0):
         super().__init__()
@@ -116,6 +119,14 @@ class LabelStore(chainer.Chain):
                 self.past = AllPast(n, n_class)
             else:
                 self.past = Window(window, n, n_class) if window else None
+
+    def pin(self, known):
+        """Keeps some labels as they are, whatever the net says of their images.
+
+        Args:
+            known (numpy.ndarray): Which ones, ``(N,)``, bool. Their labels are one-hot still.
+        """
+        self.add_persistent('pinned', known.copy())
 
     def record(self, f, index, turn):
         """Records outputs ``f`` (B, C) of images ``index`` (B,) in their epochs ``turn`` (B,)."""
@@ -130,7 +141,8 @@ class LabelStore(chainer.Chain):
     def average_outputs(self, hard=False):
         """Replaces every label by the mean of its recorded outputs (Sec. 3.1; D-01, D-02).
 
-        An image without one keeps its label: an epoch may draw some images only.
+        An image without one keeps its label: an epoch may draw some images only. So does one whose
+        label is pinned.
 
         Args:
             hard (bool): Whether to keep only the most likely class, as Algorithm 1 has it.
@@ -140,6 +152,9 @@ class LabelStore(chainer.Chain):
     def _average_outputs(self, hard):
         # In place: a captured step reads labels from this address, and copying a million rows is
         # slow.
-        self.xp.copyto(self.y, self.past.mean(), where=self.past.recorded()[:, None])
+        free = self.past.recorded()
+        if self.pinned is not None:
+            free &= ~self.pinned
+        self.xp.copyto(self.y, self.past.mean(), where=free[:, None])
         if hard:
             self.y[...] = self.xp.eye(self.y.shape[1], dtype='f')[self.y.argmax(axis=1)]

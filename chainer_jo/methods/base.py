@@ -69,7 +69,11 @@ class Method(chainer.Chain):
         stages (dict): As given.
         stage (str): Name of the current stage.
         hyper (types.SimpleNamespace): Hyper-parameters of the current stage.
+        pins (bool): Whether the labels that somebody knows to be right can be pinned: it takes all
+            labels from the store, and for the true ones, once they are corrected.
     """
+
+    pins = False
 
     def __init__(self, net, noisy_labels, n_class, stages, T=None):
         super().__init__()

@@ -15,6 +15,8 @@ from chainer_jo.methods.base import Method
 
 
 class Tanaka(Method):
+    pins = True
+
     def correct(self, batch):
         log_f = self.log_f(batch.x)
         return joint_loss(batch.y, log_f, self.hyper.alpha, self.hyper.beta), log_f

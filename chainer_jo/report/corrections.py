@@ -95,10 +95,14 @@ def finding(table, classes):
         (given, corrected), count = pairs.most_common(1)[0]
         words += f', most often {plain(given, 40)} instead of {plain(corrected, 40)} ({count:,})'
     if found['conflicts']:
-        words += f'; {found["conflicts"]:,} images are there several times with different labels'
+        words += f'; {_images(found["conflicts"])} there several times with different labels'
     if found['left_out']:
-        words += f'; {found["left_out"]:,} images were left out'
+        words += f'; {_images(found["left_out"])} left out'
     return f'{words}.'
+
+
+def _images(count):
+    return '1 image is' if count == 1 else f'{count:,} images are'
 
 
 def _card(row, images):

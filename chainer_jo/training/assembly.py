@@ -73,12 +73,7 @@ class Assembly:
         net = self.net('init')
         # A mean per channel is expanded to an image, the only form that the kernels take.
         mean = np.array(np.broadcast_to(_mean(net, data), self._shape), 'f')
-        make = methods.load(config.method)
-        self.method = ranks.share_labels(
-            lambda: make(net, data.train.labels, data.n_class, config.stages, data.T).to_device(
-                device
-            )
-        )
+        self.method = ranks.share_labels(lambda: _method(config, net, data).to_device(device))
         self.method.gather = ranks.gather
         self.train = images.of(data.train, mean, device)
         self.true_labels = None if data.true_labels is None else device.send(data.true_labels)
@@ -130,6 +125,14 @@ class Assembly:
             self._given_labels,
         )  # fmt: skip
         return drawn if self.ranks.size == 1 else drawn.part(self.ranks.rank, self.ranks.size)
+
+
+def _method(config, net, data):
+    kind = methods.load(config.method)
+    method = kind(net, data.train.labels, data.n_class, config.stages, data.T)
+    if data.known is not None:
+        method.labels.pin(data.known)
+    return method
 
 
 def _mean(net, data):

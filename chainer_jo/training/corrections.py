@@ -75,7 +75,10 @@ def describe(dataset, labels, seed=0, overrides=(), precision='float32'):
         'batch_size': min(BATCH_SIZE, count - held),
     }
     sizes = [f'common.{name}={size}' for name, size in sizes.items()]
-    described = settings(seed, [*sizes, *overrides], precision, store.digest(labels))
+    # With other answers of a human the same labels are another trial.
+    known = [] if dataset.known is None else [dataset.known]
+    digest = store.digest(labels, *known)
+    described = settings(seed, [*sizes, *overrides], precision, digest)
     # These images are in no list of data sets; everything else in a configuration applies to them.
     return replace(described, dataset=dataset.name)
 

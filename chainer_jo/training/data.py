@@ -45,6 +45,7 @@ class TrialData:
             :class:`~chainer_jo.datasets.Dataset`.
         T: The true ``T[i, j] = P(noisy = j | true = i)``, ``(C, C)``, float64; ``None`` where the
             true labels are unknown. The row of a class without images is NaN where it is counted.
+        known: Which labels of ``train`` somebody knows to be right, ``(n,)``, bool, or ``None``.
     """
 
     n_class: int
@@ -54,6 +55,7 @@ class TrialData:
     true_labels: np.ndarray | None
     mean: np.ndarray | None
     T: np.ndarray | None
+    known: np.ndarray | None = None
 
     @property
     def wrong(self):
@@ -97,6 +99,7 @@ def prepare(dataset, config, given_labels=None):
         true,
         dataset.mean,
         None if true is None else _transition(dataset, config, noisy, true),
+        None if dataset.known is None else dataset.known[train],
     )
 
 
@@ -147,17 +150,25 @@ def _transition(dataset, config, noisy, true):
     )
 
 
-def check(data, method, needs_T):
+def check(data, method, needs_T, pins):
     """Says before training what would end it later.
 
     Args:
         data (TrialData): What the trial trains on.
         method (str): The method's name, for the message.
         needs_T (bool): Whether it is granted the true ``T``.
+        pins (bool): Whether it can leave labels that are known to be right as they are.
 
     Raises:
-        ConfigError: The method needs the true ``T``, which is unknown, wholly or for a class.
+        ConfigError: The method needs the true ``T``, which is unknown, wholly or for a class; or it
+            cannot pin labels, and some are known.
     """
+    if data.known is not None and not pins:
+        raise ConfigError(
+            f'{method} has no use for labels that are known to be right',
+            seen=f'{data.known.sum():,} such labels',
+            fix='choose the method ours or tanaka, which leave them as they are',
+        )
     if not needs_T:
         return
     if data.T is None:

@@ -81,8 +81,8 @@ def run(config, machine, observer, labels=None, dataset=None):
             ranks.lead(lambda: _load(config, machine, observer))
             dataset = _load(config, machine, observer)
         data = trial_data.prepare(dataset, config, labels)
-        needs_T = methods.load(config.method).uses_true_T(config.stages)
-        trial_data.check(data, config.method, needs_T)
+        method = methods.load(config.method)
+        trial_data.check(data, config.method, method.uses_true_T(config.stages), method.pins)
         weights = nets.weights(config.net, machine.weights)
         if machine.tensorboard:
             tensorboard.check()

@@ -5,7 +5,12 @@ import html.parser
 import json
 import os
 import re
+import resource
+import shlex
 import signal
+import subprocess
+import sys
+from functools import partial
 
 import numpy as np
 import pytest
@@ -13,8 +18,8 @@ from narrow import ROOT, THREE_LINES, command
 from PIL import Image
 
 from chainer_jo import store
-from chainer_jo.datasets import image_folder
-from chainer_jo.errors import WriteError
+from chainer_jo.datasets import image_folder, label_sheet
+from chainer_jo.report import label_table
 from chainer_jo.training import trial
 
 TINY = (
@@ -80,6 +85,9 @@ def test_every_image_has_one_row_with_all_that_is_known(corrected):
     assert table['dark/torn.png']['reason'].startswith('no image')
     assert table['dark/torn.png']['label_score'] == ''
     judged = [row for row in table.values() if row['label_score']]
+    assert {name for name, row in table.items() if not row['label_score']} == {
+        'dark/torn.png', 'loose.png',
+    }  # fmt: skip
     assert all(0 <= float(row['label_score']) <= 1 for row in judged)
     assert {row['split'] for row in judged} == {'train', 'held out'}
     assert all((row['is_label_issue'] == 'True') == (row['corrected_label'] != row['given_label'])
@@ -192,7 +200,12 @@ def test_a_human_s_answer_overrides_stays_and_is_trained_on(corrected, call, tmp
     assert found['bright/as dark 1.png']['is_label_issue'] == 'False'
     assert json.loads(out)['answered'] == 2
     # Other labels are another trial.
-    assert len(list((tmp_path / 'out' / 'runs').iterdir())) == 2
+    runs = tmp_path / 'out' / 'runs'
+    assert len(list(runs.iterdir())) == 2
+    # Correction has left them alone, and no others.
+    y = store.read_arrays(runs / json.loads(out)['trial'] / 'labels.arrays')['y']
+    trained = [found[name]['split'] == 'train' for name in (WRONG, 'dark/1.png')]
+    assert (y.max(axis=1) == 1).sum() == sum(trained) > 0
     answered = 'dark/1.png,dark,bright,bright,'
     text = place.read_text().replace(f'{answered}bright', f'{answered}brigth')
     place.write_text(text)
@@ -245,21 +258,6 @@ def test_colour_photographs_of_a_table_are_streamed_to_the_same_labels(call, tmp
     assert {path.name for path in (tmp_path / 'tree2').iterdir()} == {'a%2Fb', 'é'}
 
 
-def test_a_full_disk_leaves_the_table_of_before(corrected, call, tmp_path, monkeypatch):
-    root, _, words = corrected
-    words = words.replace(' --apply clean', '')
-    before = (root / 'out' / 'labels.csv').read_bytes()
-
-    def full(path, data):
-        raise WriteError(f'cannot write {path}', seen='No space left on device', fix='make room')
-
-    monkeypatch.setattr(store, 'write_bytes', full)
-    code, _, said = call(words, root)
-    assert code == 6
-    assert re.search(THREE_LINES, said)
-    assert (root / 'out' / 'labels.csv').read_bytes() == before
-
-
 def test_copies_are_files_of_their_own_and_a_tree_in_the_way_is_kept(corrected, call, tmp_path):
     root, _, words = corrected
     words = words.replace('--apply clean', f'--apply {tmp_path}/tree --copies')
@@ -272,6 +270,60 @@ def test_copies_are_files_of_their_own_and_a_tree_in_the_way_is_kept(corrected, 
     assert 'not empty' in said
 
 
+def test_names_that_are_no_plain_words_come_back_from_the_table_as_they_were(call, tmp_path):
+    fill(tmp_path / 'images', 4)
+    kinds = {'dark': '=dark\n"1"', 'bright': '-bright; é,'}
+    names = ['=1+1.png', 'a\nb,"c".png', " 'd\r.png", os.fsdecode(b'caf\xe9;.png')]
+    for old, kind in kinds.items():
+        (tmp_path / 'images' / old).rename(tmp_path / 'images' / kind)
+        for i, name in enumerate(names):
+            (tmp_path / 'images' / kind / f'{i}.png').rename(tmp_path / 'images' / kind / name)
+    before, words = content(tmp_path / 'images'), f'correct images --out out --apply clean {TINY}'
+    assert call(words)[0] == 0
+    place = tmp_path / 'out' / 'labels.csv'
+    table = label_sheet.read(place, own=True)
+    paths = [f'{kind}/{name}' for kind in kinds.values() for name in names]
+    assert sorted(row['path'] for row in table) == sorted(paths)
+    assert {row['given_label'] for row in table} == set(kinds.values())
+    for row in table:
+        assert (tmp_path / 'clean' / row['corrected_label']).is_dir()
+        row['final_label'] = row['given_label']
+    place.write_bytes(label_table.written(table))
+    assert call(words.replace('--apply clean', '--apply true --copies'))[0] == 0
+    written = content(tmp_path / 'true')
+    assert {str(path): data for path, (data, _) in written.items()} == {
+        str(path): data for path, (data, _) in before.items()
+    }
+    assert content(tmp_path / 'images') == before
+
+
+def test_a_disk_that_is_really_full_loses_nothing(call, tmp_path):
+    fill(tmp_path / 'images')
+    before, words = content(tmp_path / 'images'), f'correct images --out out {TINY}'
+
+    def full_after(size, more=''):
+        done = subprocess.run(
+            [sys.executable, '-m', 'chainer_jo', *shlex.split(words + more)],
+            cwd=tmp_path, env=os.environ | {'PYTHONPATH': str(ROOT)}, capture_output=True,
+            text=True, check=False,
+            preexec_fn=partial(resource.setrlimit, resource.RLIMIT_FSIZE, (size, size)),
+        )  # fmt: skip
+        assert done.returncode == 6, done.stderr
+        assert re.search(THREE_LINES, done.stderr)
+        assert not list(tmp_path.rglob('.*.tmp'))
+
+    full_after(1000)
+    assert call(words)[0] == 0
+    whole = content(tmp_path / 'out')
+    # The report, which is larger than all that comes before it.
+    full_after((tmp_path / 'out' / 'report.html').stat().st_size - 1000, ' --apply clean')
+    assert {path: data for path, (data, _) in content(tmp_path / 'out').items()} == {
+        path: data for path, (data, _) in whole.items()
+    }
+    assert not (tmp_path / 'clean').exists()
+    assert content(tmp_path / 'images') == before
+
+
 @pytest.mark.parametrize(
     ('words', 'code', 'hint'),
     [
@@ -280,7 +332,8 @@ def test_copies_are_files_of_their_own_and_a_tree_in_the_way_is_kept(corrected, 
         ('correct images --out images', 2, '--out is inside'),
         ('correct images --out out --apply images/dark/new', 2, '--apply is inside'),
         ('correct link --out images/out', 2, '--out is inside'),
-        ('correct images --out out --apply ./out', 2, 'are one folder'),
+        ('correct images --out out --apply ./out', 2, '--out is the folder'),
+        ('correct images --out new/out --apply new', 2, '--out is the folder'),
         ('correct images --out out --copies', 2, 'add --apply'),
         ('correct empty --out out', 2, 'an empty folder'),
         ('correct images/dark --out out', 2, 'in no folder of a class'),

@@ -12,7 +12,7 @@ from chainer_jo.errors import DataError, WriteError
 
 TEXT = st.text(st.characters(codec='utf-8', exclude_characters='\0'), max_size=8)
 CELLS = st.one_of(
-    TEXT, st.sampled_from(['=1+1', '+1', '-1', '@a', '\t=1', '\r', "'", "'=", '"', '\n'])
+    TEXT, st.sampled_from(['=1+1', '+1', '-1', '@a', '\uff1d1', '\t=1', '\r', "'", "'=", '"', '\n'])
 )
 
 
@@ -24,7 +24,7 @@ def test_what_is_written_is_read_and_no_cell_is_a_formula(tmp_path_factory, rows
     assert label_sheet.read(path, own=True) == rows
     text = path.read_bytes().decode()
     cells = [cell for line in csv.reader(io.StringIO(text, newline='')) for cell in line]
-    assert [c for c in cells if c.startswith(('=', '+', '-', '@', '\t', '\r'))] == []
+    assert [cell for cell in cells if cell.startswith(tuple('=+-@\uff1d\t\r\n'))] == []
 
 
 def test_a_name_that_is_no_utf_8_comes_back_as_it_was(tmp_path):

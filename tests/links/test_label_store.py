@@ -146,6 +146,24 @@ def test_an_image_that_no_epoch_has_drawn_keeps_its_label(window, hard):
     np.testing.assert_allclose(store.y, expected, atol=1e-7)
 
 
+@pytest.mark.parametrize('window', [2, 'all'])
+@pytest.mark.parametrize('hard', [False, True])
+def test_a_pinned_label_stays_whatever_the_net_says_also_after_a_resume(window, hard):
+    store = LabelStore(np.array([2, 0, 1, 1, 0]), C, window)
+    known = np.array([True, False, False, True, False])
+    store.pin(known)
+    known[:] = False  # The caller's own.
+    store.record_all(np.tile(np.array([0.1, 0.8, 0.1], 'f'), (N, 1)), 0)
+    saved, resumed = DictionarySerializer(), LabelStore(np.zeros(N, int), C, window)
+    store.serialize(saved)
+    resumed.pin(known)
+    resumed.serialize(NpzDeserializer(saved.target))
+    for one in (store, resumed):
+        one.average_outputs(hard)
+        np.testing.assert_array_equal(one.y[[0, 3]], np.eye(C)[[2, 1]])
+        np.testing.assert_array_equal(one.y[[1, 2, 4]].argmax(axis=1), 1)
+
+
 def test_a_million_labels_of_14_classes_take_200_mb_also_while_they_are_corrected():
     n, f = 1_000_000, np.full((1000, 14), 1 / 14, 'f')
     labels = np.zeros(n, 'i')

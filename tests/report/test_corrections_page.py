@@ -39,7 +39,7 @@ def test_what_was_found_is_one_sentence_with_numbers():
     table = [row('a'), row('b'), row('c', 'dog', 'dog'), left_out('d', 'damaged: torn')]
     assert corrections.finding(table, ('cat', 'dog')) == (
         '2 of 3 labels (66.7 %) in 2 classes are probably wrong, most often cat instead of dog '
-        '(2); 1 images were left out.'
+        '(2); 1 image is left out.'
     )
     assert corrections.finding([row('a', 'dog', 'dog')], ('cat', 'dog')) == (
         '0 of 1 labels (0.0 %) in 2 classes are probably wrong.'

@@ -1,12 +1,17 @@
 """The trial that corrects labels: its id, its sizes, its time, and what is said of every image."""
 
+import signal
+from dataclasses import replace
+
 import numpy as np
 import pytest
 import tiny
 
+from chainer_jo import datasets, store
 from chainer_jo.datasets import Dataset
+from chainer_jo.datasets.label_files import load_noise
 from chainer_jo.datasets.source import ArrayImages
-from chainer_jo.errors import ConfigError, DataError
+from chainer_jo.errors import ConfigError, DataError, StoppedError
 from chainer_jo.training import corrections, saved_net, trial
 
 OVERRIDES = (
@@ -61,3 +66,55 @@ def test_every_image_is_judged_and_the_net_comes_back_from_its_files(tmp_path):
         saved_net.load(tmp_path / 'net', 'cpu')
     with pytest.raises(ConfigError, match='no trained net'):
         saved_net.load(tmp_path, 'cpu')
+
+
+def answered(tmp_path, known, observer=tiny.SILENT, seconds=60.0):
+    """Returns which labels are as given after a training, which of them are known, the result."""
+    images = dataset(100)
+    labels = np.where(np.arange(100) % 10 == 3, 1 - images.train.labels, images.train.labels)
+    images = replace(images, known=known)
+    described = corrections.describe(images, labels, 0, OVERRIDES)
+    where = tiny.machine(tmp_path, snapshot_seconds=seconds)
+    result = corrections.run(described, images, labels, where, observer).result
+    folder = tiny.folder(described, tmp_path)
+    given, _, index = load_noise(folder / 'noisy_labels.arrays')
+    y = store.read_arrays(folder / 'labels.arrays')['y']
+    kept = (y == np.eye(2)[given]).all(axis=1)
+    return kept, None if known is None else known[index], result
+
+
+def test_labels_that_a_human_knows_do_not_move_and_change_what_is_trained(tmp_path):
+    known = np.arange(100) % 4 == 0
+    kept, pinned, result = answered(tmp_path, known)
+    assert kept[pinned].all()
+    assert not kept[~pinned].any()
+    free, _, without = answered(tmp_path, None)
+    assert not free.any()
+    assert result['trial'] != without['trial']
+    assert result['digests']['model'] != without['digests']['model']
+    # Other answers, though the labels are the same ones.
+    _, _, other = answered(tmp_path, ~known)
+    assert len({made['trial'] for made in (result, without, other)}) == 3
+
+
+def test_a_trial_with_known_labels_goes_on_from_its_snapshot(tmp_path):
+    def stop(row):
+        if row['epoch'] == 2:
+            raise StoppedError(signal.SIGTERM, seen='', fix='')
+
+    known = np.arange(100) % 4 == 0
+    with pytest.raises(StoppedError):
+        answered(tmp_path / 'pieces', known, trial.Observer(epoch=stop), seconds=0)
+    _, _, pieces = answered(tmp_path / 'pieces', known)
+    _, _, whole = answered(tmp_path / 'whole', known)
+    assert pieces['times']['resumes'] == 1
+    assert tiny.digests(pieces) == tiny.digests(whole)
+
+
+@pytest.mark.parametrize('method', ['pencil', 'forward'])
+def test_methods_that_have_no_use_for_known_labels_refuse_them(method, tmp_path):
+    images = replace(datasets.load('fashion_mnist'), known=np.arange(6000) < 10)
+    with pytest.raises(ConfigError, match='no use for labels that are known') as refused:
+        tiny.run(tiny.config(method), tmp_path, dataset=images)
+    assert 'ours or tanaka' in refused.value.fix
+    assert list(tmp_path.iterdir()) == []
