@@ -1,9 +1,11 @@
+import copy
 import hashlib
 import io
 import json
 import os
 import stat
 import tracemalloc
+import zipfile
 
 import numpy as np
 import pytest
@@ -240,3 +242,67 @@ def test_a_tree_is_whole_or_absent_and_never_over_another(tmp_path, monkeypatch,
     store.write_tree(tmp_path / 'b', [], copies)
     store.write_tree(tmp_path / 'b', files, copies)
     assert names(tmp_path) == ['a', 'b', 'tree']
+
+
+def forged(path, write):
+    """An array file of anybody: its digest is right."""
+    file = io.BytesIO()
+    write(file)
+    body = file.getvalue()
+    path.write_bytes(store.MAGIC + hashlib.sha256(body).digest() + body)
+    return path
+
+
+def unpacks_to_much(file):
+    with (
+        zipfile.ZipFile(file, 'w', zipfile.ZIP_DEFLATED) as archive,
+        archive.open('a.npy', 'w') as a,
+    ):
+        for _ in range(2**6):
+            a.write(bytes(2**20))
+
+
+def lies_about_its_shape(file):
+    header = io.BytesIO()
+    described = {'descr': '<f4', 'fortran_order': False, 'shape': (2**40,)}
+    np.lib.format.write_array_header_1_0(header, described)
+    with zipfile.ZipFile(file, 'w') as archive:
+        archive.writestr('a.npy', header.getvalue())
+
+
+def one_array_by_many_names(file):
+    with zipfile.ZipFile(file, 'w') as archive:
+        archive.writestr('a.npy', bytes(2**20))
+        for i in range(10_000):
+            member = copy.copy(archive.filelist[0])
+            member.filename = f'{i}.npy'
+            archive.filelist.append(member)
+
+
+def many_objects(file):
+    np.savez(file, a=np.array([{}] * 10, object))
+
+
+def nothing(file):
+    """Not even an archive."""
+
+
+@pytest.mark.parametrize(
+    ('write', 'seen'),
+    [
+        (unpacks_to_much, 'it is compressed'),
+        (lies_about_its_shape, 'buffer is too small'),
+        (one_array_by_many_names, 'more bytes than the whole'),
+        (many_objects, 'Python objects'),
+        (nothing, 'not a zip file'),
+    ],
+)
+def test_a_forged_array_file_is_refused_in_little_memory(write, seen, tmp_path):
+    path = forged(tmp_path / 'x.arrays', write)
+    tracemalloc.start()
+    with pytest.raises(DataError) as caught:
+        store.read_arrays(path)
+    most = tracemalloc.get_traced_memory()[1]
+    tracemalloc.stop()
+    assert seen in caught.value.seen
+    assert most < 16 * path.stat().st_size + 2**20

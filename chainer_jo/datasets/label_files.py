@@ -228,4 +228,11 @@ def load_noise(path):
         DataError: The file is missing or damaged.
     """
     arrays = store.read_arrays(path)
-    return arrays['noisy'], arrays.get('true'), arrays['index']
+    parts = [arrays.get(name) for name in ('noisy', 'true', 'index')]
+    if any(part is None or part.ndim != 1 for part in (parts[0], parts[2])):
+        raise DataError(
+            f'{path} holds no noisy labels',
+            seen=excerpt(', '.join(arrays)) or 'nothing',
+            fix='delete it, and run the command of its trial again',
+        )
+    return tuple(parts)

@@ -198,8 +198,10 @@ def _hidden_problem(result):
 def config_problem(config):
     """Returns why a configuration (any JSON value) is not that of a trial, or ``None``."""
     problem = _hidden_problem(config) or _first_problem({'config': config}, _CONFIG)
-    if problem:
-        return problem
+    return problem or _optional_problem(config)
+
+
+def _optional_problem(config):
     for key, values in (('precision', config), ('validation_labels', config['common'])):
         if key in values and not _NAME[0](values[key]):
             return f'{key} is {_seen(values[key])}, not {_NAME[1]}'
@@ -207,7 +209,7 @@ def config_problem(config):
 
 
 def _problem(result, folder):
-    problem = _first_problem(result, _REQUIRED) or config_problem(result['config'])
+    problem = _first_problem(result, _REQUIRED) or _optional_problem(result['config'])
     if problem:
         return problem
     if not _are_environments(result.get('environments', [])):

@@ -14,7 +14,9 @@ def plain(text, longest=LONGEST):
     Lone surrogates become escapes too, so the line can be written as UTF-8.
     """
     # An escape code in a file name could rewrite the lines above it.
-    text = ''.join(c if c.isprintable() else ascii(c)[1:-1] for c in str(text))
+    text = str(text)
+    if not text.isprintable():
+        text = ''.join(c if c.isprintable() else ascii(c)[1:-1] for c in text)
     return text if len(text) <= longest else text[: longest - 1] + '…'
 
 

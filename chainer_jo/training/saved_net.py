@@ -1,5 +1,6 @@
 """A trained net in a folder of its own: what is needed to label new images, and nothing else."""
 
+import itertools
 from pathlib import Path
 
 import chainer
@@ -8,7 +9,7 @@ from chainer.serializers import DictionarySerializer
 
 from chainer_jo import store
 from chainer_jo.datasets.streams import rng
-from chainer_jo.errors import ConfigError
+from chainer_jo.errors import ConfigError, DataError, excerpt
 from chainer_jo.functions.log_softmax import log_softmax
 from chainer_jo.links.preact_resnet import PreActResNet
 from chainer_jo.training import device as devices
@@ -75,17 +76,49 @@ def load(folder, device='auto', backend='auto'):
             fix='name the folder that correct wrote with --out, once it is done',
         )
     facts, arrays = store.read_sealed(folder / 'net.json'), store.read_arrays(folder / 'net.arrays')
-    mean = arrays.pop('mean')
     chosen = chainer.get_device(devices.choose(device, backend))
     chosen.use()
+    try:
+        net, mean = _built(facts, arrays, chosen)
+    # Both have a right digest, and yet this package has not written them, or not together.
+    except (KeyError, TypeError, ValueError, AttributeError, IndexError, OverflowError) as error:
+        raise DataError(
+            f'the files of the net in {folder} do not fit together',
+            seen=excerpt(f'{type(error).__name__}: {error}', 200),
+            fix='bring back copies of them, or run the correct command again',
+        ) from error
+    return SavedNet(net, mean, facts)
+
+
+def _built(facts, arrays, device):
+    """Returns the net and the mean that the content of the files describes."""
+    arrays, classes = dict(arrays), facts['classes']
+    mean = arrays.pop('mean')
+    if mean.ndim != 3 or not all(isinstance(name, str) for name in classes):
+        raise ValueError('a mean or names of classes that are none')
+    _check_size(facts['settings'], len(mean), len(classes), arrays)
     net = PreActResNet(
         len(mean),
-        len(facts['classes']),
+        len(classes),
         **facts['settings'],
         precision=facts['precision'],
         # The weights are about to be replaced.
         rng=rng(0, 'init'),
     )
-    net.to_device(chosen)
+    net.to_device(device)
     state.restore(net, arrays)
-    return SavedNet(net, mean, facts)
+    return net, mean
+
+
+def _check_size(settings, channels, n_class, arrays):
+    """Raises ValueError for a net that has more numbers than the arrays, before it is made."""
+    widths = [channels, *settings['filters']]
+    most = max(array.size for array in arrays.values())
+    pairs = [*itertools.pairwise(widths), *((width, width) for width in widths[2:])]
+    if (
+        any(type(number) is not int or number < 1 for number in (*widths, *settings['blocks']))
+        or any(9 * a * b > most for a, b in pairs)
+        or n_class * widths[-1] > most
+        or sum(settings['blocks']) > len(arrays)
+    ):
+        raise ValueError(f'settings {settings} of a net that the arrays are not of')

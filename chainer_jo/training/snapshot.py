@@ -8,7 +8,7 @@ import numpy as np
 from chainer import training
 
 from chainer_jo import store
-from chainer_jo.errors import ConfigError, DataError, StoppedError
+from chainer_jo.errors import ConfigError, DataError, StoppedError, excerpt
 from chainer_jo.training.extensions import finite_state
 from chainer_jo.training.processes import ALONE
 from chainer_jo.training.signals import Signals
@@ -125,7 +125,7 @@ def read_newest(folder, identity, warn):
     paths = list_newest_first(folder)
     for path in paths:
         try:
-            arrays = store.read_arrays(path)
+            arrays = _checked(path, store.read_arrays(path))
         except DataError as error:
             path.rename(path.with_suffix('.corrupt'))
             rest = 'the trial starts anew' if path is paths[-1] else 'an older one is used'
@@ -139,6 +139,21 @@ def read_newest(folder, identity, warn):
             )
         return arrays
     return None
+
+
+def _checked(path, arrays):
+    """Returns the arrays if all are there that every snapshot has. Raises DataError."""
+    try:
+        texts = {name: str(arrays[name]) for name in ('identity', 'stage')}
+        int(arrays['resumes']), seconds(arrays)
+        told, places = rows(arrays), environments(arrays)
+        whole = all(texts.values()) and places and all(type(place) is dict for place in places)
+        if not (whole and all(row['epoch'] and row['stage'] for row in told)):
+            raise ValueError('a text, an environment or a row of the log is none')
+    # Its digest is right, and yet this package has not written it.
+    except (KeyError, ValueError, TypeError, RecursionError) as error:
+        raise DataError(f'{path} is damaged', seen=excerpt(repr(error)), fix='delete it') from error
+    return arrays
 
 
 def remove_all(folder):

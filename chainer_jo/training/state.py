@@ -60,6 +60,7 @@ def restore(target, saved):
 
     Raises:
         KeyError: A value is missing.
+        ValueError: An array has another shape or type.
     """
     target.serialize(_Restorer(saved))
 
@@ -72,6 +73,11 @@ class _Restorer(_Named, chainer.Deserializer):
             # Python counters and switches: a 0-dimensional array in their place would spread
             # through later values.
             return type(value)(saved)
+        # A copy would make others fit.
+        if (saved.shape, saved.dtype) != (value.shape, value.dtype):
+            raise ValueError(
+                f'{self._name(key)}: {saved.dtype} {saved.shape}, not {value.dtype} {value.shape}'
+            )
         backend.copyto(value, saved)
         return value
 

@@ -11,7 +11,7 @@ from chainer.serializers import DictionarySerializer
 
 from chainer_jo import backends, datasets, methods, paper, store
 from chainer_jo.datasets.label_files import save_noise
-from chainer_jo.errors import ConfigError, DataError, OutOfMemoryError
+from chainer_jo.errors import ConfigError, DataError, OutOfMemoryError, excerpt
 from chainer_jo.links import pretrained
 from chainer_jo.training import data as trial_data
 from chainer_jo.training import device as devices
@@ -295,7 +295,7 @@ class _Trial:
         settings = self.config.stages[stage]
         updater = self.assembly.updater(stage)
         if arrays is not None:
-            state.restore(updater, self.ranks.unpack(arrays))
+            self._restore(updater, arrays)
             updater.restored(sum(row['stage'] == stage for row in rows))
         elif settings.get('start') == 'fresh':
             self.assembly.start_anew(stage)
@@ -310,6 +310,17 @@ class _Trial:
             trainer.extend(extension, priority=training.PRIORITY_READER)
         trainer.run(show_loop_exception_msg=False)
         return saver.save(updater)
+
+    def _restore(self, updater, arrays):
+        try:
+            state.restore(updater, self.ranks.unpack(arrays))
+        # Of this trial by its identity and its digest, and yet not what this package writes.
+        except (KeyError, TypeError, ValueError) as error:
+            raise DataError(
+                f'the snapshot in {self.folder} does not fit the net',
+                seen=excerpt(f'{type(error).__name__}: {error}', 200),
+                fix='delete the snapshots there, then run the same command again',
+            ) from error
 
     def _extensions(self, updater, rows, saver):
         """Yields what runs after each step, in its order."""

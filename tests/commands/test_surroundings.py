@@ -79,10 +79,22 @@ def test_a_reader_that_has_gone_ends_with_141_and_no_word(tmp_path):
     assert (done.stdout, done.stderr) == ('141\n', '')
 
 
-def test_training_goes_on_when_nobody_can_be_told(tmp_path):
-    done = shell(f'$RUN {TINY} 2> /dev/full', tmp_path, OMP_NUM_THREADS='1')
+@pytest.mark.parametrize('stderr', ['2> /dev/full', '2>&-', '2> >(true)', '2> told'])
+def test_training_goes_on_when_nobody_can_be_told(stderr, tmp_path):
+    # The name of the folder has letters that the encoding has not, and is told.
+    ascii_only = {'PYTHONIOENCODING': 'ascii', 'PYTHONUTF8': '0', 'LC_ALL': 'C'}
+    done = shell(f'$RUN {TINY} --out größe {stderr}', tmp_path, OMP_NUM_THREADS='1', **ascii_only)
     assert done.returncode == 0
-    assert list(tmp_path.glob('results/quick/runs/*/result.json'))
+    assert len(list(tmp_path.glob('*/runs/*/result.json'))) == 1
+    if stderr == '2> told':
+        assert 'epoch 2/2' in (tmp_path / 'told').read_text()
+
+
+def test_a_table_is_run_when_nobody_can_be_told(tmp_path):
+    table = '--only cross_entropy --rates 0.5 --trials 1 --device cpu --out out'
+    done = shell(f'$RUN run table2 --preset quick {table} {OVERRIDES} 2> /dev/full', tmp_path)
+    assert done.returncode == 0
+    assert len(list(tmp_path.glob('out/runs/*/result.json'))) == 1
 
 
 @pytest.mark.parametrize(

@@ -13,4 +13,4 @@ if ! .venv-fuzz/bin/python -c 'import atheris, chainer' 2>/dev/null; then
     own=$(.venv-fuzz/bin/python -c 'import sysconfig; print(sysconfig.get_path("purelib"))')
     printf 'import site; site.addsitedir("%s")\n' "$site" >"$own/packages-of-the-project.pth"
 fi
-OMP_NUM_THREADS=1 exec nice -n 19 .venv-fuzz/bin/python tests/faults/fuzz.py .fuzz "${1:-60}" "${@:2}"
+OMP_NUM_THREADS=1 exec .venv-fuzz/bin/python tests/faults/fuzz.py .fuzz "${1:-60}" "${@:2}"

@@ -48,8 +48,9 @@ def write_suite(figures, passed, words=()):
 
 
 def write_fuzzing(rows, seconds):
-    """Writes what the fuzzer found: rows of reader, seconds, executions and findings."""
-    columns = ['reader', 'seconds', 'executions', 'findings']
+    """Writes what the fuzzer found: rows of reader, seconds, of a processor, executions,
+    and findings."""
+    columns = ['reader', 'seconds', 'of a processor', 'executions', 'findings']
     text = (
         f'Made by `bash tests/faults/fuzz.sh {seconds}` on {here()}. A finding is an exception\n'
         'other than the documented ones, ten seconds for one file, or 2 GiB of memory.\n\n'

@@ -208,21 +208,21 @@ def read_weights(content, folder):
 
 ANY = (DataError, ConfigError)
 READERS = {
+    'snapshots': Reader(read_snapshot, ANY),
+    'trained nets': Reader(read_net, ANY),
+    'noisy labels': Reader(read_noise),
+    'results': Reader(read_results, ()),
+    'weights': Reader(read_weights, setting=one_layer),
     'archives': Reader(read_archive, setting=two_images_a_batch),
-    'embedded data': Reader(read_embedded),
     'labels': Reader(read_labels),
     'label sheets': Reader(lambda content, folder: label_sheet.labels(
         written(folder, 'labels.csv', content))),
     'images': Reader(read_image),
     'lists of Clothing1M': Reader(read_lists),
     'index of Clothing1M': Reader(read_index),
-    'weights': Reader(read_weights, setting=one_layer),
-    'results': Reader(read_results, ()),
+    'embedded data': Reader(read_embedded),
     'logs': Reader(read_log),
-    'snapshots': Reader(read_snapshot, ANY),
     'arrays': Reader(read_any_arrays),
-    'noisy labels': Reader(read_noise),
-    'trained nets': Reader(read_net, ANY),
 }  # fmt: skip
 
 

@@ -1,5 +1,7 @@
 """A few small whole files of every kind that ``readers.py`` reads, for the fuzzer to begin with."""
 
+import contextlib
+import functools
 import gzip
 import io
 import json
@@ -149,37 +151,40 @@ def stop(row):
         raise StoppedError(signal.SIGTERM, seen='', fix='')
 
 
-def trained(folder, method):
-    """The folder of a finished trial, and a snapshot of it."""
-    config = tiny.config(method)
+@functools.cache
+def trained():
+    """Returns the files of a finished trial, by name, its id, and a snapshot of it."""
+    config = tiny.config('ours')
     observer = trial.Observer(lambda *_: None, stop, lambda *_: None)
-    try:
-        tiny.run(config, folder / 'stopped', observer, seconds=0)
-    except StoppedError:
-        (newest, *_) = snapshot.list_newest_first(tiny.folder(config, folder / 'stopped'))
-    tiny.run(config, folder / 'out')
-    return tiny.folder(config, folder / 'out'), newest
+    with tempfile.TemporaryDirectory() as out:
+        folder = tiny.folder(config, out)
+        with contextlib.suppress(StoppedError):
+            tiny.run(config, out, observer, seconds=0)
+        newest = snapshot.list_newest_first(folder)[0].read_bytes()
+        tiny.run(config, out)
+        files = {path.name: path.read_bytes() for path in folder.iterdir()}
+    return files, config.trial, newest
 
 
 def results(folder):
-    for method in ('cross_entropy', 'ours'):
-        made, _ = trained(folder, method)
-        log = (made / 'log.jsonl').read_bytes()
-        record, config = (
-            (made / name).read_bytes().rpartition(b',\n "digest"')[0]
-            for name in ('result.json', 'config.json')
-        )
-        record = record.replace(store.sha256(log).encode(), b'%LOG%')
-        record = record.replace(made.name.encode(), readers.TRIAL.encode())
-        yield readers.BETWEEN.join([record, log, config])
+    files, name, _ = trained()
+    log, (record, config) = (
+        files['log.jsonl'],
+        (files[f'{of}.json'].rpartition(b',\n "digest"')[0] for of in ('result', 'config')),
+    )
+    record = record.replace(store.sha256(log).encode(), b'%LOG%')
+    record = record.replace(name.encode(), readers.TRIAL.encode())
+    yield readers.BETWEEN.join([record, log, config])
+    yield readers.BETWEEN.join([b'', log, config])
 
 
 def logs(folder):
-    yield (trained(folder, 'ours')[0] / 'log.jsonl').read_bytes()
+    yield trained()[0]['log.jsonl']
 
 
 def snapshots(folder):
-    arrays = store.read_arrays(trained(folder, 'ours')[1])
+    (folder / 'file').write_bytes(trained()[2])
+    arrays = store.read_arrays(folder / 'file')
     arrays['identity'] = np.array('identity')
     # What the readers ask for comes first, so that most changes hit it.
     small = {name: array for name, array in arrays.items() if array.nbytes < 5000}

@@ -13,7 +13,7 @@ import pytest
 import tiny
 
 from chainer_jo import store
-from chainer_jo.errors import ConfigError, StoppedError
+from chainer_jo.errors import ConfigError, DataError, StoppedError
 from chainer_jo.training import snapshot, trial
 
 
@@ -159,3 +159,31 @@ def test_a_snapshot_with_a_pickle_is_not_loaded(broken):
     newest.write_bytes(store.MAGIC + hashlib.sha256(content).digest() + content)
     check_that_the_older_one_is_used(broken)
     assert Harm.done == []
+
+
+@pytest.mark.parametrize('text', [None, '[3]', '{"a": 1}', '[' * 10**5])
+@pytest.mark.parametrize('name', ['log', 'environments'])
+def test_a_forged_snapshot_whose_texts_are_none_is_noticed(name, text, broken):
+    newest = snapshots(broken)[0]
+    arrays = store.read_arrays(newest)
+    arrays[name] = np.array(text)
+    if text is None:
+        del arrays[name]
+    store.write_arrays(newest, arrays)
+    check_that_the_older_one_is_used(broken)
+
+
+@pytest.mark.parametrize('change', ['missing', 'shape', 'type'])
+def test_a_forged_snapshot_of_another_net_is_refused(change, broken, figure):
+    for path in snapshots(broken):
+        arrays = store.read_arrays(path)
+        name = max(arrays, key=lambda name: arrays[name].nbytes)
+        changed = {'shape': arrays[name][:1], 'type': arrays[name].astype('f8')}
+        arrays |= {name: changed[change]} if change in changed else {}
+        if change == 'missing':
+            del arrays[name]
+        store.write_arrays(path, arrays)
+    with pytest.raises(DataError) as caught:
+        tiny.run(CONFIG, broken.parents[1])
+    assert name in caught.value.seen
+    figure('forged', f'a snapshot with its digest right, one array of another {change}: refused')

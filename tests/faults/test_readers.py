@@ -2,11 +2,11 @@
 
 import random
 
+import fuzz
 import pytest
 import readers
 import seeds
 
-import fuzz
 from chainer_jo.errors import DataError
 
 
@@ -29,6 +29,11 @@ FOUND = {
     'facts that are no text': ('index of Clothing1M', b'{"format"', b'{"\x83ormat'),
     'facts that are no JSON': ('index of Clothing1M', b'"images": "data', b'"images": /data'),
     'facts without a folder': ('index of Clothing1M', b'"folder"', b'"golder"'),
+    'a net without a mean': ('trained nets', b'mean.npy', b'moon.npy'),
+    'a net of other settings': ('trained nets', b'"blocks"', b'"blacks"'),
+    'a net of a million blocks': ('trained nets', b'  1,\n', b'  1000000,\n'),
+    'a net of text': ('trained nets', b'"filters": [\n   2,', b'"filters": [\n   "2",'),
+    'labels under another name': ('noisy labels', b'noisy.npy', b'nossy.npy'),
     'facts of another kind': ('index of Clothing1M', b'"limit": 0.01', b'"limit": null'),
 }
 
