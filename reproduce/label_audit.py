@@ -20,7 +20,7 @@ import numpy as np
 
 import chainer_jo
 from chainer_jo import datasets, store
-from chainer_jo.training import machine
+from chainer_jo.training import corrections, machine
 
 REPOSITORY = Path(__file__).resolve().parents[1]
 CLEANLAB = REPOSITORY / '.venv-cleanlab/bin/python'
@@ -64,12 +64,14 @@ def ours(images, labels, seed):
 
 def cross_validated(images, labels, seed):
     """Returns out-of-sample probabilities by five nets that see four fifths of the images each."""
+    described = corrections.describe(chainer_jo.image_set(images, labels), labels)
+    overrides = [*PLAIN, f'common.batch_size={described.common["batch_size"]}']
     fold = np.random.default_rng(seed).permutation(len(labels)) % FOLDS
     probabilities = np.empty((len(labels), labels.max() + 1), 'f')
     for k in range(FOLDS):
         dataset = chainer_jo.image_set(images[fold != k], labels[fold != k])
         trained = chainer_jo.train(
-            dataset, 'cross_entropy', seed=seed, preset='correct', overrides=PLAIN, device='cpu'
+            dataset, 'cross_entropy', seed=seed, preset='correct', overrides=overrides, device='cpu'
         )
         probabilities[fold == k] = trained.predict(images[fold == k])
     return probabilities

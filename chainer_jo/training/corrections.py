@@ -21,9 +21,10 @@ from chainer_jo.training.saved_net import SavedNet
 PRESET = 'correct'
 #: One image in this many is held out: "we retained 10 % of the training data for validation".
 HELD_OUT = 10
-#: Of few images smaller batches, so that an epoch has ten of them: else the net learns too little
-#: to correct more labels than it damages.
+#: Of few images smaller batches, so that an epoch has :data:`STEPS` of them: else the net learns
+#: too little to correct more labels than it damages.
 BATCH_SIZES = (16, 64)
+STEPS = 30
 
 
 @dataclass(eq=False)
@@ -75,7 +76,7 @@ def describe(dataset, labels, seed=0, overrides=(), precision='float32'):
     sizes = {
         'train_images': n,
         'validation_images': held,
-        'batch_size': min(n, max(least, min(largest, n // 10))),
+        'batch_size': min(n, max(least, min(largest, n // STEPS))),
     }
     sizes = [f'common.{name}={size}' for name, size in sizes.items()]
     # With other answers of a human the same labels are another trial.

@@ -39,7 +39,7 @@ def test_a_trial_is_known_by_its_labels_and_has_the_sizes_of_its_images():
     assert described.dataset == 'images'
     sizes = {'train_images': 45, 'validation_images': 5, 'batch_size': 16}
     assert sizes.items() <= described.common.items()
-    for count, size in ((4, 3), (400, 36), (1000, 64)):
+    for count, size in ((4, 3), (1000, 30), (3000, 64)):
         described = corrections.describe(dataset(count), np.zeros(count, 'i'))
         assert described.common['batch_size'] == size
     with pytest.raises(ConfigError, match='too few'):
