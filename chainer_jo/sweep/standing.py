@@ -1,5 +1,6 @@
 """How far each trial of a table is, by what lies in its folder."""
 
+import contextlib
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -55,10 +56,7 @@ def of(configs, out, paces):
 
 def _look(config, folder, paces):
     """Returns the fields of a Standing but for its time, which is measured on all of them."""
-    try:
-        sizes = {path.name: path.stat().st_size for path in folder.iterdir()}
-    except OSError:
-        return {'config': config, 'state': 'to do'}
+    sizes = _sizes(folder)
     facts = {'config': config, 'bytes': sum(sizes.values())}
     if 'result.json' in sizes:
         return facts | _look_at_result(config, folder, paces)
@@ -66,11 +64,21 @@ def _look(config, folder, paces):
     facts['epochs_done'] = log.count(b'\n')
     if log and paces.wants(config):
         paces.add(config, _places(folder / 'config.json'), log)
-    if holder := store.holder(folder):
+    if '.holder' in sizes and (holder := store.holder(folder)):
         return facts | {'state': 'running', 'detail': excerpt(holder)}
-    if reason := failure.reason(folder):
+    if failure.NAME in sizes and (reason := failure.reason(folder)):
         return facts | {'state': 'failed', 'detail': reason}
     return facts | {'state': 'begun' if 'config.json' in sizes else 'to do'}
+
+
+def _sizes(folder):
+    sizes = {}
+    with contextlib.suppress(OSError):
+        for path in folder.iterdir():
+            # Of a trial that runs, a file may be renamed at any moment.
+            with contextlib.suppress(OSError):
+                sizes[path.name] = path.lstat().st_size
+    return sizes
 
 
 def _look_at_result(config, folder, paces):
@@ -89,16 +97,14 @@ def _look_at_result(config, folder, paces):
 
 
 def _content(path):
-    try:
-        return path.read_bytes()
-    except OSError:
-        return b''
+    with contextlib.suppress(DataError, WriteError):
+        return store.read_regular(path, most=store.MOST_LOG)
+    return b''
 
 
 def _places(path):
     """Returns where a trial that has begun trains: as the environments of a result, but shorter."""
-    try:
+    with contextlib.suppress(DataError, WriteError, KeyError, TypeError):
         begun = store.read_sealed(path)
-    except (DataError, WriteError):
-        return []
-    return [begun['place'] | {'threads': begun.get('threads')}] if 'place' in begun else []
+        return [begun['place'] | {'threads': begun['threads']}]
+    return []
