@@ -183,7 +183,7 @@ def _made_on(records, together):
     """Returns the sentences about seeds, processors and time."""
     ways = [way for record in records for way in record['figures'].values()]
     on = dict.fromkeys(way['processor'] for way in ways if 'processor' in way)
-    text = f'Seeds {_seeds(records)}, on {" and ".join(on)}.'
+    text = f'{_seeds(records).capitalize()}, on {" and ".join(on)}.'
     if together:
         ours, other = (
             sum(record['figures'][way]['seconds'] for record in together)
@@ -191,14 +191,15 @@ def _made_on(records, together):
         )
         place = together[0]['figures']['ours']['processor']
         text += (
-            f' Seconds of seeds {_seeds(together)}, on {place}: '
-            f"`chainer_jo.correct` takes {ours / other:.2f} of cleanlab's."
+            f' CPU seconds of {_seeds(together)}, on {place}: `chainer_jo.correct` takes '
+            f"{ours / other:.2f} of cleanlab's."
         )
     return text
 
 
 def _seeds(records):
-    return ', '.join(map(str, sorted({record['seed'] for record in records})))
+    seeds = sorted({record['seed'] for record in records})
+    return f'seed{"s" if len(seeds) > 1 else ""} {", ".join(map(str, seeds))}'
 
 
 def _spread(values):

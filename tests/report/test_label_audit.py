@@ -33,12 +33,12 @@ def test_seconds_of_two_processors_are_not_averaged_and_both_are_named(audit):
     ]
     text = audit.page(records)
     assert 'Seeds 0, 1, 2, on new and old.' in text
-    assert "Seconds of seeds 1, on new: `chainer_jo.correct` takes 0.30 of cleanlab's." in text
+    assert "CPU seconds of seed 1, on new: `chainer_jo.correct` takes 0.30 of cleanlab's." in text
     ours, cleanlab = (line for line in text.splitlines() if '| 1.00 GiB |' in line)
     assert '| 12 | 1.00 GiB |' in ours
     assert '| 40 | 1.00 GiB |' in cleanlab
     alone = audit.page(records[:1])
-    assert 'Seconds of' not in alone
+    assert 'CPU seconds of' not in alone
     assert 'GiB' not in alone
 
 
