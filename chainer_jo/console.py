@@ -254,7 +254,7 @@ class TrialProgress:
         if seconds is None:
             return ''
         at = time.strftime('%a %d %b %H:%M', time.localtime(time.time() + seconds))
-        return f', {timedelta(seconds=round(seconds))} left: the last at about {at}'
+        return f', {timedelta(seconds=round(seconds))} left, about {at}'
 
 
 class _Watched:

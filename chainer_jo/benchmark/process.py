@@ -14,7 +14,7 @@ class WorkerError(ChainerJoError):
     """A worker ended, or never began."""
 
 
-def environment(jobs=1):
+def environment(jobs=1, threads=None):
     """Returns the variables of workers: threads for their share, and OpenMP's own way to wait.
 
     By default an idle thread spins for some milliseconds, then sleeps: quick between the layers of
@@ -22,10 +22,11 @@ def environment(jobs=1):
 
     Args:
         jobs (int): How many workers compute at the same time.
+        threads (int): Those of each; by default its share of the cores.
     """
-    threads = os.environ.get('OMP_NUM_THREADS') or str(max(1, cores() // jobs))
+    share = os.environ.get('OMP_NUM_THREADS') or str(max(1, cores() // jobs))
     kept = {k: v for k, v in os.environ.items() if k not in ('OMP_WAIT_POLICY', 'GOMP_SPINCOUNT')}
-    return kept | dict.fromkeys(THREAD_VARIABLES, threads)
+    return kept | dict.fromkeys(THREAD_VARIABLES, str(threads or share))
 
 
 class WorkerProcess:
@@ -35,7 +36,7 @@ class WorkerProcess:
 
     Args:
         words (sequence of str): Its command line.
-        jobs (int): How many workers compute at the same time.
+        jobs (int), threads (int): See :func:`environment`.
 
     Attributes:
         greeting (dict): What it said first.
@@ -44,14 +45,16 @@ class WorkerProcess:
         WorkerError: It did not start.
     """
 
-    def __init__(self, words, jobs=1):
+    def __init__(self, words, jobs=1, threads=None):
         self._words = words
         # A file holds whatever a compiler prints; a pipe that nobody reads would block it.
         self._said = tempfile.TemporaryFile('w+')  # noqa: SIM115
         pipes = {'stdin': subprocess.PIPE, 'stdout': subprocess.PIPE, 'stderr': self._said}
         self._process = None
         try:
-            self._process = subprocess.Popen(words, env=environment(jobs), text=True, **pipes)
+            self._process = subprocess.Popen(
+                words, env=environment(jobs, threads), text=True, **pipes
+            )
         except OSError as error:
             self._reason = error
 

@@ -90,7 +90,8 @@ def _own(name, task):
     return System(name, [sys.executable, '-m', 'chainer_jo', 'benchmark', '--worker'], task)
 
 
-def _pytorch(peer, device, precision='float32', layout='channels_last', mode='eager'):
+def pytorch(peer, device, precision='float32', layout='channels_last', mode='eager'):
+    """Returns the system of the peer: ``peer`` is the interpreter that has PyTorch."""
     words = [
         'pytorch',
         *([layout] if layout != 'nchw' else []),
@@ -107,7 +108,7 @@ def of_net(device, peer):
         for precision in ('float32', 'bfloat16' if device == 'cpu' else 'float16')
         for system in (
             plain('chainer_jo', device, 'auto', precision),
-            _pytorch(peer, device, precision),
+            pytorch(peer, device, precision),
         )
     ]
 
@@ -116,16 +117,16 @@ def on_cpu(peer):
     return [
         plain('chainer', 'cpu', 'chainer'),
         plain('chainer_jo', 'cpu', 'auto'),
-        _pytorch(peer, 'cpu', layout='nchw'),
-        _pytorch(peer, 'cpu'),
+        pytorch(peer, 'cpu', layout='nchw'),
+        pytorch(peer, 'cpu'),
         plain('chainer_jo', 'cpu', 'auto', 'bfloat16'),
-        _pytorch(peer, 'cpu', 'bfloat16'),
+        pytorch(peer, 'cpu', 'bfloat16'),
     ]
 
 
 def on_gpu(device, peer):
     # The reference is the first, against which losses are checked.
-    found = [plain('chainer', device, 'chainer'), _pytorch(peer, device, layout='nchw')]
+    found = [plain('chainer', device, 'chainer'), pytorch(peer, device, layout='nchw')]
     for precision in ('float32', 'float16'):
         found += [
             trial('chainer_jo', device, precision),
@@ -133,7 +134,7 @@ def on_gpu(device, peer):
             trial('chainer_jo ours step 1', device, precision, 'ours', 'correct'),
             trial('chainer_jo ours step 2', device, precision, 'ours', 'fine_tune'),
             *(
-                _pytorch(peer, device, precision, mode=mode)
+                pytorch(peer, device, precision, mode=mode)
                 for mode in ('eager', 'graph', 'compile', 'compile graph')
             ),
         ]

@@ -43,6 +43,12 @@ def add(command):
         help="instead: how fast its JPEG files are read, beside Pillow's bare decoding, and "
         'whether they are while the net trains',
     )
+    kind.add_argument(
+        '--neighbour',
+        action='store_true',
+        help='instead: a step on the CPU alone and beside a busy process, with one thread and with '
+        'one a core',
+    )
     parser.add_argument(
         '--peer', metavar='PYTHON', help='interpreter that has PyTorch (default: .venv-peer)'
     )
@@ -60,13 +66,16 @@ def add(command):
 def _benchmark(given):
     if given.worker:
         return _serve(json.loads(given.worker))
-    from chainer_jo.benchmark import compare, decoding, page, side_by_side, workload
+    from chainer_jo.benchmark import compare, decoding, neighbour, page, side_by_side, workload
 
     # Checked first: otherwise minutes of measuring could end in a result that cannot be saved.
     store.make_folder(given.out)
     if given.decoding:
         report = decoding.run(given.decoding, given.device, given.steps, given.out, say)
         text = decoding.to_markdown(report)
+    elif given.neighbour:
+        report = neighbour.run(given.steps, given.peer, given.out, say)
+        text = neighbour.to_markdown(report)
     elif given.jobs:
         report = side_by_side.run(given.device, given.jobs, given.steps, given.out, say)
         text = side_by_side.to_markdown(report)

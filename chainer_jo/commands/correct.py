@@ -14,6 +14,9 @@ from chainer_jo.console import TrialProgress, counting, say, show, show_json
 from chainer_jo.errors import ConfigError, DataError, excerpt
 from chainer_jo.version import __version__
 
+#: Images a class below which wrong labels are missed, as results/label_audit.md shows.
+FEW = 100
+
 
 def add(command):
     """Adds the commands; ``command(name, function, text)`` returns a new parser."""
@@ -93,6 +96,12 @@ def _correct(given):
     with counting('images read') as count:
         dataset = image_folder.examine(found, read_ahead, given.size, count)
     say(_what_is_there(found, dataset, finals))
+    each = len(dataset.train) // len(dataset.classes)
+    if each < FEW:
+        say(
+            f'few      {each} images a class: below {FEW} most wrong labels may be missed, and '
+            'right ones doubted'
+        )
     with store.lock(given.out):
         return _train_and_write(given, found, dataset, table)
 

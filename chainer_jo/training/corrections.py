@@ -21,7 +21,10 @@ from chainer_jo.training.saved_net import SavedNet
 PRESET = 'correct'
 #: One image in this many is held out: "we retained 10 % of the training data for validation".
 HELD_OUT = 10
-BATCH_SIZE = 64
+#: Of few images smaller batches, so that an epoch has :data:`STEPS` of them: else the net learns
+#: too little to correct more labels than it damages.
+BATCH_SIZES = (16, 64)
+STEPS = 30
 
 
 @dataclass(eq=False)
@@ -69,10 +72,11 @@ def describe(dataset, labels, seed=0, overrides=(), precision='float32'):
             'there are too few images to train on', seen=f'{count}', fix='bring more of them'
         )
     held = max(1, count // HELD_OUT)
+    n, (least, largest) = count - held, BATCH_SIZES
     sizes = {
-        'train_images': count - held,
+        'train_images': n,
         'validation_images': held,
-        'batch_size': min(BATCH_SIZE, count - held),
+        'batch_size': min(n, max(least, min(largest, n // STEPS))),
     }
     sizes = [f'common.{name}={size}' for name, size in sizes.items()]
     # With other answers of a human the same labels are another trial.

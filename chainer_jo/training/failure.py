@@ -14,11 +14,14 @@ def keep(folder, exit_code, reason):
     """Writes a failure; that it cannot be written, as on a full disk, ends nothing.
 
     Args:
-        folder (pathlib.Path): The trial's; it is made if the trial failed before.
+        folder (pathlib.Path): The trial's; it is made if the trial failed before. Where the folder
+            of all trials is gone, it stays away.
         exit_code (int): That of its process, as this package has them.
         reason (str): In one line.
     """
     when = datetime.datetime.now(datetime.UTC).isoformat(timespec='seconds')
+    if not folder.parent.exists():
+        return
     with contextlib.suppress(WriteError):
         store.make_folder(folder)
         content = {'exit_code': exit_code, 'reason': excerpt(reason, MOST_LETTERS), 'when': when}

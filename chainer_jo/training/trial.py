@@ -18,6 +18,7 @@ from chainer_jo.training import device as devices
 from chainer_jo.training import extensions, failure, nets, result, snapshot, state, tensorboard
 from chainer_jo.training import machine as machines
 from chainer_jo.training.assembly import assemble
+from chainer_jo.training.neighbours import NoticeNeighbours
 from chainer_jo.training.processes import ALONE, check_batch, check_size
 from chainer_jo.training.shared_stage import SharedStage
 from chainer_jo.training.tables import images_per_epoch
@@ -223,6 +224,7 @@ class _Trial:
     def run(self):
         self.assembly = assemble(self.config, self.data, self.machine, self.weights)
         self.method = self.assembly.method
+        self.neighbours = NoticeNeighbours(self.config.trial, self.threads, self.observer.warn)
         arrays = self.arrays
         resumes = int(arrays['resumes']) + 1 if arrays else 0
         self.clock.before = snapshot.seconds(arrays) if arrays else 0.0
@@ -339,6 +341,8 @@ class _Trial:
             yield tensorboard.TensorBoard(self.folder, rows)
         yield extensions.Schedule()
         yield extensions.Progress(self.observer.step, self.config.stages)
+        if self.threads > 1 and self.assembly.device.xp is np:
+            yield self.neighbours
         yield saver
 
     def _finish(self, rows, environments, resumes):

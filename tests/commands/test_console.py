@@ -286,15 +286,15 @@ def test_the_time_of_arrival_is_that_of_all_that_is_left(clock, monkeypatch, sai
     for name in 'ab':
         progress.of(name).step(step(left=None, epochs_done=15, step=40))
     # A half of two trials took 100 s: three are left.
-    left = '1 of 5 trials done, 0:05:00 left: the last at about Thu 01 Jan 00:05'
+    left = '1 of 5 trials done, 0:05:00 left, about Thu 01 Jan 00:05'
     assert drawn(progress, 80)[-1].strip() == left
     # One that another run has done meanwhile is neither left nor a measure.
     progress.finish('d', RESULT)
-    left = '2 of 5 trials done, 0:03:20 left: the last at about Thu 01 Jan 00:03'
+    left = '2 of 5 trials done, 0:03:20 left, about Thu 01 Jan 00:03'
     assert drawn(progress, 80)[-1].strip() == left
     # No trial can be divided.
     progress.of('a').step(step(left=900.0, epochs_done=15, step=40))
-    left = '2 of 5 trials done, 0:15:00 left: the last at about Thu 01 Jan 00:15'
+    left = '2 of 5 trials done, 0:15:00 left, about Thu 01 Jan 00:15'
     assert drawn(progress, 80)[-1].strip() == left
 
 

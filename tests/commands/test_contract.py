@@ -180,7 +180,7 @@ def test_a_run_goes_on_past_a_failed_trial_and_ends_with_the_list_and_plan_knows
     done = command(f'run {words} --device cpu', tmp_path)
 
     assert done.returncode == 5, done.stderr
-    assert 'Generalized cross entropy' in done.stdout
+    assert paper.methods()['gce'] in done.stdout
     *_, problem, seen, fix = done.stderr.splitlines()
     assert problem == 'error: 1 of 2 trials failed'
     reason = r'training diverged: .* is not finite \(stage train, .*\)'

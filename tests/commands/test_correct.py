@@ -93,6 +93,7 @@ def test_every_image_has_one_row_with_all_that_is_known(corrected):
     assert all((row['is_label_issue'] == 'True') == (row['corrected_label'] != row['given_label'])
                for row in judged)  # fmt: skip
     assert re.match(r'\d+ of 26 labels \(.*\) in 2 classes are probably wrong', done.stdout)
+    assert 'few      13 images a class' in done.stderr
     assert re.search(r'time +about 0:00:\d\d of training', done.stderr)
 
 

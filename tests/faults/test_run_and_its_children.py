@@ -124,6 +124,7 @@ def test_a_child_that_dies_has_a_code_and_a_number_of_tries_of_its_own(
     script, code, seen, tries, tmp_path, monkeypatch
 ):
     count = tmp_path / 'count'
+    (tmp_path / 'runs').mkdir()
     (error,), _, texts = sweep_of(f'echo >> {count}; {script}', tmp_path, monkeypatch)
     assert error.exit_code == code
     assert error.seen.endswith(seen)

@@ -96,6 +96,7 @@ def test_while_another_process_trains_a_trial_no_process_is_started_for_it(tmp_p
 def test_a_failure_is_forgotten_as_soon_as_the_trial_is_trained_again(tmp_path):
     config = tiny.config('cross_entropy')
     folder = tiny.folder(config, tmp_path)
+    folder.parent.mkdir()
     failure.keep(folder, 8, 'its process was killed by SIGKILL')
     seen = []
     tiny.run(config, tmp_path, Observer(epoch=lambda row: seen.append(failure.reason(folder))))

@@ -277,6 +277,11 @@ def test_a_reason_may_hold_any_text_and_shows_none_of_it_as_more_than_text(tmp_p
     assert 'failure.json cannot be read' in Overview([config], tmp_path).as_text()
 
 
+def test_a_failure_is_not_kept_where_the_folder_of_results_has_gone(tmp_path):
+    failure.keep(tmp_path / 'out' / 'runs' / 'a', 6, 'the share is not mounted')
+    assert not (tmp_path / 'out').exists()
+
+
 def test_a_plan_of_a_thousand_trials_opens_few_files_of_each(tmp_path, monkeypatch):
     configs = plan.trials('table2', 'quick', only=['cross_entropy', 'ours'], count=250)
     assert len(configs) == 1000

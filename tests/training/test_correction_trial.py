@@ -37,9 +37,11 @@ def test_a_trial_is_known_by_its_labels_and_has_the_sizes_of_its_images():
     assert described.trial != corrections.describe(images, 1 - labels).trial
     assert described.trial != corrections.describe(images, labels, seed=1).trial
     assert described.dataset == 'images'
-    sizes = {'train_images': 45, 'validation_images': 5, 'batch_size': 45}
+    sizes = {'train_images': 45, 'validation_images': 5, 'batch_size': 16}
     assert sizes.items() <= described.common.items()
-    assert corrections.describe(dataset(1000), np.zeros(1000, 'i')).common['batch_size'] == 64
+    for count, size in ((4, 3), (1000, 30), (3000, 64)):
+        described = corrections.describe(dataset(count), np.zeros(count, 'i'))
+        assert described.common['batch_size'] == size
     with pytest.raises(ConfigError, match='too few'):
         corrections.describe(dataset(3), np.zeros(3, 'i'))
 
