@@ -288,8 +288,9 @@ _KINDS = {
 
 
 def _checked(key, text, present, settings):
-    value = _parse(text)
     choices, limits = (_rule(settings[kind], key) for kind in ('choices', 'ranges'))
+    # The word itself first: one of them is "true".
+    value = text if choices and text in choices else _parse(text)
     if choices and value in choices:
         return value
     # A word may also stand beside whole numbers, which then have a range.

@@ -475,3 +475,9 @@ def test_no_override_of_a_foreign_result_leaves_its_quotes_in_a_command():
     foreign = trial().as_dict() | {'modified': ["a=1'; touch x; '", '$(touch x)', "'"]}
     words = shlex.split(config.from_dict(foreign).command)
     assert words[-6:] == ['--set', foreign['modified'][0], '--set', '$(touch x)', '--set', "'"]
+
+
+@pytest.mark.parametrize('written', ['true', '"true"'])
+def test_a_word_that_toml_takes_for_something_else_is_the_word(written):
+    found = trial(f'pencil.fine_tune.division={written}', method='pencil')
+    assert found.stages['fine_tune']['division'] == 'true'

@@ -2,6 +2,7 @@
 
 import datetime
 import re
+import shlex
 from pathlib import Path
 
 from chainer_jo.training import machine
@@ -37,7 +38,7 @@ def here():
 
 def write_suite(figures, passed, words=()):
     """Writes what the long form found; ``words`` of its command chose a part of it."""
-    words = ' '.join(words)
+    words = shlex.join(words)
     text = (
         f'Made by `bash tests/faults/run_long.sh{words and f" {words}"}` on {here()}.\n'
         f'{passed} tests passed, none failed.\n\n{table(["fault", "figure"], figures)}'

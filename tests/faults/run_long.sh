@@ -4,4 +4,4 @@
 set -euo pipefail
 cd "$(dirname "${BASH_SOURCE[0]}")/../.."
 bash reproduce/setup.sh
-RELIABILITY="$*" exec .venv/bin/python -m pytest tests/faults -m '' -n auto "$@"
+RELIABILITY="${*@Q}" exec .venv/bin/python -m pytest tests/faults -m '' -n auto "$@"
