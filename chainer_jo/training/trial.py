@@ -168,7 +168,10 @@ class _Trial:
         threads = self._threads(begun.get('threads'))
         self._write_config(threads)
         noise_digest = save_noise(
-            self.folder / 'noisy_labels.arrays', train.labels, self.data.true_labels, train.index
+            self.folder / 'noisy_labels.arrays',
+            train.labels,
+            self.data.true_labels,
+            train.places(),
         )
         return arrays, threads, noise_digest
 
