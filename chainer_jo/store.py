@@ -17,6 +17,7 @@ import shutil
 import socket
 import stat
 import struct
+import tempfile
 import time
 import zipfile
 from pathlib import Path
@@ -83,6 +84,25 @@ def make_folder(folder):
             seen=error.strerror,
             fix='choose another folder with --out',
         ) from error
+
+
+def check_room(folder, size):
+    """Raises :class:`WriteError` where a file of ``size`` bytes could not be written to a folder.
+
+    For those who work for hours before they write: there may be no room any more by then.
+    """
+    try:
+        with tempfile.TemporaryFile(dir=folder):
+            free = shutil.disk_usage(folder).free
+        seen = f'{size:,} bytes to write, {free:,} free' if size > free else None
+    except OSError as error:
+        seen = error.strerror
+    if seen:
+        raise WriteError(
+            f'cannot write in {folder}',
+            seen=seen,
+            fix='make room or choose another folder, then run the same command again',
+        )
 
 
 def write_tree(folder, files, copies=False):

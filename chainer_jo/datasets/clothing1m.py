@@ -45,6 +45,8 @@ CLASSES = (
 COUNTS = {'train': 1_000_000, 'validation': 14_313, 'test': 10_526}
 VARIABLE = 'CHAINER_JO_DATA'
 FORMAT = 2
+#: Of an image in the index, beside its path.
+INDEX_BYTES = 42
 #: What ``data verify --decoder`` may name; the first unless it says otherwise (D-55).
 DECODERS = {'pillow': decode.decode, 'turbojpeg': fast_decode.decode}
 SIZE, CROP = 256, 224
@@ -162,6 +164,7 @@ def verify(
     del listing
     paths = PackedPaths(layout.images, text, ends)
     total = len(paths)
+    store.check_room(index.parent, text.nbytes + INDEX_BYTES * total)
     told = (lambda done, found: on_file(done, total, found)) if on_file else None
     found, evidence = examine_all(paths, imap, told)
     both = _also_in_test(labels, found)
