@@ -77,8 +77,13 @@ class Alone:
         """Adds to rank 0's saved arrays what the other ranks have of their own."""
         return arrays
 
-    def unpack(self, arrays):
-        """Returns saved arrays as this rank had them."""
+    def hand_out(self, arrays, updater):
+        """Returns the saved arrays from which this rank is to restore ``updater``.
+
+        Args:
+            arrays (dict): What :meth:`pack` returned; only rank 0 has it.
+            updater (StageUpdater): New, of the stage in which they were saved.
+        """
         return arrays
 
     def all_fail(self, text):
