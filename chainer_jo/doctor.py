@@ -14,6 +14,8 @@ PACKAGES = (
     'pillow',
     'matplotlib',
     'mpi4py',
+    'simplejpeg',
+    'cykooz_resizer',
     *backends.PACKAGES,
 )
 

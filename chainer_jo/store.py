@@ -10,11 +10,14 @@ import fcntl
 import hashlib
 import io
 import json
+import mmap
 import os
 import re
 import shutil
 import socket
 import stat
+import struct
+import tempfile
 import time
 import zipfile
 from pathlib import Path
@@ -30,6 +33,8 @@ LOCK_SECONDS = 0.1
 #: Far more than any of ours has, in bytes: what is larger is not even read. Of a log it is enough
 #: for some 200,000 epochs.
 MOST_JSON, MOST_LOG = 2**24, 2**26
+LOCAL_HEADER_BYTES = 30  # Of a member of a zip file.
+MOST_HEADER = 2**17  # Of an array in such a file; more than format 1.0 can have.
 # Every byte of it counts, so that no bit of a file can change unnoticed.
 SEAL = re.compile(rb',\n "digest": "([0-9a-f]{64})"\n}\n\Z')
 TEMPORARY = re.compile(r'\..+\.(\d+)\.tmp')
@@ -79,6 +84,25 @@ def make_folder(folder):
             seen=error.strerror,
             fix='choose another folder with --out',
         ) from error
+
+
+def check_room(folder, size):
+    """Raises :class:`WriteError` where a file of ``size`` bytes could not be written to a folder.
+
+    For those who work for hours before they write: there may be no room any more by then.
+    """
+    try:
+        with tempfile.TemporaryFile(dir=folder):
+            free = shutil.disk_usage(folder).free
+        seen = f'{size:,} bytes to write, {free:,} free' if size > free else None
+    except OSError as error:
+        seen = error.strerror
+    if seen:
+        raise WriteError(
+            f'cannot write in {folder}',
+            seen=seen,
+            fix='make room or choose another folder, then run the same command again',
+        )
 
 
 def write_tree(folder, files, copies=False):
@@ -337,8 +361,38 @@ def read_arrays(path):
         DataError: The file is missing, is of another kind, or any bit of it has changed.
         WriteError: One may not read it.
     """
-    fix = 'delete the file; the same command makes it again or uses an older one'
-    with _regular(path, fix) as file:
+    with _checked(path) as file:
+        body = file.read()
+    with _forged(path), zipfile.ZipFile(io.BytesIO(body)) as archive:
+        return {
+            name: _array(archive.read(member)).copy('K')
+            for name, member in _members(archive, len(body))
+        }
+
+
+def map_arrays(path):
+    """Returns what :func:`read_arrays` does, read-only: the file itself is the memory.
+
+    However many processes map it, a machine holds it once, and only what is looked at. A process
+    that has mapped a file keeps it when another takes its place.
+
+    Raises:
+        As :func:`read_arrays`.
+    """
+    with _checked(path) as file, _forged(path), zipfile.ZipFile(file) as archive:
+        memory = memoryview(mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ))
+        return {
+            name: _array(_stored(member, memory)) for name, member in _members(archive, len(memory))
+        }
+
+
+_ANOTHER = 'delete the file; the same command makes it again or uses an older one'
+
+
+@contextlib.contextmanager
+def _checked(path):
+    """Opens a file of arrays, after its head, once its content is known to be as it was written."""
+    with _regular(path, _ANOTHER) as file:
         head = file.read(len(MAGIC) + DIGEST_BYTES)
         # Before any of it is in memory: a file of any size may have this name.
         if (
@@ -346,44 +400,51 @@ def read_arrays(path):
             or head != MAGIC + hashlib.file_digest(file, 'sha256').digest()
         ):
             raise DataError(
-                f'{path} is damaged', seen='its SHA-256 is not that of its content', fix=fix
+                f'{path} is damaged', seen='its SHA-256 is not that of its content', fix=_ANOTHER
             )
         file.seek(len(head))
-        body = file.read()
+        yield file
+
+
+@contextlib.contextmanager
+def _forged(path):
     try:
-        return _unpacked(body)
+        yield
     except MemoryError:
         raise
     # The digest is right, so somebody has made it so: it may raise whatever it likes.
     except Exception as error:
         seen = str(error) or type(error).__name__
-        raise DataError(f'{path} is damaged', seen=excerpt(seen, 200), fix=fix) from error
+        raise DataError(f'{path} is damaged', seen=excerpt(seen, 200), fix=_ANOTHER) from error
 
 
-def _unpacked(body):
-    """Returns the arrays of a ``.npz`` file in no more memory than it has bytes."""
-    with zipfile.ZipFile(io.BytesIO(body)) as archive:
-        members = archive.infolist()
-        if any(member.compress_type != zipfile.ZIP_STORED for member in members):
-            raise ValueError('it is compressed')
-        # Any number of names may stand for the same bytes.
-        if sum(member.file_size for member in members) > len(body):
-            raise ValueError('its parts have more bytes than the whole')
-        return {
-            member.filename.removesuffix('.npy'): _array(archive.read(member)) for member in members
-        }
+def _members(archive, size):
+    """Returns names and members of a ``.npz`` file, none of which needs more memory than it has."""
+    members = archive.infolist()
+    if any(member.compress_type != zipfile.ZIP_STORED for member in members):
+        raise ValueError('it is compressed')
+    # Any number of names may stand for the same bytes.
+    if sum(member.file_size for member in members) > size:
+        raise ValueError('its parts have more bytes than the whole')
+    return [(member.filename.removesuffix('.npy'), member) for member in members]
+
+
+def _stored(member, memory):
+    # The library does not say where a member's bytes begin: after its own name and extra field.
+    begin = member.header_offset + LOCAL_HEADER_BYTES
+    begin += sum(struct.unpack('<HH', memory[begin - 4 : begin]))
+    return memory[begin : begin + member.file_size]
 
 
 def _array(content):
-    file = io.BytesIO(content)
+    file = io.BytesIO(content[:MOST_HEADER])
     if np.lib.format.read_magic(file) != (1, 0):
         raise ValueError('an array in another format')
     shape, fortran, dtype = np.lib.format.read_array_header_1_0(file)
     if dtype.hasobject:
         raise ValueError('it holds Python objects')
     # NumPy's own reader takes the memory that a shape asks for before it looks for the numbers.
-    order = 'F' if fortran else 'C'
-    return np.ndarray(shape, dtype, content, file.tell(), order=order).copy(order)
+    return np.ndarray(shape, dtype, content, file.tell(), order='F' if fortran else 'C')
 
 
 def digest(*values):

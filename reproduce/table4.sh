@@ -6,20 +6,22 @@
 #
 # DIR is verified first, unless it was: every file is read once. The quick preset writes real images
 # in the tree of Clothing1M, and trains a small net on them. Results go to results/<preset>/. Run the
-# same command again to resume. Options: see python -m chainer_jo run --help.
+# same command again to resume. Where there are several GPUs, each trial uses all of them, a process
+# a GPU; --processes 1 or --device cuda:N does without. Options: python -m chainer_jo run --help.
 set -euo pipefail
 cd "$(dirname "${BASH_SOURCE[0]}")/.."
 bash reproduce/setup.sh
 python=.venv/bin/python
 
-data='' preset=paper previous=''
+data='' weights='' preset=paper previous=''
 for argument in "$@"; do
     case $previous$argument in
         --data=*) data=${argument#*=} ;;
+        --weights=*) weights=${argument#*=} ;;
         --preset=*) preset=${argument#*=} ;;
     esac
     previous=''
-    case $argument in --data | --preset) previous=$argument= ;; esac
+    case $argument in --data | --weights | --preset) previous=$argument= ;; esac
 done
 
 sizes=()
@@ -40,4 +42,9 @@ verified() {
 if [ -d "$data" ] && ! verified; then
     $python -m chainer_jo data verify clothing1m --data "$data" "${sizes[@]}"
 fi
-exec $python -m chainer_jo run table4 "$@"
+if [ "$preset" != quick ] && { [ -z "$data" ] || [ -z "$weights" ]; }; then
+    # All that is missing at once; run then says the first of it, with its exit code.
+    $python -m chainer_jo doctor ${data:+--data "$data"} ${weights:+--weights "$weights"} |
+        awk '/^[^ ]/ { told = /^(gpu|mpi|simplejpeg|cykooz_resizer|weights|clothing1m) / } told' >&2
+fi
+exec $python -m chainer_jo run table4 --processes auto "$@"

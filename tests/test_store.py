@@ -48,10 +48,11 @@ def test_json_comes_back_as_it_went(folder, value):
 arrays_by_name = st.dictionaries(st.sampled_from(['a', 'b/c', 'net/0/W']), plain_arrays)
 
 
+@pytest.mark.parametrize('read', [store.read_arrays, store.map_arrays])
 @given(arrays=arrays_by_name)
-def test_arrays_come_back_with_name_dtype_shape_and_bits(folder, arrays):
+def test_arrays_come_back_with_name_dtype_shape_and_bits(folder, read, arrays):
     store.write_arrays(folder / 'x.arrays', arrays)
-    back = store.read_arrays(folder / 'x.arrays')
+    back = read(folder / 'x.arrays')
     assert back.keys() == arrays.keys()
     for name, array in arrays.items():
         assert (back[name].dtype, back[name].shape) == (array.dtype, array.shape)
@@ -87,7 +88,7 @@ def test_json_that_is_torn_or_not_json_is_refused_by_name(tmp_path, text):
 
 
 def test_a_missing_file_is_refused_by_name(tmp_path):
-    for read in (store.read_json, store.read_arrays):
+    for read in (store.read_json, store.read_arrays, store.map_arrays):
         with pytest.raises(DataError, match='cannot read .*nowhere'):
             read(tmp_path / 'nowhere')
 
@@ -101,11 +102,21 @@ def test_a_flipped_bit_or_a_truncation_of_an_array_file_is_noticed(tmp_path):
         damaged[place] ^= 1 << place % 8
         for content in (damaged, whole[:place]):
             path.write_bytes(content)
-            with pytest.raises(DataError, match='is damaged'):
-                store.read_arrays(path)
+            for read in (store.read_arrays, store.map_arrays):
+                with pytest.raises(DataError, match='is damaged'):
+                    read(path)
     path.write_bytes(whole + b'\0')
     with pytest.raises(DataError, match='is damaged'):
         store.read_arrays(path)
+
+
+def test_who_mapped_a_file_keeps_it_when_another_takes_its_place(tmp_path):
+    store.write_arrays(tmp_path / 'x', {'a': np.arange(9)})
+    mapped = store.map_arrays(tmp_path / 'x')['a']
+    store.write_arrays(tmp_path / 'x', {'a': np.zeros(90_000)})
+    np.testing.assert_array_equal(mapped, np.arange(9))
+    with pytest.raises(ValueError, match='read-only'):
+        mapped[0] = 1
 
 
 def test_objects_are_neither_written_nor_read(tmp_path):

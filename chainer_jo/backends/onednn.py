@@ -340,7 +340,7 @@ def convolution_gradient_W(x, W_shape, gy, stride, pad):
     primitive, reorder = _convolution_backward_weights(x.dtype, x.shape, W_shape, stride, pad)
     weights = primitive.empty('diff_weights')
     primitive(src=_channel_last(x), diff_dst=_channel_last(gy), diff_weights=weights)
-    gW = np.empty(W_shape, np.float32)
+    gW = pool.empty(W_shape)
     reorder(src=weights, dst=gW)
     return gW
 

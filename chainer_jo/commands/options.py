@@ -139,6 +139,11 @@ def add_settings(parser):
     )
 
 
+def processes(text):
+    """Type of ``--processes``: ``'auto'`` or a number from 1."""
+    return text if text == 'auto' else positive(text)
+
+
 def add_json(parser, text='print JSON'):
     """Adds ``--json``."""
     parser.add_argument('--json', action='store_true', help=text)

@@ -5,6 +5,7 @@ import json
 from chainer_jo.commands import options
 from chainer_jo.console import TrialProgress, forward, say, show, show_json
 from chainer_jo.errors import ChainerJoError, ConfigError, DataError
+from chainer_jo.training import processes
 
 RUN = """.
 
@@ -43,6 +44,13 @@ def add(command):
         '--jobs',
         type=options.positive,
         help='trials side by side (default: as many as there are cores for; on a GPU one)',
+    )
+    run.add_argument(
+        '--processes',
+        type=options.processes,
+        default=1,
+        metavar='N',
+        help='processes of each trial, by mpiexec; auto: one a GPU of this machine (default: 1)',
     )
     run.add_argument(
         '--scheduler',
@@ -154,15 +162,37 @@ def _here(given, machine, device, todo, progress):
     from chainer_jo import backends
     from chainer_jo.sweep import local
 
-    threads = given.threads or local.default_threads(device, given.jobs or 1)
-    jobs = given.jobs or min(local.default_jobs(device, threads), max(1, len(todo)))
+    size = _processes(given, todo)
+    threads = given.threads or local.default_threads(device, (given.jobs or 1) * size)
+    jobs = given.jobs or min(local.default_jobs(device, threads * size), max(1, len(todo)))
     if todo and device == '@numpy':
-        options.warn_of_threads(jobs, threads, local.cores())
+        options.warn_of_threads(jobs * size, threads, local.cores())
         backends.check_threads(threads)
-    return local.LocalSweep(machine, jobs, threads, forward(progress), progress.pass_on)
+    launcher = processes.launcher(size)
+    return local.LocalSweep(machine, jobs, threads, forward(progress), progress.pass_on, launcher)
+
+
+def _processes(given, todo):
+    """Returns of how many processes each trial is to be."""
+    if given.processes != 'auto':
+        return given.processes
+    from chainer_jo.sweep import local
+    from chainer_jo.training import device
+
+    # Who names a device wants that one.
+    gpus = device.count_gpus() if given.device == 'auto' else 0
+    return min(
+        (local.processes_for_gpus(gpus, config.common['batch_size']) for config in todo), default=1
+    )
 
 
 def _on_cluster(given, machine, data, progress):
+    if given.processes not in (1, 'auto'):
+        raise ConfigError(
+            'a task of a cluster is a trial of one process',
+            seen=f'--processes {given.processes} with --scheduler',
+            fix='leave out one of them',
+        )
     try:
         from chainer_jo.sweep import cluster
     except ImportError as error:

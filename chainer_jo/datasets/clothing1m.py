@@ -44,7 +44,9 @@ CLASSES = (
 #: Images in each part, as published.
 COUNTS = {'train': 1_000_000, 'validation': 14_313, 'test': 10_526}
 VARIABLE = 'CHAINER_JO_DATA'
-FORMAT = 1
+FORMAT = 2
+#: Of an image in the index, beside its path.
+INDEX_BYTES = 42
 #: What ``data verify --decoder`` may name; the first unless it says otherwise (D-55).
 DECODERS = {'pillow': decode.decode, 'turbojpeg': fast_decode.decode}
 SIZE, CROP = 256, 224
@@ -162,6 +164,7 @@ def verify(
     del listing
     paths = PackedPaths(layout.images, text, ends)
     total = len(paths)
+    store.check_room(index.parent, text.nbytes + INDEX_BYTES * total)
     told = (lambda done, found: on_file(done, total, found)) if on_file else None
     found, evidence = examine_all(paths, imap, told)
     both = _also_in_test(labels, found)
@@ -170,8 +173,10 @@ def verify(
         used['train'] &= ~both
     colour = found.pop('colour')[used['train']].mean(axis=0, dtype=np.float64)
     arrays = found | {'text': text, 'ends': ends}
-    arrays |= {f'label/{part}': labels[part] for part in PARTS}
-    arrays |= {f'used/{part}': used[part] for part in PARTS}
+    # As training wants them: it maps the file, and makes nothing of its own of them.
+    places = {part: np.flatnonzero(used[part]).astype('u4') for part in PARTS}
+    arrays |= {f'place/{part}': places[part] for part in PARTS}
+    arrays |= {f'label/{part}': labels[part][places[part]].astype('i') for part in PARTS}
     # The pixels differ a little. An index that names no decoder was made by Pillow.
     others = [] if decoder == 'pillow' else [decoder]
     digest = store.digest(
@@ -282,7 +287,7 @@ def _read_index(place):
         )
     if not is_folder and not _is_index(path):
         layouts.recognise(place)
-    arrays = store.read_arrays(path)
+    arrays = store.map_arrays(path)
     facts = _facts_in(arrays)
     if facts.get('format') != FORMAT:
         raise DataError(
@@ -369,9 +374,8 @@ def _dataset(index, warn):
 
 
 def _part(arrays, facts, part, mean, warn):
-    places = np.flatnonzero(arrays[f'used/{part}']).astype('u4')
+    places, labels = arrays[f'place/{part}'], arrays[f'label/{part}']
     paths = PackedPaths(facts['images'], arrays['text'], arrays['ends'], places)
-    labels = arrays[f'label/{part}'][places].astype('i')
     if not (labels.min() >= 0 and labels.max() < layouts.N_CLASS and places[-1] < len(paths.ends)):
         raise ValueError(f'labels or paths of the {part} part that cannot be')
     colour = np.round(255 * mean).astype('u1')

@@ -30,10 +30,13 @@ class Attempt:
         threads (int): Threads that it computes with if it has not begun with others.
         folder (os.PathLike): Where the process runs; ``None`` for the present folder.
         without (tuple of str): Environment variables that it is not handed.
+        launcher (list of str): What starts it as several processes, see
+            :func:`chainer_jo.training.processes.launcher`.
     """
 
-    def __init__(self, words, threads, folder=None, without=()):
-        self._words, self._folder = [*words, '--while-stdin-is-open'], folder
+    def __init__(self, words, threads, folder=None, without=(), launcher=()):
+        self._words = [*launcher, sys.executable, *words, '--while-stdin-is-open']
+        self._folder = folder
         handed = {name: value for name, value in os.environ.items() if name not in without}
         self._environment = handed | dict.fromkeys(THREAD_VARIABLES, str(threads))
         self._process = self._signum = None
@@ -46,7 +49,7 @@ class Attempt:
             on_text (callable): Called with any other line on its stdout, which libraries print.
         """
         with subprocess.Popen(
-            [sys.executable, *self._words],
+            self._words,
             cwd=self._folder,
             env=self._environment,
             # Nothing is written to this pipe: it closes when this process dies, however it dies.

@@ -34,10 +34,14 @@ class LocalSweep:
             with ``{'end': exit code}`` when its process has ended without a result.
         on_text (callable): Called with (TrialConfig, str) for whatever else its process says, and
             for the error of a trial that fails.
+        launcher (list of str): What starts a trial as several processes; as one by default.
     """
 
-    def __init__(self, machine, jobs, threads, on_line, on_text=lambda config, text: None):
+    def __init__(
+        self, machine, jobs, threads, on_line, on_text=lambda config, text: None, launcher=()
+    ):
         self.machine, self.jobs, self.on_line, self.on_text = machine, jobs, on_line, on_text
+        self.launcher = launcher
         self._threads = threads
         self._attempts, self._lock = set(), threading.Lock()
         self._failures = Counter()
@@ -107,7 +111,7 @@ class LocalSweep:
         return None
 
     def _attempt(self, config):
-        attempt = Attempt(words(config, self.machine), self._threads)
+        attempt = Attempt(words(config, self.machine), self._threads, launcher=self.launcher)
         with self._lock:
             self._attempts.add(attempt)
             if self._signals.last is not None:
@@ -148,3 +152,11 @@ def default_threads(device, jobs=1):
     """
     shared = max(1, cores() // jobs) if device.startswith('@cupy') else 1
     return asked_threads() or shared
+
+
+def processes_for_gpus(gpus, batch_size):
+    """Returns of how many processes a trial is to be that uses a machine's GPUs.
+
+    One a GPU; fewer where they could not get equal parts of a batch, and one without a GPU.
+    """
+    return max(size for size in range(1, max(1, gpus) + 1) if batch_size % size == 0)

@@ -86,7 +86,7 @@ class Assembly:
         ranks, n = self.ranks, len(part)
         # Each rank evaluates its share, and the hits are summed.
         own = slice(n * ranks.rank // ranks.size, n * (ranks.rank + 1) // ranks.size)
-        part = replace(part, index=part.index[own], labels=part.labels[own])
+        part = replace(part, index=part.places(own), labels=part.labels[own])
         labels = self.device.send(part.labels)
         return Evaluate(name, images.of(part, mean, self.device), labels, self.method, ranks.total)
 

@@ -137,7 +137,7 @@ def run(described, dataset, labels, where, observer):
     made = assemble(described, trial_data.prepare(dataset, described, labels), where)
     state.restore(made.method.net, store.read_arrays(folder / 'model.arrays'))
     host, source = chainer.get_device('@numpy'), dataset.train
-    everything = trial_data.Part(source, np.arange(len(source)), labels)
+    everything = trial_data.Part(source, None, labels)
     f = evaluation.outputs(made.method, images.of(everything, made.train.mean, made.device))
     probabilities = host.send(f)
     _, _, index = load_noise(folder / 'noisy_labels.arrays')

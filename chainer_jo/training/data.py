@@ -17,17 +17,28 @@ class Part:
 
     Attributes:
         source: Where they are read.
-        index: Their places in the source, ``(n,)``, integers. What trains counts images by their
-            place in the part, from 0 to ``n - 1``; only reading needs this.
+        index: Their places in the source, ``(n,)``, integers; ``None`` for all, in their order.
+            What trains counts images by their place in the part, from 0 to ``n - 1``; only reading
+            needs this.
         labels: ``(n,)``, int32.
     """
 
     source: LabelledImages
-    index: np.ndarray
+    index: np.ndarray | None
     labels: np.ndarray
 
     def __len__(self):
-        return len(self.index)
+        return len(self.labels)
+
+    def places(self, chosen=slice(None)):
+        """Returns where images of the part stand in the source, integers; all by default.
+
+        Args:
+            chosen (slice or numpy.ndarray): Which images of the part.
+        """
+        if self.index is not None:
+            return self.index[chosen]
+        return np.arange(len(self))[chosen] if isinstance(chosen, slice) else chosen
 
 
 @dataclass(frozen=True, eq=False)
@@ -79,7 +90,11 @@ def prepare(dataset, config, given_labels=None):
     # By the true class, so that every method and noise rate of a seed is validated on the same
     # images.
     n_train = None if common['train_images'] == 'all' else common['train_images']
-    train, held_out = split(_clean(source), held, rng(config.seed, 'split'), n_train=n_train)
+    if dataset.validation is None or n_train:
+        train, held_out = split(_clean(source), held, rng(config.seed, 'split'), n_train=n_train)
+    else:
+        # Nothing to draw: of a million images no process needs a list of its own.
+        train = held_out = None
     noisy = _noisy(dataset, config, given_labels, train, 'noise')
     if dataset.validation is not None:
         validation = _whole(dataset.validation)
@@ -90,7 +105,7 @@ def prepare(dataset, config, given_labels=None):
         # Clean, as in the public codes, though no user has such labels; they only choose which
         # epoch is `best` (D-19).
         validation = Part(source, held_out, _clean(source)[held_out])
-    true = None if source.true_labels is None else source.true_labels[train]
+    true = None if source.true_labels is None else _of(source.true_labels, train)
     return TrialData(
         len(dataset.classes),
         Part(source, train, noisy),
@@ -108,16 +123,22 @@ def _clean(source):
     return source.labels if source.true_labels is None else source.true_labels
 
 
+def _of(labels, index):
+    return labels if index is None else labels[index]
+
+
 def _whole(source):
-    return Part(source, np.arange(len(source)), _clean(source))
+    return Part(source, None, _clean(source))
 
 
 def _noisy(dataset, config, given, index, purpose):
     if given is not None:
-        return given[index]
-    settings = config.noise
+        return _of(given, index)
+    settings, labels = config.noise, _of(dataset.train.labels, index)
+    if settings['kind'] == 'none':
+        return labels
     return noise.noisy_labels(
-        dataset.train.labels[index],
+        labels,
         len(dataset.classes),
         rng(config.seed, purpose),
         kind=settings['kind'],

@@ -36,6 +36,15 @@ def choose(device, backend):
     return f'@cupy:{number}'
 
 
+def count_gpus():
+    """Returns how many GPUs of this machine can be used."""
+    if _why_no_gpu():
+        return 0
+    import cupy
+
+    return cupy.cuda.runtime.getDeviceCount()
+
+
 def _why_no_gpu(number=0):
     """Why GPU ``number`` cannot be used, or ``None`` if it can."""
     try:
@@ -61,5 +70,6 @@ def describe():
         return f'none: {reason}'
     import cupy
 
-    properties = cupy.cuda.runtime.getDeviceProperties(0)
-    return f'{properties["name"].decode()}, CuPy {cupy.__version__}'
+    properties, count = cupy.cuda.runtime.getDeviceProperties(0), count_gpus()
+    name = properties['name'].decode()
+    return f'{f"{count} x {name}" if count > 1 else name}, CuPy {cupy.__version__}'

@@ -22,14 +22,14 @@ def of(part, mean, device):
     if resident is None:
         return StreamedImages(part, mean, device)
     # Kept as bytes, with the mean apart: as centred float32 they would take four times the memory.
-    return ResidentImages(device.send(resident[part.index]), device.send(mean))
+    return ResidentImages(device.send(resident[part.places()]), device.send(mean))
 
 
 def pixel_mean(part):
     """Returns the mean of a part's images as they are, ``(channels, H, W)``, float32 (D-25)."""
     resident = part.source.resident()
     if resident is not None:
-        return augment.pixel_mean(resident, part.index)
+        return augment.pixel_mean(resident, part.places())
     # Integer sums are exact in any order, so the result is bit for bit that of the other form.
     size = batch_size(np, part.source.shape)
     total = sum(images.sum(axis=0, dtype=np.float64) for images in _read(part, size))
@@ -72,7 +72,7 @@ class StreamedImages:
 
     def read(self, places, offset):
         """Returns images of the part on the host, ``(B, channels, H, W)``, uint8, cropped."""
-        return self.part.source.read(self.part.index[places], offset)
+        return self.part.source.read(self.part.places(places), offset)
 
     def batches(self, size, places=None):
         """As :meth:`ResidentImages.batches`."""
@@ -88,7 +88,7 @@ class StreamedImages:
 
 
 def _read(part, size, places=None):
-    index = part.index if places is None else part.index[places]
+    index = part.places() if places is None else part.places(places)
     groups = (index[start : start + size] for start in range(0, len(index), size))
     source = part.source
     return read_ahead(lambda group: source.read(group, centre(source, len(group))), groups)

@@ -6,6 +6,7 @@ travel in every step, and outputs where labels are made of them (D-54).
 """
 
 import os
+import re
 import shutil
 import time
 
@@ -17,6 +18,8 @@ from chainer_jo.training import processes, state
 
 #: What differs between ranks in the middle of an epoch, by the last part of its name.
 SUMS, STATISTICS = ('sums',), ('avg_mean', 'avg_var')
+#: And how it is called in a snapshot.
+OWN = re.compile('rank([0-9]+)/(.*)')
 #: Seconds that a failing rank waits for the others to fail too, as they do with the same settings.
 SECONDS_TO_FAIL = 2.0
 
@@ -42,6 +45,9 @@ class Ranks(processes.Alone):
         self._at_the_end = self._world.Dup()
         self._local = self._world.Split_type(MPI.COMM_TYPE_SHARED)
         self.local_rank, self.size = self._local.rank, self._world.size
+        # Those that have the labels of a machine.
+        colour = MPI.UNDEFINED if self.local_rank else 0
+        self._holders = self._world.Split(colour, self._world.rank)
         self._windows = []
         super().__init__(self._world.rank)
 
@@ -162,13 +168,39 @@ class Ranks(processes.Alone):
             arrays |= {f'rank{rank}/{name}': array for name, array in own.items() if rank}
         return arrays
 
-    def unpack(self, arrays):
-        mine = f'rank{self.rank}/'
-        return arrays | {
-            name.removeprefix(mine): array
-            for name, array in arrays.items()
-            if name.startswith(mine)
-        }
+    def hand_out(self, arrays, updater):
+        # Array by array: the whole of them, once more in every rank, might not fit in memory.
+        shared = _shared_labels(updater) if updater.method.xp is np else {}
+        common, mine = self._world.bcast(_common(arrays)), self._world.scatter(self._own(arrays))
+        found = {}
+        for name, (shape, dtype) in common.items():
+            if name in shared:
+                # In place, by one rank of each machine.
+                found[name] = self._receive(shared[name], arrays and arrays[name], self._holders)
+            else:
+                empty = np.empty(shape, dtype)
+                found[name] = self._receive(empty, arrays and arrays[name], self._world)
+        # Nobody goes on before the labels are there.
+        self._local.Barrier()
+        return found | mine
+
+    def _own(self, arrays):
+        """Returns what each rank has of its own in packed arrays: a dict for each, on rank 0."""
+        if arrays is None:
+            return None
+        parts = [{} for _ in range(self.size)]
+        for name, array in arrays.items():
+            if match := OWN.fullmatch(name):
+                parts[int(match[1])][match[2]] = array
+        return parts
+
+    def _receive(self, array, sent, group):
+        """Fills an array with what rank 0 sends to a group, if this rank is in it; returns it."""
+        if sent is not None:
+            array[...] = sent
+        if group != self._MPI.COMM_NULL:
+            group.Bcast(array.reshape(-1).view('u1'))
+        return array
 
     def all_fail(self, text):
         request, end = self._at_the_end.Ibarrier(), time.monotonic() + SECONDS_TO_FAIL
@@ -193,6 +225,21 @@ def _check_shared_memory(nbytes):
                 seen=f'{nbytes:,} bytes, {free:,} free in {SHARED_MEMORY}',
                 fix='make room there (docker run --shm-size=1g), or train with one process',
             )
+
+
+def _common(arrays):
+    """Returns shapes and types, by name, of packed arrays that all ranks have alike."""
+    if arrays is None:
+        return None
+    return {
+        name: (array.shape, array.dtype)
+        for name, array in arrays.items()
+        if not OWN.fullmatch(name)
+    }
+
+
+def _shared_labels(updater):
+    return {name: array for name, array in state.arrays(updater).items() if '/labels/' in name}
 
 
 def _split(flat, arrays):

@@ -77,8 +77,13 @@ class Alone:
         """Adds to rank 0's saved arrays what the other ranks have of their own."""
         return arrays
 
-    def unpack(self, arrays):
-        """Returns saved arrays as this rank had them."""
+    def hand_out(self, arrays, updater):
+        """Returns the saved arrays from which this rank is to restore ``updater``.
+
+        Args:
+            arrays (dict): What :meth:`pack` returned; only rank 0 has it.
+            updater (StageUpdater): New, of the stage in which they were saved.
+        """
         return arrays
 
     def all_fail(self, text):
@@ -120,9 +125,7 @@ def describe():
     """
     if importlib.util.find_spec('mpi4py') is None:
         return None
-    # Beside this Python first: the MPI of a wheel works with its own mpiexec only.
-    beside = str(Path(sys.executable).parent)
-    mpiexec = shutil.which('mpiexec', path=beside) or shutil.which('mpiexec')
+    mpiexec = find_mpiexec()
     if mpiexec is None:
         return 'none: there is no mpiexec: pip install ".[mpi]"'
     words = [mpiexec, '-n', '2', sys.executable, '-c', _COUNT]
@@ -137,6 +140,31 @@ def describe():
         seen = excerpt(done.stderr or done.stdout, 120)
         return f'none: of two processes that {mpiexec} starts, none finds the other: {seen}'
     return f'{version.strip()}, by {mpiexec}'
+
+
+def find_mpiexec():
+    """Returns the path of the ``mpiexec`` that fits this Python, or ``None``."""
+    # Beside this Python first: the MPI of a wheel works with its own mpiexec only.
+    beside = str(Path(sys.executable).parent)
+    return shutil.which('mpiexec', path=beside) or shutil.which('mpiexec')
+
+
+def launcher(size):
+    """Returns the words before ``python`` that start a command as ``size`` processes.
+
+    Raises:
+        ConfigError: There is no MPI for more than one.
+    """
+    if size == 1:
+        return []
+    mpiexec = find_mpiexec()
+    if mpiexec is None or importlib.util.find_spec('mpi4py') is None:
+        raise ConfigError(
+            f'there is no MPI to train with {size} processes',
+            seen='no mpiexec' if mpiexec is None else 'no mpi4py',
+            fix='pip install ".[mpi]", or --processes 1',
+        )
+    return [mpiexec, '-n', str(size)]
 
 
 def check_batch(batch_size, ranks):

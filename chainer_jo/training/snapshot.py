@@ -156,6 +156,12 @@ def _checked(path, arrays):
     return arrays
 
 
+def head(arrays):
+    """Returns what a snapshot says of its trial, without the state of the training."""
+    names = ('stage', 'resumes', 'log', 'environments', 'seconds')
+    return {name: arrays[name] for name in names if name in arrays}
+
+
 def remove_all(folder):
     """Deletes the snapshots of a trial that is done."""
     for path in list_newest_first(folder):

@@ -153,7 +153,8 @@ class _Trial:
             config.as_dict(), dataset.digest, result.SCHEMA, snapshot.FORMAT,
             *self.begins_with.values(),
         )  # fmt: skip
-        self.arrays, self.threads, self.noise_digest = self.ranks.lead(self._open)
+        self._saved = None
+        self.head, self.threads, self.noise_digest = self.ranks.lead(self._open)
 
     def _open(self):
         """Reads what the folder holds of the trial, and writes what it begins with."""
@@ -168,9 +169,14 @@ class _Trial:
         threads = self._threads(begun.get('threads'))
         self._write_config(threads)
         noise_digest = save_noise(
-            self.folder / 'noisy_labels.arrays', train.labels, self.data.true_labels, train.index
+            self.folder / 'noisy_labels.arrays',
+            train.labels,
+            self.data.true_labels,
+            train.places(),
         )
-        return arrays, threads, noise_digest
+        # The rest of it is handed out when there is something to restore.
+        self._saved = arrays
+        return arrays and snapshot.head(arrays), threads, noise_digest
 
     def _read_config(self):
         """Returns the ``config.json`` of a trial that has begun, which must be this one, or {}."""
@@ -225,14 +231,14 @@ class _Trial:
         self.assembly = assemble(self.config, self.data, self.machine, self.weights)
         self.method = self.assembly.method
         self.neighbours = NoticeNeighbours(self.config.trial, self.threads, self.observer.warn)
-        arrays = self.arrays
-        resumes = int(arrays['resumes']) + 1 if arrays else 0
-        self.clock.before = snapshot.seconds(arrays) if arrays else 0.0
-        environments = self._environments(snapshot.environments(arrays) if arrays else [])
+        head = self.head
+        resumes = int(head['resumes']) + 1 if head else 0
+        self.clock.before = snapshot.seconds(head) if head else 0.0
+        environments = self._environments(snapshot.environments(head) if head else [])
         shared = self._shared_stage(environments[-1])
-        if shared and not arrays:
-            arrays = shared.take(self.observer.warn)
-        rows = snapshot.rows(arrays) if arrays else []
+        if shared and not head:
+            head = self._saved = shared.take(self.observer.warn)
+        rows = snapshot.rows(head) if head else []
         self.observer.start(self.config.epochs, rows)
         self.observer.begin(self._facts(environments[-1]))
         # Not Chainer's own extension: nothing in its file says whose settings and data it is of.
@@ -241,15 +247,15 @@ class _Trial:
             self.machine.snapshot_seconds, self.clock.spent, self.ranks,
         )  # fmt: skip
         stages = list(self.config.stages)
-        first = stages.index(str(arrays['stage'])) if arrays else 0
+        first = stages.index(str(head['stage'])) if head else 0
         # Chainer would check shapes and types in every call of every step, though they never
         # change.
         with saver, chainer.using_config('type_check', False):
             for stage in stages[first:]:
-                path = self._run_stage(stage, rows, saver, arrays)
+                path = self._run_stage(self._updater(stage, rows, head is not None), rows, saver)
+                head = None
                 if shared and stage == stages[0]:
                     shared.offer(path)
-                arrays = None
         return self.ranks.lead(lambda: self._finish(rows, environments, resumes))
 
     def _shared_stage(self, environment):
@@ -291,14 +297,18 @@ class _Trial:
             'out': str(self.folder),
         }
 
-    def _run_stage(self, stage, rows, saver, arrays):
-        settings = self.config.stages[stage]
+    def _updater(self, stage, rows, saved):
+        """Returns the updater of a stage, as it was saved or before its first step."""
         updater = self.assembly.updater(stage)
-        if arrays is not None:
-            self._restore(updater, arrays)
+        if saved:
+            self._restore(updater)
             updater.restored(sum(row['stage'] == stage for row in rows))
-        elif settings.get('start') == 'fresh':
+        elif self.config.stages[stage].get('start') == 'fresh':
             self.assembly.start_anew(stage)
+        return updater
+
+    def _run_stage(self, updater, rows, saver):
+        settings = self.config.stages[updater.method.stage]
         self.ranks.begin(updater)
         trainer = training.Trainer(
             updater,
@@ -311,9 +321,9 @@ class _Trial:
         trainer.run(show_loop_exception_msg=False)
         return saver.save(updater)
 
-    def _restore(self, updater, arrays):
+    def _restore(self, updater):
         try:
-            state.restore(updater, self.ranks.unpack(arrays))
+            state.restore(updater, self.ranks.hand_out(self._saved, updater))
         # Of this trial by its identity and its digest, and yet not what this package writes.
         except (KeyError, TypeError, ValueError) as error:
             raise DataError(
@@ -321,6 +331,8 @@ class _Trial:
                 seen=excerpt(f'{type(error).__name__}: {error}', 200),
                 fix='delete the snapshots there, then run the same command again',
             ) from error
+        # A second net and second labels, which would stay in memory to the end.
+        self._saved = None
 
     def _extensions(self, updater, rows, saver):
         """Yields what runs after each step, in its order."""

@@ -4,6 +4,7 @@ They are forked from a server that has imported everything, so that one costs no
 """
 
 import contextlib
+import ctypes
 import multiprocessing
 import os
 import signal
@@ -74,3 +75,9 @@ def _main(words, log, fault, fresh):
 def run(words, log, fault=None):
     """Runs a command to its end and returns its exit code."""
     return Child(words, log, fault).wait()
+
+
+def without_privileges():
+    """Has this process obey the rights of files even where root runs it."""
+    libc, header = ctypes.CDLL(None), (ctypes.c_uint32 * 2)(0x20080522, 0)
+    assert libc.capset(header, (ctypes.c_uint32 * 6)()) == 0

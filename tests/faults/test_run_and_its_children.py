@@ -134,14 +134,6 @@ def test_a_child_that_dies_has_a_code_and_a_number_of_tries_of_its_own(
     assert failure.reason(tiny.folder(CONFIG, tmp_path)) == error.reason
 
 
-def without_privileges():
-    """Has this process obey the rights of files even where root runs it."""
-    import ctypes
-
-    libc, header = ctypes.CDLL(None), (ctypes.c_uint32 * 2)(0x20080522, 0)
-    assert libc.capset(header, (ctypes.c_uint32 * 6)()) == 0
-
-
 @pytest.mark.skipif(not sys.platform.startswith('linux'), reason='needs capabilities')
 def test_snapshots_that_may_not_be_read_are_no_damage(tmp_path, figure):
     config = tiny.config('cross_entropy')
@@ -150,7 +142,9 @@ def test_snapshots_that_may_not_be_read_are_no_damage(tmp_path, figure):
     path = folder / 'snapshot-000001.arrays'
     path.write_text('unread')
     path.chmod(0)
-    child = children.Child(tiny.words(config, tmp_path), tmp_path / 'log', without_privileges)
+    child = children.Child(
+        tiny.words(config, tmp_path), tmp_path / 'log', children.without_privileges
+    )
     assert child.wait() == 6
     assert f'error: cannot read {path}\n  seen: Permission denied' in child.said()
     path.chmod(0o600)

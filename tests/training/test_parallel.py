@@ -9,6 +9,7 @@ import sys
 import time
 from pathlib import Path
 
+import clothing_files
 import mpi
 import numpy as np
 import pytest
@@ -25,6 +26,8 @@ PENCIL = {'warm_up': 1, 'correct': 2, 'fine_tune': 1}
 CLI = ('-m', 'chainer_jo')
 # Chainer itself could not be the first import.
 SHARED = ['-c', 'import chainer_jo, shared_labels; shared_labels.main()']
+RESUME = ['-c', 'import chainer_jo, shared_resume; shared_resume.main()']
+INDEX = ['-c', 'import chainer_jo, shared_index; shared_index.main()']
 
 
 @pytest.fixture(scope='module')
@@ -187,6 +190,31 @@ def test_a_million_labels_of_14_classes_take_200_mb_in_three_processes_together(
     assert found['right'] == 3
     # Labels, sums and counts once: 116 MB.
     assert 100e6 < found['bytes'] < 200e6
+
+
+@mpi.NEEDED
+@pytest.mark.skipif(not Path('/proc/self/smaps_rollup').exists(), reason='only Linux says')
+def test_the_index_of_clothing1m_is_held_once_by_three_processes_together(tmp_path, monkeypatch):
+    n = 60_000
+    index = clothing_files.large_index(tmp_path / 'data', n, monkeypatch)
+    code = mpi.run(3, [*INDEX, index], tmp_path / 'log')
+    said = (tmp_path / 'log').read_text()
+    assert code == 0, said
+    found = json.loads(said.splitlines()[-1])
+    assert (found['right'], found['images']) == (3, n - 200)
+    # Path, its end, place and label are 42; each process its own would be 126 and more.
+    assert 40 * n < found['bytes'] < 100 * n
+
+
+@mpi.NEEDED
+@pytest.mark.skipif(not Path('/proc/self/smaps_rollup').exists(), reason='only Linux says')
+def test_a_rank_that_goes_on_gets_its_own_part_of_a_snapshot_and_no_copy_of_the_labels(tmp_path):
+    code = mpi.run(3, RESUME, tmp_path / 'log')
+    said = (tmp_path / 'log').read_text()
+    assert code == 0, said
+    found = json.loads(said.splitlines()[-1])
+    assert found['right'] == 3
+    assert found['bytes'] < found['labels'] / 4
 
 
 def test_labels_that_do_not_fit_in_shared_memory_are_an_error_and_no_signal(tmp_path, monkeypatch):
