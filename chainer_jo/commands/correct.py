@@ -25,25 +25,36 @@ def add(command):
         'folder', metavar='FOLDER', type=options.path, help='one sub-folder of images a class'
     )
     parser.add_argument(
-        '--out', required=True, type=options.path, metavar='DIR',
+        '--out',
+        required=True,
+        type=options.path,
+        metavar='DIR',
         help='where labels.csv, report.html and the trained net go; the same again goes on there',
-    )  # fmt: skip
+    )
     parser.add_argument(
-        '--labels', type=options.path, metavar='CSV',
+        '--labels',
+        type=options.path,
+        metavar='CSV',
         help='a table of path (below FOLDER) and label, in place of sub-folders',
-    )  # fmt: skip
+    )
     parser.add_argument(
-        '--size', type=_size, metavar='PIXELS',
+        '--size',
+        type=_size,
+        metavar='PIXELS',
         help='side of the squares that the net sees (default: that of the images, 8 to 64)',
-    )  # fmt: skip
+    )
     parser.add_argument(
-        '--threshold', type=_fraction, metavar='SCORE',
+        '--threshold',
+        type=_fraction,
+        metavar='SCORE',
         help='a label with a score below this may be taken for wrong (default: 0.8)',
-    )  # fmt: skip
+    )
     parser.add_argument(
-        '--apply', type=options.path, metavar='DIR2',
+        '--apply',
+        type=options.path,
+        metavar='DIR2',
         help='also make a tree with every image in the folder of its corrected label, of links',
-    )  # fmt: skip
+    )
     parser.add_argument('--copies', action='store_true', help='make the tree of --apply of copies')
     parser.add_argument('--seed', type=int, default=0, help='of all random choices (default: 0)')
     options.add_settings(parser)
@@ -62,9 +73,11 @@ def add(command):
 def _add_device(parser):
     options.add_device(parser)
     parser.add_argument(
-        '--backend', default='auto', choices=('auto', 'chainer'),
+        '--backend',
+        default='auto',
+        choices=('auto', 'chainer'),
         help="auto: the fastest there is; chainer: Chainer's own functions, the reference",
-    )  # fmt: skip
+    )
 
 
 def _size(text):

@@ -263,9 +263,13 @@ def examine(found, imap, size=None, on_file=None):
     else:
         stand_in = StandIn((colours / len(usable)).astype(np.uint8), len(usable) // 100, _nobody)
         source = ImageFiles(
-            _paths(found), labels, (size, size), channels=channels, stand_in=stand_in,
+            _paths(found),
+            labels,
+            (size, size),
+            channels=channels,
+            stand_in=stand_in,
             decode=functools.partial(decode, upright=True, formats=formats_of_anybody()),
-        )  # fmt: skip
+        )
     # A digest of contents, not of paths: a folder that was moved is the same data.
     seen = np.frombuffer(b''.join(row.digest for row in usable), np.uint8)
     digest = store.digest(seen, labels, [size, channels, *classes])

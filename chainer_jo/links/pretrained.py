@@ -250,9 +250,10 @@ class _Naming:
             for names, leaf, shape in _parts(form)
         }
         self.counters = {
-            name.replace(leaves['avg_mean'], counter) for name in self.parts
+            name.replace(leaves['avg_mean'], counter)
+            for name in self.parts
             if name.endswith(leaves['avg_mean'])
-        }  # fmt: skip
+        }
 
     def arrays(self, found):
         """Returns the arrays by this package's names. Raises RefusedError if any is odd."""
@@ -265,8 +266,9 @@ class _Naming:
             arrays[ours] = found[name]
         W, b = (found[name] for name in self.last)
         classes = len(W) if np.ndim(W) else 0
-        for name, array, shape in zip(self.last, (W, b), ((classes, FEATURES), (classes,)),
-                                      strict=True):  # fmt: skip
+        for name, array, shape in zip(
+            self.last, (W, b), ((classes, FEATURES), (classes,)), strict=True
+        ):
             _check_array(name, array, shape)
         arrays['conv1/W'] = arrays['conv1/W'][:, self.colours]
         return arrays

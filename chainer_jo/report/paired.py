@@ -154,9 +154,15 @@ def _summaries(comparison, noise, rate, units):
         differences = tuple(statistics.mean(row[key] for row in unit) for unit in units)
         hits = [sum(round(row[key] * row['test_images']) for row in unit) for unit in units]
         yield Summary(
-            comparison, noise, rate, measure, differences, statistics.mean(differences),
-            paired_statistics.interval(differences), paired_statistics.sign_flip_p(hits),
-        )  # fmt: skip
+            comparison,
+            noise,
+            rate,
+            measure,
+            differences,
+            statistics.mean(differences),
+            paired_statistics.interval(differences),
+            paired_statistics.sign_flip_p(hits),
+        )
 
 
 def to_markdown(grid, rows):

@@ -121,9 +121,15 @@ class Assembly:
         config, settings = self.config, self.config.stages[stage]
         mixing = {'a': settings['a'], 'per': settings['mix_lambda']} if mixes else None
         drawn = tables.draw(
-            config.seed, stage, epoch, len(self.train), config.common, self._margin, mixing,
+            config.seed,
+            stage,
+            epoch,
+            len(self.train),
+            config.common,
+            self._margin,
+            mixing,
             self._given_labels,
-        )  # fmt: skip
+        )
         return drawn if self.ranks.size == 1 else drawn.part(self.ranks.rank, self.ranks.size)
 
 

@@ -36,9 +36,16 @@ class Snapshot(training.Extension):
     trigger = 1, 'iteration'
 
     def __init__(
-        self, folder, identity, rows, environments=(), resumes=0, seconds=60.0,
-        spent=lambda: 0.0, ranks=ALONE,
-    ):  # fmt: skip
+        self,
+        folder,
+        identity,
+        rows,
+        environments=(),
+        resumes=0,
+        seconds=60.0,
+        spent=lambda: 0.0,
+        ranks=ALONE,
+    ):
         self.folder, self.identity, self.rows = folder, identity, rows
         self.environments, self.resumes, self.seconds = environments, resumes, seconds
         self.spent, self.ranks = spent, ranks

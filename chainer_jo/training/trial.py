@@ -150,9 +150,12 @@ class _Trial:
         self.config, self.machine, self.dataset, self.data = config, machine, dataset, data
         self.ranks = machine.ranks or ALONE
         self.identity = store.digest(
-            config.as_dict(), dataset.digest, result.SCHEMA, snapshot.FORMAT,
+            config.as_dict(),
+            dataset.digest,
+            result.SCHEMA,
+            snapshot.FORMAT,
             *self.begins_with.values(),
-        )  # fmt: skip
+        )
         self._saved = None
         self.head, self.threads, self.noise_digest = self.ranks.lead(self._open)
 
@@ -243,9 +246,15 @@ class _Trial:
         self.observer.begin(self._facts(environments[-1]))
         # Not Chainer's own extension: nothing in its file says whose settings and data it is of.
         saver = snapshot.Snapshot(
-            self.folder, self.identity, rows, environments, resumes,
-            self.machine.snapshot_seconds, self.clock.spent, self.ranks,
-        )  # fmt: skip
+            self.folder,
+            self.identity,
+            rows,
+            environments,
+            resumes,
+            self.machine.snapshot_seconds,
+            self.clock.spent,
+            self.ranks,
+        )
         stages = list(self.config.stages)
         first = stages.index(str(head['stage'])) if head else 0
         # Chainer would check shapes and types in every call of every step, though they never
@@ -365,10 +374,19 @@ class _Trial:
         log = extensions.log_text(rows)
         # Written again here: a trial killed after its last epoch may find a log of another process.
         store.write_text(self.folder / 'log.jsonl', log)
-        made = result.result(
-            self.config, self.dataset, self.data, self.noise_digest, rows, environments,
-            result.digests(model, y, log.encode()), self.clock.times(rows, resumes),
-        ) | self.begins_with  # fmt: skip
+        made = (
+            result.result(
+                self.config,
+                self.dataset,
+                self.data,
+                self.noise_digest,
+                rows,
+                environments,
+                result.digests(model, y, log.encode()),
+                self.clock.times(rows, resumes),
+            )
+            | self.begins_with
+        )
         store.write_sealed(self.folder / 'result.json', made)
         snapshot.remove_all(self.folder)
         return made
