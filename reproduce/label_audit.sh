@@ -1,7 +1,7 @@
 #!/usr/bin/env bash
 # How well wrong labels are found: chainer_jo.correct beside cleanlab, which sees out-of-sample
-# probabilities of the same net by 5-fold cross-validation, and beside cleanlab on our net's own
-# outputs. Writes results/label_audit.md; what was measured before is not measured again.
+# probabilities of the same net by 5-fold cross-validation, trained as long and for a third of that,
+# and beside cleanlab on our net's own outputs. Writes results/label_audit.md; what was measured before is not measured again.
 #
 #   bash reproduce/label_audit.sh                  Fashion-MNIST, which is part of the package: an hour on two cores
 #   bash reproduce/label_audit.sh --data DIR       and 10,000 images of CIFAR-10
