@@ -1,7 +1,6 @@
 """What a trial and a report cost, in seconds of a processor: a busy machine changes them little."""
 
 import os
-import resource
 import time
 
 import children
@@ -10,7 +9,6 @@ import tiny
 
 from chainer_jo import config, store
 from chainer_jo.commands import report
-from chainer_jo.training import trial
 
 CONFIG = tiny.config('cross_entropy')
 
@@ -52,21 +50,3 @@ def test_a_trial_begins_in_less_than_3_seconds(tmp_path, figure):
     assert child.wait() == 0
     figure('bounds', f'from the command to the end of a tiny epoch: {seconds:.1f} s of a processor')
     assert seconds < 3
-
-
-@pytest.mark.long
-def test_600_epochs_take_no_more_memory_and_time_than_60(tmp_path, figure):
-    described = tiny.config('cross_entropy', 'cross_entropy.train.epochs=600')
-    seen = []
-
-    def look(row):
-        if row['epoch'] in (60, 120, 540, 600):
-            seen.append((resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024, used()))
-
-    tiny.run(described, tmp_path, trial.Observer(epoch=look))
-    (early, begun), (_, then), (_, late), (most, end) = seen
-    first, last = 1000 * (then - begun) / 60, 1000 * (end - late) / 60
-    figure('bounds', f'600 epochs: {most - early:.0f} MiB more than after 60; an epoch takes '
-           f'{first:.0f} ms of a processor early and {last:.0f} late')  # fmt: skip
-    assert most - early < 10
-    assert last < 1.3 * first
