@@ -376,7 +376,8 @@ def _dataset(index, warn):
 def _part(arrays, facts, part, mean, warn):
     places, labels = arrays[f'place/{part}'], arrays[f'label/{part}']
     paths = PackedPaths(facts['images'], arrays['text'], arrays['ends'], places)
-    if not (labels.min() >= 0 and labels.max() < layouts.N_CLASS and places[-1] < len(paths.ends)):
+    possible = labels.min() >= 0 and labels.max() < layouts.N_CLASS
+    if len(labels) != len(places) or not possible or places.max() >= len(arrays['ends']):
         raise ValueError(f'labels or paths of the {part} part that cannot be')
     colour = np.round(255 * mean).astype('u1')
     stand_in = StandIn(colour, max(1, int(LOST_LATER * len(paths))), warn)

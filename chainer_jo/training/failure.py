@@ -40,4 +40,5 @@ def reason(folder):
 
 def forget(folder):
     """Removes what was kept: the trial is trained again."""
-    (folder / NAME).unlink(missing_ok=True)
+    if (folder / NAME).exists():
+        (folder / NAME).unlink()

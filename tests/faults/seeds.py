@@ -19,7 +19,14 @@ import weight_files
 from PIL import Image
 
 from chainer_jo import store
-from chainer_jo.datasets import cifar10, clothing1m_layouts, decode, fashion_mnist, label_sheet
+from chainer_jo.datasets import (
+    cifar10,
+    clothing1m,
+    clothing1m_layouts,
+    decode,
+    fashion_mnist,
+    label_sheet,
+)
 from chainer_jo.datasets.streams import rng
 from chainer_jo.errors import StoppedError
 from chainer_jo.links.preact_resnet import PreActResNet
@@ -110,7 +117,8 @@ def index(folder):
     layout = clothing1m_layouts.recognise(folder)
     part = {'images': 1, 'unusable': 0, 'unlabelled': 0, 'used': 1, 'classes': [1] + [0] * 13}
     facts = {
-        'format': 1, 'folder': 'data', 'images': 'data/images', 'layout': layout.title,
+        'format': clothing1m.FORMAT, 'folder': 'data', 'images': 'data/images',
+        'layout': layout.title,
         'lists_digest': layout.digest(), 'digest': 'a' * 64, 'mean': [0.5, 0.5, 0.5], 'size': 36,
         'crop': 32, 'limit': 0.01, 'decoder': 'pillow', 'index': 'index', 'in_test': 0,
         'leave_out_test': False, 'lines': 0, 'files': 3,
@@ -122,8 +130,8 @@ def index(folder):
         'facts': np.frombuffer(json.dumps(facts).encode(), 'u1'),
     }
     for place, name in enumerate(facts['parts']):
-        arrays[f'label/{name}'] = np.where(np.arange(3) == place, 4, -1).astype('i1')
-        arrays[f'used/{name}'] = np.arange(3) == place
+        arrays[f'place/{name}'] = np.array([place], 'u4')
+        arrays[f'label/{name}'] = np.array([4], 'i')
     store.write_arrays(folder / 'index', arrays)
     yield (folder / 'index').read_bytes()[BODY:]
 

@@ -84,7 +84,7 @@ def test_the_images_of_each_part_are_measured_against_their_own_labels():
     for evaluator, part in zip(made.evaluators, (data.validation, data.test), strict=True):
         batches = list(evaluator.get_iterator('main'))
         images = np.concatenate([x for x, _ in batches])
-        expected = part.source.images[part.index] / np.float32(255) - made.train.mean
+        expected = part.source.images[part.places()] / np.float32(255) - made.train.mean
         np.testing.assert_allclose(images, expected, atol=1e-6)
         labels = np.concatenate([labels for _, labels in batches])
         np.testing.assert_array_equal(labels, part.labels)

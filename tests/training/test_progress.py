@@ -28,9 +28,7 @@ def test_a_trial_says_at_once_what_it_does(tmp_path):
         'method': 'Ours (mix-up with KL entropy)',
         'stages': {'correct': 3, 'fine_tune': 3},
         'steps_per_epoch': 3,
-        'device': '@numpy',
-        'backend': made['environment']['backend'],
-        'threads': made['environment']['threads'],
+        'environment': made['environment'],
         'out': str(tiny.folder(config, tmp_path)),
     }
 
