@@ -2,15 +2,31 @@
 
 import os
 import shlex
+import shutil
 
 import page
 import pytest
+import tiny
 
 
 @pytest.fixture
 def figure(record_property):
     """Records the figure of a fault, such as ``figure('F-01', '8 runs, 8 identical')``."""
     return record_property
+
+
+@pytest.fixture(scope='session')
+def trained(tmp_path_factory):
+    """A folder of results with one trial of cross entropy; not to be changed."""
+    out = tmp_path_factory.mktemp('trained')
+    tiny.run(tiny.config('cross_entropy'), out)
+    return out
+
+
+@pytest.fixture
+def out(trained, tmp_path):
+    """A copy of that folder, to be damaged."""
+    return shutil.copytree(trained, tmp_path / 'out')
 
 
 def pytest_terminal_summary(terminalreporter):

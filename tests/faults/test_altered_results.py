@@ -23,19 +23,6 @@ NAMES = ('result.json', 'log.jsonl')
 OTHERS = ('config.json', 'model.arrays', 'labels.arrays', 'noisy_labels.arrays')
 
 
-@pytest.fixture(scope='module')
-def trained(tmp_path_factory):
-    out = tmp_path_factory.mktemp('trained')
-    tiny.run(CONFIG, out)
-    return out
-
-
-@pytest.fixture
-def out(trained, tmp_path):
-    """A copy of a folder of results, to be damaged."""
-    return shutil.copytree(trained, tmp_path / 'out')
-
-
 def flipped(path, bit):
     content = bytearray(path.read_bytes())
     content[bit // 8] ^= 1 << bit % 8

@@ -4,7 +4,6 @@ Reading a pipe waits for a writer, and a file of any size fits on a disk that is
 """
 
 import os
-import shutil
 import signal
 import tracemalloc
 
@@ -18,18 +17,6 @@ from chainer_jo.training import snapshot
 
 CONFIG = tiny.config('cross_entropy')
 HUGE = 10 << 30
-
-
-@pytest.fixture(scope='module')
-def trained(tmp_path_factory):
-    out = tmp_path_factory.mktemp('trained')
-    tiny.run(CONFIG, out)
-    return out
-
-
-@pytest.fixture
-def out(trained, tmp_path):
-    return shutil.copytree(trained, tmp_path / 'out')
 
 
 @pytest.fixture(autouse=True)

@@ -26,18 +26,6 @@ EVIL = (
 ESCAPE = '\x1b]0;evil\x07\x1b[2J\u202e'
 
 
-@pytest.fixture(scope='module')
-def trained(tmp_path_factory):
-    out = tmp_path_factory.mktemp('trained')
-    tiny.run(CONFIG, out)
-    return out
-
-
-@pytest.fixture
-def out(trained, tmp_path):
-    return shutil.copytree(trained, tmp_path / 'out')
-
-
 def leaves(value, path=()):
     """Yields where text, or nothing, stands in JSON."""
     if isinstance(value, dict | list):
