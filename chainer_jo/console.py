@@ -13,9 +13,9 @@ from contextlib import contextmanager, suppress
 from datetime import timedelta
 from pathlib import Path
 
-from chainer_jo.arrival import Arrival
 from chainer_jo.errors import WriteError
 from chainer_jo.report.machines import place
+from chainer_jo.sweep.arrival import Arrival
 
 FIGURES = {
     'main/loss': 'loss',
