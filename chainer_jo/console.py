@@ -49,7 +49,7 @@ def prepare():
 
 
 def silence():
-    """From now on nobody is shown anything: another process speaks for this one."""
+    """Shows nothing from now on: another process reports for this one."""
     global _silent
     _silent = True
 
@@ -59,7 +59,7 @@ def show(text):
 
     Raises:
         WriteError: It cannot be written, as on a full disk.
-        BrokenPipeError: Nobody reads it.
+        BrokenPipeError: The reader has closed the pipe.
     """
     if _silent:
         return
@@ -104,7 +104,7 @@ def _unwritable(seen):
 
 
 def say(text, always=False):
-    """Writes a line to stderr. That nobody can read it ends nothing."""
+    """Writes a line to stderr; goes on even if stderr is closed or full."""
     if _silent and not always:
         return
     with suppress(OSError, ValueError):

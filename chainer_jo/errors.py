@@ -74,13 +74,13 @@ class WriteError(ChainerJoError):
 
 
 class OutOfMemoryError(ChainerJoError):
-    """The GPU, or this machine, has no more memory to give."""
+    """The GPU, or this machine, is out of memory."""
 
     exit_code = 7
 
 
 class KilledError(ChainerJoError):
-    """The process of a trial was ended by a signal: by the kernel, by somebody, or by a fault."""
+    """The process of a trial was ended by a signal: from the kernel, a user, or a fault."""
 
     exit_code = 8
 

@@ -9,7 +9,7 @@ __version__ = '0.1.0'
 def source_digest():
     """Returns the SHA-256 of the files of the package that code or settings are in, 64 hex digits.
 
-    Two copies of one version may differ by what somebody has changed since.
+    Two copies of one version may differ by later changes.
     """
     root, sha = Path(__file__).parent, hashlib.sha256()
     kinds = {'.py', '.toml', '.json', '.cu', '.cuh'}

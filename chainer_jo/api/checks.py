@@ -1,4 +1,4 @@
-"""What a caller gave, checked: a ConfigError says the problem, what was seen, and the fix."""
+"""Checks of arguments: a ConfigError says the problem, what was seen, and the fix."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ ROUNDING = 1e-3
 
 
 def labels(given: Any, n_class: int, count: int | None = None) -> np.ndarray:
-    """Returns labels as ``(N,)``, int32, once they are integers in ``[0, n_class)``."""
+    """Checks that labels are integers in ``[0, n_class)``; returns them as ``(N,)``, int32."""
     n_class, array = whole(n_class, 'n_class', 2), np.asarray(given)
     if array.ndim != 1 or array.dtype.kind not in 'iu' or not array.size:
         raise ConfigError(
@@ -36,7 +36,7 @@ def labels(given: Any, n_class: int, count: int | None = None) -> np.ndarray:
 
 
 def images(given: Any) -> np.ndarray:
-    """Returns images, once they are ``(N, channels, H, W)``, uint8."""
+    """Checks that images are ``(N, channels, H, W)``, uint8, and returns them."""
     array = np.asarray(given)
     if array.ndim != 4 or not array.size:
         raise ConfigError(
@@ -60,7 +60,7 @@ def images(given: Any) -> np.ndarray:
 
 
 def images_of(given: Any, shape: tuple) -> np.ndarray:
-    """Returns images, once they have the ``shape`` of those that a net was trained on."""
+    """Checks that images have the ``shape`` that a net was trained on, and returns them."""
     array = images(given)
     if array.shape[1:] != shape:
         raise ConfigError(
@@ -72,7 +72,7 @@ def images_of(given: Any, shape: tuple) -> np.ndarray:
 
 
 def rows(given: Any, name: str, like: tuple | None = None) -> Any:
-    """Returns probabilities, once they are ``(B, C)``, float32, rows that sum to 1.
+    """Checks for probabilities, ``(B, C)``, float32, rows that sum to 1, and returns them.
 
     Args:
         given: An array of NumPy or CuPy.
@@ -101,7 +101,7 @@ def rows(given: Any, name: str, like: tuple | None = None) -> Any:
 
 
 def whole(value: Any, name: str, least: int) -> int:
-    """Returns a whole number, once it is at least ``least``."""
+    """Checks that a whole number is at least ``least``, and returns it."""
     if not isinstance(value, numbers.Integral) or isinstance(value, bool) or value < least:
         raise ConfigError(
             f'{name} is a whole number of at least {least}',
@@ -112,7 +112,7 @@ def whole(value: Any, name: str, least: int) -> int:
 
 
 def positive(value: Any, name: str) -> float:
-    """Returns a finite number, once it is above 0."""
+    """Checks that a number is finite and above 0, and returns it."""
     if not isinstance(value, numbers.Real) or not 0 < value < float('inf'):
         raise ConfigError(
             f'{name} is a number above 0', seen=excerpt(repr(value)), fix='give for example 1.0'
@@ -121,7 +121,7 @@ def positive(value: Any, name: str) -> float:
 
 
 def generator(rng: Any) -> np.random.Generator:
-    """Returns a generator, or that of a seed of 0 or more."""
+    """Returns a generator as it is, or one made from a seed of 0 or more."""
     if isinstance(rng, np.random.Generator):
         return rng
     return np.random.default_rng(whole(rng, 'rng, unless it is a numpy.random.Generator,', 0))

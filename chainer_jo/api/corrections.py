@@ -1,4 +1,4 @@
-"""Wrong labels of one's own images, found and corrected, on arrays."""
+"""Finds and corrects wrong labels of your own images, given as arrays."""
 
 from __future__ import annotations
 

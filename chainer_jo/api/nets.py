@@ -1,4 +1,4 @@
-"""The net of the paper, for those who bring none of their own."""
+"""The net of the paper, for callers without one of their own."""
 
 from __future__ import annotations
 

@@ -21,14 +21,14 @@ def symmetric_noise(
     sampling: str = 'exact',
     exclude_true: bool = False,
 ) -> NDArray[np.int32]:
-    """Draws a share of the labels anew, uniformly over the classes, Eq. (10).
+    """Redraws a share of the labels uniformly over the classes, Eq. (10).
 
     The true class may be drawn again: fewer labels are wrong than ``rate`` says, 63 % of ten
     classes at 0.7.
 
     Args:
         labels: True labels, ``(N,)``, integers in ``[0, n_class)``; not changed.
-        rate: Share that is drawn anew, a fraction in ``[0, 1]``.
+        rate: Share that is redrawn, a fraction in ``[0, 1]``.
         n_class: Number of classes ``C``.
         rng: What draws: a generator of NumPy, or the seed of one.
         sampling: ``'exact'`` draws for ``rate * N`` labels, rounded up; ``'bernoulli'`` for each

@@ -1,4 +1,4 @@
-"""One trial from Python: on a data set by its name, or on arrays of one's own."""
+"""One trial from Python, on a named data set or on your own arrays."""
 
 from __future__ import annotations
 
@@ -49,7 +49,7 @@ def image_set(
     Args:
         images: ``(N, channels, H, W)``, uint8, 1 or 3 channels; not copied.
         labels: Perhaps wrong, ``(N,)``, integers in ``[0, C)``.
-        true_labels: ``(N,)``, where somebody knows them: the same as ``labels`` where these are
+        true_labels: ``(N,)``, where they are known: the same as ``labels`` where these are
             right and noise is to be drawn. They are measured against, and the split takes the same
             share of every true class.
         test: Images, as above, and their true labels; may be absent.
@@ -96,7 +96,7 @@ def _classes_in(labels):
 
 
 def _digest(train, test, classes, flips):
-    """Of all that a trial on the set may depend on: two that differ never share a result."""
+    """A digest of all that a trial may depend on, so that sets that differ never share a result."""
     arrays = [part.images for part in (train, test) if part is not None]
     arrays += [part.labels for part in (train, test) if part is not None]
     arrays += [] if train.true_labels is None else [train.true_labels]
@@ -117,7 +117,7 @@ def _part(images, labels, true_labels, n_class):
 
 @dataclass(eq=False)
 class Trained:
-    """What a trial ends with.
+    """The outcome of a trial.
 
     Attributes:
         result: The content of ``result.json``: accuracies at the ``best`` and the ``last`` epoch,
@@ -183,7 +183,7 @@ def train(
         method: One of ``python -m chainer_jo methods``; ``'ours'`` is the paper's method.
         noise: ``'symmetric'`` or ``'asymmetric'`` noise is drawn into the labels of the data set;
             ``'none'`` trains on them as they are.
-        rate: Share of labels that noise draws anew, a fraction in ``[0, 1]``; ``None`` without
+        rate: Share of labels that noise redraws, a fraction in ``[0, 1]``; ``None`` without
             noise.
         noisy_labels: Instead of noise: labels of all training images of the data set, ``(N,)``,
             integers.
@@ -242,7 +242,7 @@ def train(
 
 
 def _held_out(dataset, overrides):
-    """Returns the overrides that hold out 10 % of an image set, where nothing else is said."""
+    """Returns the overrides that hold out 10 % of an image set by default."""
     # The presets know only the sizes of the named data sets.
     if dataset.name in datasets.NAMES:
         return []
@@ -258,7 +258,7 @@ def _held_out(dataset, overrides):
 
 @contextlib.contextmanager
 def in_folder(out: str | PathLike[str] | None) -> Iterator[Path]:
-    """Yields the folder of results; without one a folder that is gone afterwards."""
+    """Yields the folder of results; without one a temporary folder."""
     if out is not None:
         yield Path(out)
         return
@@ -267,7 +267,7 @@ def in_folder(out: str | PathLike[str] | None) -> Iterator[Path]:
 
 
 def observer(on_epoch: Callable[[dict[str, Any]], None] | None) -> trial.Observer:
-    """Returns what hears of a trial: of its epochs ``on_epoch``, of warnings Python's own."""
+    """Returns an observer that passes epochs to ``on_epoch`` and warnings to Python."""
     heard = trial.Observer(warn=lambda line: warnings.warn(line, stacklevel=4))
     if on_epoch is not None:
         heard.epoch = on_epoch

@@ -1,7 +1,7 @@
 """What computes: oneDNN on a CPU, cuDNN on a GPU, or Chainer's own functions where neither can.
 
 This is the one door: :func:`op` returns a backend's function for some arrays, or None, and then
-the caller computes with Chainer or NumPy. Nobody above this package asks which backend it was.
+the caller computes with Chainer or NumPy. Nothing above this package asks which backend it was.
 What a function takes and returns, in which layout, is written in
 :mod:`~chainer_jo.backends.contract`.
 """

@@ -1,4 +1,4 @@
-"""Memory for activations that is used again instead of being mapped anew.
+"""Memory for activations that is reused instead of being mapped again.
 
 The kernel clears a page at its first touch, which costs several percent of a training step when
 every activation is a new mapping.

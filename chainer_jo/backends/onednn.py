@@ -36,7 +36,7 @@ def _cache(function):
 
 
 def forget_primitives():
-    """Has every primitive made anew: one that was made for some threads computes with as many."""
+    """Drops all primitives: each computes with the number of threads it was created for."""
     for cached in _caches:
         cached.cache_clear()
 

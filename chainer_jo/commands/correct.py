@@ -1,4 +1,4 @@
-"""``correct`` finds and corrects wrong labels of one's own images; ``predict`` labels new ones."""
+"""``correct`` finds and corrects wrong labels of your own images; ``predict`` labels new ones."""
 
 import argparse
 import contextlib
@@ -120,7 +120,7 @@ def _correct(given):
 
 
 def _check_places(given):
-    """Refuses what would write among somebody's images, or over other files."""
+    """Refuses to write among the user's images, or over other files."""
     images = given.folder.resolve()
     for name, place in (('--out', given.out), ('--apply', given.apply)):
         if place is not None and place.resolve().is_relative_to(images):

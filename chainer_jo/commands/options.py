@@ -229,7 +229,7 @@ def out_folder(options):
 
 
 def choose_device(options):
-    """Returns Chainer's name of the device, once it is known to do what is asked for.
+    """Returns Chainer's name of the device after checking that it can do what is asked for.
 
     Says so where the fast backend cannot be had.
     """

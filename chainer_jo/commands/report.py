@@ -85,7 +85,7 @@ def _show(given):
 
 
 def _find(trial):
-    """Returns the folder of a trial; one's own runs go before those of the repository."""
+    """Returns the folder of a trial; the user's own runs come before those of the repository."""
     named = options.path(trial)
     if len(named.parts) != 1:
         return _checked(named)

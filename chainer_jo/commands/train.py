@@ -73,7 +73,7 @@ def _shared_out(machine, ranks):
 
 
 def _stop_with_stdin():
-    """Asks this process for a snapshot and its end when whoever started it is no more."""
+    """Takes a snapshot and ends when the process that started this one is gone."""
     with contextlib.suppress(OSError):
         while os.read(0, 1024):
             pass

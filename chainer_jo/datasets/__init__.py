@@ -53,7 +53,7 @@ def at_hand(name, data=None):
 
     Raises:
         ConfigError: There is no data set of that name.
-        DataError: It cannot be found out, as where nobody's home folder is known.
+        DataError: It cannot be found out, for example if the home folder is unknown.
     """
     with _complaints(name):
         return _module(name).at_hand(data)
@@ -98,7 +98,7 @@ def check(name, facts):
 
 
 def is_embedded(name):
-    """Returns whether a data set is part of the package, hence read from no other place."""
+    """Returns whether a data set is part of the package, and so never read from elsewhere."""
     return _module(name).EMBEDDED
 
 

@@ -73,7 +73,7 @@ def load(data=None, on_bytes=None, warn=None):
             cannot be read any more.
 
     Returns:
-        Dataset: Streamed; nobody knows the true labels of the training images.
+        Dataset: Streamed; the true labels of the training images are unknown.
 
     Raises:
         DataError: There is no such folder, it was not verified or has changed since, or too many

@@ -53,7 +53,7 @@ class Row:
         size (tuple): Height and width, ``None`` where it cannot be read.
         grey (bool): Whether it has one channel.
         digest (bytes): SHA-256 of the pixels as they are seen, 16 bytes.
-        final (str): What a human has said that it is; ``''`` where nobody has.
+        final (str): The label that a human gave; ``''`` where there is none.
     """
 
     path: str

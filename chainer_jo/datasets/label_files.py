@@ -25,7 +25,7 @@ class Labels:
 
 
 def read_labels(place, n, classes):
-    """Reads noisy labels that somebody else made, such as the human labels of CIFAR-10N.
+    """Reads noisy labels from a file, such as the human labels of CIFAR-10N.
 
     A file may be NumPy's (``.npy``, ``.npz``), text (a label a line, a table, JSON), torch's, or a
     pickle of arrays; its content counts, not its ending. It has one label for each image, in the

@@ -121,7 +121,7 @@ def require(path, rows, column):
         raise _refusal(
             path,
             f'no column {column} among {excerpt(", ".join(rows[0]))}',
-            'bring the column back, or move the file away to start anew',
+            'bring the column back, or move the file away to start again',
         )
 
 

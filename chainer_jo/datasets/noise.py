@@ -23,7 +23,7 @@ def noisy_labels(
         rate (float): Share of examples drawn, a fraction in ``[0, 1]``. Without meaning for
             ``'none'``.
         sampling (str): See :func:`symmetric`.
-        exclude_true (bool): See :func:`symmetric`; only symmetric noise heeds it.
+        exclude_true (bool): See :func:`symmetric`; only symmetric noise uses it.
         flips (dict or None): See :func:`asymmetric`; that of the data set.
 
     Returns:

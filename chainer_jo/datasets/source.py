@@ -13,7 +13,7 @@ class LabelledImages(Protocol):
 
     Attributes:
         labels: As given, perhaps wrong: ``(N,)``, int32 in ``[0, C)``.
-        true_labels: ``(N,)``, int32, where somebody knows them; else ``None``.
+        true_labels: ``(N,)``, int32, where they are known; else ``None``.
         shape: ``(channels, H, W)`` of what the net sees.
         margin: How far a crop can move down and to the right, in pixels: ``(0, 0)`` where images
             already have the net's size, ``(32, 32)`` for crops of 224 x 224 from 256 x 256.

@@ -90,7 +90,7 @@ def _call(function):
 class LabelStore(chainer.Chain):
     """Soft labels ``y`` and the net's past outputs for every training image.
 
-    All of it is persistent, hence in every snapshot: a resumed run keeps its labels.
+    All of it is persistent, so it is in every snapshot and a resumed run keeps its labels.
 
     Args:
         labels (numpy.ndarray): Noisy labels, shape ``(N,)``, integers in ``[0, C)``.

@@ -2,7 +2,7 @@
 
 Every layer takes and returns Variables ``(N, C, H, W)``, float32, or what
 :func:`~chainer_jo.functions.low_precision.in_low_precision` puts in their place. They can be
-differentiated once. Pooling has no parameters, hence it is a function.
+differentiated once. Pooling has no parameters, so it is a function.
 """
 
 import chainer

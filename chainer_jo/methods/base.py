@@ -69,7 +69,7 @@ class Method(chainer.Chain):
         stages (dict): As given.
         stage (str): Name of the current stage.
         hyper (types.SimpleNamespace): Hyper-parameters of the current stage.
-        pins (bool): Whether the labels that somebody knows to be right can be pinned: it takes all
+        pins (bool): Whether labels that are known to be right can be pinned: it takes all
             labels from the store, and for the true ones, once they are corrected.
     """
 

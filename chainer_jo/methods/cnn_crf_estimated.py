@@ -2,7 +2,7 @@
 
 Paper      Vahdat. Toward Robustness against Label Noise in Training Deep Discriminative Neural
            Networks. NIPS 2017. arXiv 1706.00038
-Idea       As `cnn_crf`, for noise that nobody knows: p_aux is Bayes' rule on the matrix that
+Idea       As `cnn_crf`, for unknown noise: p_aux is Bayes' rule on the matrix that
            `forward_estimated` reads off a first training.
 Symbols    p_aux(y_hat | y) = T[y_hat, y] / sum_i T[i, y];  T_ij = f_j(x_i) at the anchors x_i
 Differs    As `cnn_crf` and `forward_estimated`. Vahdat's auxiliary distribution is learned on clean

@@ -2,7 +2,7 @@
 
 Paper      Patrini, Rozza, Menon, Nock, Qu. Making Deep Neural Networks Robust to Label Noise: a
            Loss Correction Approach. CVPR 2017. arXiv 1609.03683
-Idea       Nobody knows T. A net trained on noisy labels learns P(noisy | x); at an anchor x_i, an
+Idea       T is unknown. A net trained on noisy labels learns P(noisy | x); at an anchor x_i, an
            image that surely shows class i, that is row i of T. Read T off there and train a new
            net with it, as `forward` does.
 Symbols    x_i = argmax_x f_i(x) without the top `drop` of f_i;  T_ij = f_j(x_i), rows normalised

@@ -16,7 +16,7 @@ def finals(path):
     """Returns what a human wrote into the column ``final_label``: ``{path of image: label}``.
 
     Args:
-        path (pathlib.Path): The file; if it is not there, nobody wrote anything.
+        path (pathlib.Path): The file; without it there are no answers.
 
     Raises:
         DataError: It can no longer be read as a table, or has lost a column.

@@ -113,7 +113,7 @@ def _write_pairs(report, out):
 
 
 def write_page(out):
-    """Writes the page over an output folder, unless somebody has written one there by hand.
+    """Writes the page of an output folder, unless it has one that was written by hand.
 
     It is ``<out>/README.md``; for a folder of committed runs, ``results/reference/<name>``, it is
     ``results/README.md`` over all of them.
@@ -135,8 +135,8 @@ def write_page(out):
 def write_html(out):
     """Writes ``<out>/report.html``, the same page for a browser with the curves of every trial.
 
-    Not over a page of somebody else's, and not into a folder of committed runs, which have a page
-    together.
+    Not over a page that this package did not write, and not into a folder of committed runs, which
+    share a page.
 
     Returns:
         pathlib.Path: The page, or ``None`` where none was written.

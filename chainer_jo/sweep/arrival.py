@@ -32,7 +32,7 @@ class Arrival:
             self._left.pop(trial, None)
 
     def seconds(self, at_least=0.0):
-        """Returns how long all that is left takes, or ``None`` while nobody knows.
+        """Returns how long all that is left takes, or ``None`` while it is unknown.
 
         Args:
             at_least (float): What the slowest running trial takes: it cannot be divided.

@@ -135,7 +135,7 @@ class ClusterSweep:
         self._client = None
 
     def _lost(self, error, signals):
-        """Waits for the scheduler and starts from what lies in the folder."""
+        """Waits for the scheduler and starts again from what is in the folder."""
         self.say(f'{self.address} does not answer ({error}); trials go on when it is back')
         self._disconnect()
         for task in self._tasks.values():
@@ -248,7 +248,7 @@ class ClusterSweep:
         put(trial)
 
     def _hand_out(self):
-        """Hands out no more than can run: what waits at a worker counts as lost with it."""
+        """Hands out only what can run at once: a task queued at a worker is lost with it."""
         accepted, now = self._workers.accepted, time.monotonic()
         gpu = self._needs_gpu()
         free = min(self._jobs, sum(w.slots(gpu) for w in accepted.values())) - len(self._tasks)
@@ -290,7 +290,7 @@ class ClusterSweep:
         self._tasks[key] = _Task(trial, future, addresses)
 
     def _receive(self):
-        """Takes the results that lie in the folder by now."""
+        """Takes the results that are in the folder now."""
         arriving, self._arriving = self._arriving, []
         for config, end in arriving:
             path = self.machine.out / 'runs' / config.trial / 'result.json'
@@ -392,7 +392,7 @@ def _client(address):
 
 
 def _everywhere(machine):
-    """Returns a Machine whose paths do not hang on the present folder."""
+    """Returns a Machine whose paths do not depend on the current folder."""
     paths = {name: getattr(machine, name) for name in ('data', 'weights')}
     absolute = {name: os.path.abspath(path) for name, path in paths.items() if path}
     return replace(machine, out=Path(machine.out).absolute(), **absolute)

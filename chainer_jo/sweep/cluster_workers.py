@@ -110,7 +110,7 @@ class Workers:
             worker.accepted, worker.due = False, 0.0
 
     def hopeless(self):
-        """Returns why nobody who is there may train, if all have been refused twice."""
+        """Returns why no present worker may train, if all have been refused twice."""
         if self.present and all(len(w.refusals) > 1 for w in self.present.values()):
             return next(iter(self.present.values())).refusals[-1]
         return None

@@ -131,7 +131,7 @@ class LocalSweep:
 
 
 def default_jobs(device, threads=1):
-    """Returns how many trials run side by side unless one says.
+    """Returns how many trials run side by side by default.
 
     Args:
         device (str): Chainer's name of it: as many as its cores allow on a CPU, and one on a GPU.
@@ -141,7 +141,7 @@ def default_jobs(device, threads=1):
 
 
 def default_threads(device, jobs=1):
-    """Returns how many threads a trial begins with unless one says; the environment may.
+    """Returns how many threads a trial begins with by default; the environment may say.
 
     On a CPU it is one, however many trials are left: trials side by side are the fastest in sum,
     and a trial must not depend on how many others there are.

@@ -87,7 +87,7 @@ def _check_data(name, where, expected):
 
 
 def train(order):
-    """Trains one trial in a process of its own, until it ends or nobody wants it any more.
+    """Trains one trial in a process of its own, until it ends or is no longer wanted.
 
     Args:
         order (dict): ``words`` of the trial; ``threads`` that it begins with, or ``None``: one, or
@@ -144,7 +144,7 @@ def _stopping_when(condition, attempt):
 
 
 def _is_unwanted(worker, key):
-    """Whether the run has cancelled the task or is no more, or the worker goes.
+    """Whether the task was cancelled, the run is gone, or the worker is stopping.
 
     Dask itself ends no task that runs.
     """

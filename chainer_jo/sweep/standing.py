@@ -1,4 +1,4 @@
-"""How far each trial of a table is, by what lies in its folder."""
+"""How far each trial of a table is, by the files in its folder."""
 
 import contextlib
 from dataclasses import dataclass
@@ -44,7 +44,7 @@ class Standing:
 
 
 def of(configs, out, paces):
-    """Returns a :class:`Standing` for every TrialConfig, by what lies under ``out``.
+    """Returns a :class:`Standing` for every TrialConfig, by the files under ``out``.
 
     Args:
         paces (Paces): Takes the times of the epochs that are found.

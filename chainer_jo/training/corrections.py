@@ -1,7 +1,7 @@
-"""The paper's method on somebody's own images, to find and correct their wrong labels.
+"""The paper's method on a user's own images, to find and correct their wrong labels.
 
-Nobody knows a true label, the noise rate, or a test set. A part of the images is held out; by their
-labels, wrong ones among them, one sees how training gets on.
+There are no true labels, no known noise rate and no test set. A part of the images is held out;
+their labels, some of them wrong, show how training goes.
 """
 
 import time

@@ -70,7 +70,7 @@ class TrialData:
 
     @property
     def wrong(self):
-        """The share of wrong training labels, a fraction; ``None`` where nobody knows it."""
+        """The share of wrong training labels, a fraction; ``None`` if unknown."""
         if self.true_labels is None:
             return None
         return float((self.train.labels != self.true_labels).mean())
@@ -151,7 +151,7 @@ def _noisy(dataset, config, given, index, purpose):
 
 
 def _transition(dataset, config, noisy, true):
-    """The noise's own matrix, or, where nobody drew the noise, what is counted."""
+    """The matrix of the noise that was drawn, or else the counted one."""
     n_class, settings = len(dataset.classes), config.noise
     # One array for both: the labels were right before noise was drawn into them.
     as_drawn = dataset.train.labels is dataset.train.true_labels
@@ -195,7 +195,7 @@ def check(data, method, needs_T, pins):
     if data.T is None:
         raise ConfigError(
             f'{method} needs the true transition matrix T',
-            seen='nobody knows the true labels of these images',
+            seen='the true labels of these images are unknown',
             fix=f'choose {method}_estimated, which estimates T, or another method',
         )
     absent = np.flatnonzero(np.isnan(data.T).any(axis=1))

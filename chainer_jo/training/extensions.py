@@ -202,7 +202,7 @@ def require_finite(updater):
 
 
 class Schedule(training.Extension):
-    """Sets the learning rate as a function of the epoch, hence rightly after a resume too."""
+    """Sets the learning rate as a function of the epoch, so it is right after a resume too."""
 
     trigger = staticmethod(epoch_end)
 

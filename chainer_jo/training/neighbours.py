@@ -11,9 +11,9 @@ SHARE = 0.15
 
 
 def seconds_waited():
-    """Returns how long this thread was ready to run and had no core; ``None`` if nobody counts.
+    """Returns how long this thread was ready to run and had no core; ``None`` if unknown.
 
-    Linux does. Times of the processor would not do: they cannot tell a thread that has to wait for
+    Linux counts it. Times of the processor would not do: they cannot tell a thread that has to wait for
     a core from one that sleeps until others have done their part of a layer.
     """
     try:
@@ -52,6 +52,6 @@ class NoticeNeighbours(training.Extension):
             self._warn(
                 f'{self._trial}: waited for a core {100 * share:.0f} % of the last '
                 f'{seconds:.0f} s: other programs use them, and of its {self._threads} threads '
-                'each waits for the slowest. It keeps them, as its last digits hang on their '
-                'number; a trial that begins with --threads 1 loses least'
+                'each waits for the slowest. It keeps them, as its last digits depend on their '
+                'number; a trial started with --threads 1 loses least'
             )

@@ -23,7 +23,7 @@ VARIABLES = {'PMI_SIZE': 'PMI_RANK', 'OMPI_COMM_WORLD_SIZE': 'OMPI_COMM_WORLD_RA
 
 
 class Alone:
-    """One process: what ``parallel.Ranks`` does, where there is nobody to do it with."""
+    """A single process, with the methods of ``parallel.Ranks``."""
 
     size, local_rank = 1, 0
 
@@ -36,7 +36,7 @@ class Alone:
 
     @contextlib.contextmanager
     def led(self, manager):
-        """A context that only rank 0 enters; where it cannot, nobody goes on."""
+        """A context that only rank 0 enters; if it fails there, no rank goes on."""
         with contextlib.ExitStack() as stack:
 
             def enter():

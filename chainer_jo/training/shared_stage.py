@@ -2,7 +2,7 @@
 
 The paper's method, its ablations of step 2 and Tanaka's method train the same step 1 on the same
 labels. With this it is trained once a seed; the others go on from its end as from a snapshot of
-their own, hence bit for bit as if they had trained it.
+their own, so bit for bit as if they had trained it.
 
 There is no lock. A file is whole or absent, and two processes that need it at the same time both
 train and write the same content.
@@ -49,7 +49,7 @@ class SharedStage:
         try:
             arrays = store.read_arrays(self.path)
         except DataError as error:
-            warn(f'{error.problem}: the first stage is trained anew')
+            warn(f'{error.problem}: the first stage is trained again')
             self.path.unlink(missing_ok=True)
             return None
         told = {'trial': str(arrays.pop('trial')), 'digest': self.digest}
@@ -58,7 +58,7 @@ class SharedStage:
         return arrays | {'log': np.array(json.dumps(rows))}
 
     def offer(self, path):
-        """Hands on a snapshot at the end of the stage, unless somebody has.
+        """Hands on a snapshot at the end of the stage, unless another trial already has.
 
         Args:
             path (pathlib.Path): The snapshot. If another environment than this one had part in it,
@@ -75,7 +75,7 @@ class SharedStage:
 
 
 def remove_all(out):
-    """Deletes what was handed on in an output folder: a table that is done needs it no more."""
+    """Deletes what was handed on in an output folder: a finished table no longer needs it."""
     folder = Path(out) / SHARED
     for path in [*folder.glob('*.arrays'), *folder.glob('.*.tmp')]:
         path.unlink(missing_ok=True)

@@ -123,7 +123,7 @@ def read_newest(folder, identity, warn):
     """Returns the arrays of the newest whole snapshot, or ``None``.
 
     A damaged one is renamed to ``.corrupt``, named to ``warn``, and the next older one is used; if
-    there is none, the trial starts anew.
+    there is none, the trial starts again.
 
     Raises:
         ConfigError: A snapshot belongs to another configuration, data set or version.
@@ -135,7 +135,7 @@ def read_newest(folder, identity, warn):
             arrays = _checked(path, store.read_arrays(path))
         except DataError as error:
             path.rename(path.with_suffix('.corrupt'))
-            rest = 'the trial starts anew' if path is paths[-1] else 'an older one is used'
+            rest = 'the trial starts again' if path is paths[-1] else 'an older one is used'
             warn(f'{error.problem}: set aside as {path.stem}.corrupt, {rest}')
             continue
         if str(arrays['identity']) != identity:

@@ -26,12 +26,12 @@ from chainer_jo.training.updaters import LabelCorrectionUpdater
 
 
 def _nobody(*_):
-    """Stands for a callback that nobody gave."""
+    """The callback where none was given."""
 
 
 @dataclass
 class Observer:
-    """Who is told what happens; every call is for people, none changes the result.
+    """Callbacks that report progress to people; none changes the result.
 
     Attributes:
         start: Called with the number of epochs of all stages and the rows of the epochs done.

@@ -92,7 +92,7 @@ def test_a_snapshot_that_is_none_is_set_aside(tmp_path):
     pipe(tmp_path / 'snapshot-000001.arrays')
     warnings = []
     assert snapshot.read_newest(tmp_path, 'identity', warnings.append) is None
-    assert 'the trial starts anew' in warnings[0]
+    assert 'the trial starts again' in warnings[0]
 
 
 def test_the_holder_of_a_lock_may_have_written_anything(tmp_path):

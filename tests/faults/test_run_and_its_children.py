@@ -81,7 +81,7 @@ def test_damaged_snapshots_are_told_through_run(tmp_path, figure):
     child = children.Child(words(out, trials=1), tmp_path / 'log')
     assert child.wait() == 0
     assert 'set aside as snapshot-000002.corrupt, an older one is used' in child.said()
-    assert 'set aside as snapshot-000001.corrupt, the trial starts anew' in child.said()
+    assert 'set aside as snapshot-000001.corrupt, the trial starts again' in child.said()
     figure('warnings', 'both snapshots damaged under run: 2 warnings told')
 
 
