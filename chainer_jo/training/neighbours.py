@@ -13,8 +13,8 @@ SHARE = 0.15
 def seconds_waited():
     """Returns how long this thread was ready to run and had no core; ``None`` if unknown.
 
-    Linux counts it. Times of the processor would not do: they cannot tell a thread that has to wait for
-    a core from one that sleeps until others have done their part of a layer.
+    Linux counts it. Processor time would not do: it cannot tell a thread that has to wait for a
+    core from one that sleeps until others have done their part of a layer.
     """
     try:
         fields = Path(f'/proc/self/task/{threading.get_native_id()}/schedstat').read_text().split()
