@@ -143,12 +143,17 @@ def published():
         ]
 
 
-def unknown(kind, name, known):
-    """Returns the ConfigError for a name that does not exist, with the nearest one that does."""
+def unknown(kind, name, known, listed=None):
+    """Returns the ConfigError for a name that does not exist, with the nearest one that does.
+
+    It lists ``listed``, by default all of ``known``.
+    """
     near = difflib.get_close_matches(name, known, n=1, cutoff=0.4)
     hint = f'did you mean {near[0]}? ' if near else ''
     return ConfigError(
-        f'unknown {kind} {name!r}', seen=repr(name), fix=f'{hint}known: {", ".join(known)}'
+        f'unknown {kind} {name!r}',
+        seen=repr(name),
+        fix=f'{hint}known: {", ".join(listed or known)}',
     )
 
 
