@@ -12,6 +12,7 @@ import functools
 import chainer
 import threadpoolctl
 
+from chainer_jo import cores
 from chainer_jo.backends import cudnn, cudnn_plans, onednn, onednn_api
 from chainer_jo.backends.cuda_graph import CudaGraph
 from chainer_jo.backends.shapes import output_shape
@@ -228,6 +229,21 @@ def using_threads(count):
         yield
     if changes:
         onednn.forget_primitives()
+
+
+@contextlib.contextmanager
+def binding_threads(device, count):
+    """Binds a device's threads to a core each while the block runs, where they take all cores.
+
+    Args:
+        device (str): Chainer's name of it; a GPU has none.
+        count (int): As for :func:`using_threads`.
+    """
+    if name_on(device) != 'onednn':
+        yield
+        return
+    with cores.one_each(onednn.load().library, count):
+        yield
 
 
 def instruction_set():

@@ -22,7 +22,7 @@ from chainer_jo.training import evaluation
 from chainer_jo.training.assembly import assemble
 from chainer_jo.training.data import Part, TrialData
 from chainer_jo.training.images import ResidentImages
-from chainer_jo.training.machine import Machine
+from chainer_jo.training.machine import Machine, threads
 from chainer_jo.version import __version__
 
 PAD = 4
@@ -50,9 +50,10 @@ def serve(task, commands):
     chainer.config.type_check = False  # as in a trial
     worker = (_TrialWorker if 'method' in task else _PlainWorker)(task, device)
     yield {'versions': _versions(device), 'parameters': int(worker.net.count_params())}
-    for command in commands:
-        name, *count = command.split()
-        yield getattr(worker, name)(*map(int, count))
+    with backends.binding_threads(device.name, threads()):
+        for command in commands:
+            name, *count = command.split()
+            yield getattr(worker, name)(*map(int, count))
 
 
 def _versions(device):

@@ -95,11 +95,13 @@ def seconds(described, dataset, labels, where, steps=3):
         where (Machine): Where it is to run.
         steps (int): How many updates of each stage are measured.
     """
-    with backends.using_threads(where.threads or machine.threads()):
+    threads = where.threads or machine.threads()
+    with backends.using_threads(threads):
         data = trial_data.prepare(dataset, described, labels)
         assembly, total = assemble(described, data, where), 0.0
         per_epoch = -(-len(data.train) // described.common['batch_size'])
-        with chainer.using_config('type_check', False):
+        bound = backends.binding_threads(assembly.device.name, threads)
+        with bound, chainer.using_config('type_check', False):
             for stage, settings in described.stages.items():
                 updater = assembly.updater(stage)
                 # The first chooses kernels and captures the step.

@@ -6,6 +6,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from chainer_jo.cores import allowed
+
 #: Those that decide how fast a matrix is multiplied, the widest last.
 INSTRUCTIONS = ('avx2', 'avx512f', 'avx512_bf16', 'amx_bf16')
 #: Folder in an output folder that has what trials share.
@@ -62,10 +64,7 @@ class Machine:
 
 def cores():
     """Returns the number of processor cores this process may use."""
-    if hasattr(os, 'sched_getaffinity'):
-        # May be fewer than the machine has, in a container or under taskset.
-        return len(os.sched_getaffinity(0))
-    return os.cpu_count() or 1
+    return len(allowed())
 
 
 def processor():
