@@ -1,7 +1,7 @@
-"""Memory for activations that is reused instead of being mapped again.
+"""A memory pool for activations, which reuses memory instead of mapping it again.
 
-The kernel clears a page at its first touch, which costs several percent of a training step when
-every activation is a new mapping.
+The kernel zeroes a page when it is first touched. If every activation were a new mapping, that
+would cost several percent of a training step.
 """
 
 import contextlib
@@ -12,18 +12,18 @@ from collections import OrderedDict
 
 import numpy as np
 
-# A step of ResNet-50 needs 1.22 times its peak, as arrays of different sizes live at different
-# times. Were the limit below that, every step would unmap what the next one asks for.
+# A step of ResNet-50 needs 1.22 times its peak, because arrays of different sizes live at different
+# times. With a lower limit, every step would unmap what the next one needs.
 LIMIT = 1.5
 
 
 class _Lease:
-    """Holds a mapping while any array or view refers to it."""
+    """Keeps a mapping in use while any array or view refers to it."""
 
     def __init__(self, pool, memory):
         self._pool, self._memory = pool, memory
-        # NumPy keeps this object as the base of the array, and of every view of it: when the last
-        # one dies, so does the lease.
+        # NumPy keeps this object as the base of the array and of every view of it, so it is deleted
+        # together with the last of them.
         self.__array_interface__ = np.frombuffer(memory, np.uint8).__array_interface__
 
     def __del__(self):
@@ -31,10 +31,10 @@ class _Lease:
 
 
 class Pool:
-    """Hands out arrays over page-aligned memory and takes the memory back when they die.
+    """Allocates arrays in page-aligned memory, and reuses the memory when they are deleted.
 
-    What is in use and what is kept for reuse is together at most :data:`LIMIT` times the most
-    that was in use at one time. Beyond that, the sizes that have not been asked for longest go.
+    Memory in use and memory kept for reuse are together at most :data:`LIMIT` times the peak of
+    memory in use. Above that, the sizes that were not requested for the longest time are freed.
     """
 
     def __init__(self):
@@ -46,9 +46,9 @@ class Pool:
         self._lock = threading.RLock()
 
     def empty(self, shape, dtype=np.float32):
-        """Returns a C-ordered array of arbitrary content."""
+        """Returns an uninitialised C-ordered array."""
         size = math.prod(shape) * np.dtype(dtype).itemsize
-        # Whole pages, so that arrays of nearly one size share their memory.
+        # Whole pages, so that arrays of nearly the same size can reuse each other's memory.
         pages = max(1, -(-size // mmap.PAGESIZE))
         lease = _Lease(self, self._take(pages * mmap.PAGESIZE))
         return np.asarray(lease)[:size].view(dtype).reshape(shape)
@@ -69,13 +69,13 @@ class Pool:
                 free.pop()
                 self._mapped_bytes -= kept
         memory = mmap.mmap(-1, size, mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS)
-        with contextlib.suppress(OSError):  # a kernel without huge pages
+        with contextlib.suppress(OSError):  # The kernel may lack huge pages.
             memory.madvise(mmap.MADV_HUGEPAGE)
         self._mapped_bytes += size
         return memory
 
     def give_back(self, memory):
-        """Keeps the mapping ``memory`` for the next array of its size."""
+        """Keeps the mapping ``memory`` for the next array of the same size."""
         with self._lock:
             self._used_bytes -= len(memory)
             self._free.setdefault(len(memory), []).append(memory)
