@@ -383,7 +383,7 @@ def lies_about_its_shape(torch, path):
         (unpacks_to_much, 'conv1/W.npy has more bytes'),
         (many_members, 'an archive of too many files'),
         (large_and_empty, f'{2**40:,} bytes, more than any'),
-        (lies_about_its_shape, 'the file is truncated'),
+        (lies_about_its_shape, 'the file is cut short'),
     ],
     ids=lambda value: getattr(value, '__name__', ''),
 )
