@@ -1,4 +1,4 @@
-"""One system of a benchmark, in a process of its own: does what it is told, when it is told."""
+"""The worker process of one system in a benchmark, which runs commands that it is given."""
 
 import re
 import resource
@@ -37,7 +37,7 @@ def serve(task, commands):
             :class:`~chainer_jo.benchmark.workload.Workload`; and, for the step of a trial,
             ``method``, ``stage`` and ``capture``.
         commands (iterable of str): ``step N``, ``evaluate``, ``augment``, ``memory`` or
-            ``kernels``, one a line.
+            ``kernels``, one per line.
     """
     device = chainer.get_device(devices.choose(task['device'], task['backend']))
     device.use()
@@ -65,7 +65,7 @@ def _versions(device):
 
 
 class _Worker:
-    """A net with the workload's weights on the device in use; a subclass trains it."""
+    """A net with the workload's weights on the current device; a subclass trains it."""
 
     def __init__(self, task, device):
         self.device, self.workload = device, workloads.Workload(**task['workload'])
@@ -80,12 +80,12 @@ class _Worker:
         self.images, self.mean = self.device.send((images, mean))
 
     def step(self, count):
-        """Steps of training: the time of one, and the loss of the last."""
+        """Takes training steps; returns the mean time of a step and the loss of the last one."""
         self._synchronize()
         start = time.perf_counter()
         for _ in range(count):
             self.train()
-        # A GPU works asynchronously: without this the clock would time the launches only.
+        # A GPU works asynchronously: without this, only the launches would be timed.
         self._synchronize()
         seconds = (time.perf_counter() - start) / count
         return {'seconds': seconds, 'loss': self.loss()}
@@ -95,7 +95,7 @@ class _Worker:
             self.device.xp.cuda.runtime.deviceSynchronize()
 
     def evaluate(self):
-        """One batch of evaluation, from the images' bytes to the host."""
+        """Evaluates one batch, from images in bytes to outputs on the host."""
         images = ResidentImages(self.images[: self.workload.evaluation_images], self.mean)
         self._synchronize()
         start = time.perf_counter()
@@ -103,7 +103,7 @@ class _Worker:
         return {'seconds': time.perf_counter() - start}
 
     def augment(self):
-        """The augmentation of one training batch."""
+        """Augments one training batch."""
         n, generator = self.workload.batch, np.random.default_rng(0)
         index = np.arange(n, dtype=np.int32)
         offset, flip = augment.crops(generator, (n,), 2 * PAD), augment.flips(generator, (n,))
@@ -112,19 +112,19 @@ class _Worker:
         return {'seconds': time.perf_counter() - start}
 
     def memory(self):
-        """The largest memory so far: on a GPU what CuPy took of it, else of the process."""
+        """Returns the peak memory so far: CuPy's memory pool on a GPU, else the process."""
         if self.device.xp is not np:
             return {'bytes': self.device.xp.get_default_memory_pool().total_bytes()}
         unit = 1 if sys.platform == 'darwin' else 1024
         return {'bytes': resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * unit}
 
     def kernels(self):
-        """How many kernels a step launches; ``None`` where nothing counts them."""
+        """Returns how many kernels a step launches; ``None`` if they cannot be counted."""
         return {'kernels': None}
 
 
 class _PlainWorker(_Worker):
-    """The step as a user of Chainer writes it, from ready batches."""
+    """Trains as a user of Chainer would write it, from batches that are ready."""
 
     def __init__(self, task, device):
         super().__init__(task, device)
@@ -146,7 +146,7 @@ class _PlainWorker(_Worker):
 
 
 class _TrialWorker(_Worker):
-    """The step of a trial, with all its images on the device."""
+    """Runs the training step of a trial, with all images on the device."""
 
     def __init__(self, task, device):
         super().__init__(task, device)
@@ -163,7 +163,7 @@ class _TrialWorker(_Worker):
         self.updater.update()
 
     def loss(self):
-        """The mean loss since the last call, or since the epoch began."""
+        """Returns the mean loss since the last call, or since the start of the epoch."""
         total, images, _ = self.updater.sums.tolist()
         before, self._seen = self._seen, (total, images)
         if images <= before[1]:
@@ -182,7 +182,7 @@ class _TrialWorker(_Worker):
 
 
 def _config(task, work):
-    """The configuration of a trial that trains the workload's net with its optimizer."""
+    """Returns the configuration of a trial with the workload's net and optimizer."""
     trial = config.trial(task['method'], 'cifar10', 'symmetric', 0.5, workloads.SEED)
     settings = {key: work.optimizer[key] for key in ('momentum', 'weight_decay')}
     common = trial.common | settings | {'batch_size': work.batch}
@@ -190,7 +190,7 @@ def _config(task, work):
 
 
 def _data(work):
-    """The workload's images as those of a trial; one of them stands for the other parts."""
+    """Returns the workload's images as training data, with one of them for validation."""
     images, mean, t = workloads.draw_images(work.images)
     source = ArrayImages(images, t, t)
     train, one = (Part(source, np.arange(n), t[:n]) for n in (len(t), 1))
@@ -198,5 +198,5 @@ def _data(work):
 
 
 def count_kernels(dot):
-    """Returns how many kernels are in a CUDA graph that ``cudaGraphDebugDotPrint`` wrote."""
+    """Returns the number of kernels in a CUDA graph, as ``cudaGraphDebugDotPrint`` writes it."""
     return len(re.findall(r'label="{\s*KERNEL\b', dot))
