@@ -107,6 +107,7 @@ def correct(
     """
     dataset = image_set(images, labels)
     labels = dataset.train.labels
+    # With a single class no label could be judged wrong.
     if len(np.unique(labels)) < 2:
         raise ConfigError(
             'all labels are of one class',

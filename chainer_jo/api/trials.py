@@ -77,6 +77,7 @@ def image_set(
         )
     if classes is None:
         given = [labels, true_labels, test[1] if test else None]
+        # At least two, so that labels which are all 0 are a valid set too.
         classes = [str(i) for i in range(max(2, *map(_classes_in, given)))]
     train = _part(images, labels, true_labels, len(classes))
     test = _part(*test, None, len(classes)) if test else None

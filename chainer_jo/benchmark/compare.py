@@ -114,6 +114,7 @@ def _start(wanted, work, processes, say):
             task = json.dumps(system.task | {'workload': work.as_dict()})
             system.process = WorkerProcess([*system.words, task])
             processes.push(system.process)
+            # Sent at once, so that all systems of a group compile at the same time.
             for _ in range(workload.BATCHES):
                 system.process.send('step 1')
         for system in group:

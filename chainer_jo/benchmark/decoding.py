@@ -57,6 +57,7 @@ def run(folder, device, rounds, out, say):
     sources = {name: _source(paths, name) for name in found}
     ways = {BARE: (_bare(paths), len(paths))}
     ways |= {READ[name]: (_read(source), len(paths)) for name, source in sources.items()}
+    # Spread over all files, so that their sizes are typical.
     few = paths[:: -(-len(paths) // RESIZED_FILES)]
     ways[RESIZE] = _resized(few), len(few)
     rates = _rates(ways, rounds, say)

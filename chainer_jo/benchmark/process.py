@@ -25,6 +25,7 @@ def environment(jobs=1, threads=None):
         threads (int): Threads of each worker; by default its share of the cores.
     """
     share = os.environ.get('OMP_NUM_THREADS') or str(max(1, cores() // jobs))
+    # A user's settings of these would change how idle threads wait.
     kept = {k: v for k, v in os.environ.items() if k not in ('OMP_WAIT_POLICY', 'GOMP_SPINCOUNT')}
     return kept | dict.fromkeys(THREAD_VARIABLES, str(threads or share))
 

@@ -75,6 +75,7 @@ class _Group:
         say(f'{system.title}: {count} side by side')
         self.system, self.seconds = system, []
         words = [*system.words, json.dumps(system.task | {'workload': work.as_dict()})]
+        # All are started before the first is waited for, so that they load at the same time.
         starting = [WorkerProcess(words, count) for _ in range(count)]
         self.members = [processes.enter_context(process) for process in starting]
         self._ask('step 2')

@@ -115,6 +115,7 @@ class _Worker:
         """Returns the peak memory so far: CuPy's memory pool on a GPU, else the process."""
         if self.device.xp is not np:
             return {'bytes': self.device.xp.get_default_memory_pool().total_bytes()}
+        # macOS counts bytes, Linux kibibytes.
         unit = 1 if sys.platform == 'darwin' else 1024
         return {'bytes': resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * unit}
 
@@ -139,6 +140,7 @@ class _PlainWorker(_Worker):
         self.net.cleargrads()
         self._loss.backward()
         self.optimizer.update()
+        # The loss is kept, but must not keep the graph of this step alive during the next.
         self._loss.unchain()
 
     def loss(self):
@@ -166,6 +168,7 @@ class _TrialWorker(_Worker):
         """Returns the mean loss since the last call, or since the start of the epoch."""
         total, images, _ = self.updater.sums.tolist()
         before, self._seen = self._seen, (total, images)
+        # The sums start again in each epoch.
         if images <= before[1]:
             before = 0.0, 0
         return (total - before[0]) / (images - before[1])

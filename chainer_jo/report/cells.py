@@ -125,6 +125,7 @@ def _departures(result, expected, digest):
     # them.
     overrides += [f'{key}={json.dumps(seen.get(key))}' for key in sorted(differing)]
     if data['digest'] != digest:
+        # The variant of data that are not published already contains their digest.
         known = data['digest'][:8] in data['variant']
         overrides.append(f'data={data["variant"]}' + ('' if known else f' {data["digest"][:8]}'))
     return tuple(overrides)

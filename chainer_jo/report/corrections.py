@@ -44,6 +44,7 @@ def page(table, classes, images, log, facts):
     by_class = {}
     for row in issues:
         by_class.setdefault(row['given_label'], []).append(row)
+    # At least four images per class, as long as there is room: no class fills the report alone.
     each = max(4, (MOST_IMAGES - FIRST_IMAGES) // max(1, len(by_class)))
     room = MOST_IMAGES - min(FIRST_IMAGES, len(issues))
     sections = []
@@ -112,6 +113,7 @@ def _card(row, images):
 def _data(pixels):
     """Returns pixels, ``(channels, H, W)``, uint8, as a data URI."""
     array = pixels[0] if len(pixels) == 1 else pixels.transpose(1, 2, 0)
+    # PNG is lossless, but too large for larger images.
     kind, options = ('PNG', {}) if array.shape[0] <= 32 else ('JPEG', {'quality': 80})
     file = io.BytesIO()
     Image.fromarray(np.ascontiguousarray(array)).save(file, kind, **options)

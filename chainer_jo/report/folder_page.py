@@ -71,6 +71,7 @@ def _confusion(folder):
         noisy, true, _ = load_noise(folder / 'noisy_labels.arrays')
         corrected = store.read_arrays(folder / 'labels.arrays')['y'].argmax(axis=1)
     except (ChainerJoError, OSError, KeyError):
+        # The page is shown without them: these files need not be kept.
         return []
     if true is None:
         return []

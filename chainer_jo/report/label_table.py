@@ -112,6 +112,7 @@ def cleaned(table):
         first, slash, rest = row['path'].partition('/')
         inner = rest if slash and first == row['given_label'] else row['path']
         path = Path(_folder(row['corrected_label'])) / inner
+        # Images from different folders may have the same name.
         for number in range(1, len(judged) + 1):
             if str(path) not in tree:
                 break
@@ -122,5 +123,6 @@ def cleaned(table):
 
 def _folder(label):
     """Returns a label as a valid name of a single folder."""
+    # A slash would make sub-folders, and '.' and '..' would name other folders.
     label = label.replace('%', '%25').replace('/', '%2F')
     return label.replace('.', '%2E') if label.strip('.') == '' else label

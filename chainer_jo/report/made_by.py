@@ -41,6 +41,7 @@ def _counts(grid, cells):
 def _options(grid, config):
     """Returns the options that the trials of a command share, other than method, rate and seed."""
     own = [sorted(variant) for variant in grid.get('variants', [])]
+    # `run` on a table of variants trains them without --set.
     overrides = [] if sorted(config['modified']) in own else config['modified']
     precision = config.get('precision', 'float32')
     words = [] if precision == 'float32' else ['--precision', precision]

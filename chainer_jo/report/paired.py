@@ -91,6 +91,7 @@ def _pair(grid, comparison, noise, rate, first, second, logs):
     for measure in MEASURES:
         one, other = (result[measure]['test_accuracy'] for result in (first, second))
         row |= {f'{measure}_first': one, f'{measure}_second': other}
+        # Rounded, so that equal differences are equal despite floating-point errors.
         row[f'{measure}_difference'] = round(one - other, 9)
     row |= {f'best_epoch_{end}': r['best']['epoch'] for end, r in _ends(first, second)}
     row['test_images'] = first['data']['test']
@@ -154,6 +155,7 @@ def _summaries(comparison, noise, rate, units):
     for measure in MEASURES if units else ():
         key = f'{measure}_difference'
         differences = tuple(statistics.mean(row[key] for row in unit) for unit in units)
+        # In whole images, for an exact test.
         hits = [sum(round(row[key] * row['test_images']) for row in unit) for unit in units]
         yield Summary(
             comparison,

@@ -66,6 +66,7 @@ def mean_and_std(values):
 def to_csv(rows, columns=COLUMNS):
     """Returns rows as CSV: numbers are not rounded, lists are JSON, and ``None`` is empty."""
     file = io.StringIO()
+    # By default the csv module ends lines with \r\n.
     writer = csv.writer(file, lineterminator='\n')
     writer.writerow(columns)
     for row in rows:
