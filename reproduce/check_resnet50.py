@@ -125,7 +125,7 @@ def agree(own, other):
     assert set(own) == set(other), set(own) ^ set(other)
     fine = True
     for kind, bound in BOUNDS.items():
-        # A bias before batch normalisation has a gradient of zero, apart from rounding.
+        # A constant added before batch normalisation has no gradient, apart from rounding.
         worst, name = max(
             (np.linalg.norm(own[n] - other[n]) / max(np.linalg.norm(other[n]), 0.01), n)
             for n in own

@@ -26,17 +26,17 @@ from chainer_jo.datasets.clothing1m import CLASSES  # noqa: E402
 from chainer_jo.datasets.clothing1m_layouts import KEY_LISTS, LABEL_LISTS  # noqa: E402
 from chainer_jo.datasets.streams import rng  # noqa: E402
 
-# Turned upside down, class TURNED[k] becomes class 10 + k: t-shirt, pullover, dress and coat; of
-# CIFAR-10 automobile, deer, horse and truck, which stand on a ground.
+# Turned upside down, class TURNED[k] becomes class 10 + k: t-shirt, pullover, dress and coat; for
+# CIFAR-10 automobile, deer, horse and truck, whose images have a clear top and bottom.
 TURNED = {'fashion_mnist': (0, 2, 3, 4), 'cifar10': (1, 4, 7, 9)}
 WRONG = 0.385
-#: What class c is taken for, the first far more often: of Fashion-MNIST what looks like it.
+#: The classes that class c is mistaken for, the first most often; for Fashion-MNIST similar ones.
 TAKEN_FOR = {
     0: (6, 3, 10), 1: (3, 4), 2: (4, 6, 11), 3: (1, 4, 12), 4: (2, 6, 13), 5: (7, 9), 6: (0, 2, 4),
     7: (5, 9), 8: (5,), 9: (7, 5), 10: (6, 0, 12), 11: (13, 2), 12: (3, 10), 13: (11, 4, 6),
 }  # fmt: skip
 SHARES = (0.65, 0.25, 0.10)
-#: How much of a class is wrong, over the mean of all: some classes are told apart easily.
+#: The share of wrong labels in a class, relative to the mean: some classes are easy to recognise.
 HARDNESS = (1.2, 0.6, 1.3, 1.0, 1.1, 0.7, 1.6, 0.9, 0.4, 0.8, 1.2, 1.3, 1.0, 1.2)
 LISTED_TWICE = 8  # Test images that are in the noisy list, too.
 HUGE = (2400, 3200)

@@ -79,7 +79,7 @@ wheels=$1 limit=${2:-540} out=${3:-gpu-check}
     "with a network: bash reproduce/gpu_check.sh --wheels $wheels"
 { [[ $limit =~ ^[0-9]+$ ]] && [ "$limit" -ge 60 ]; } ||
     fail 'SECONDS is not a whole number from 60' "$limit" "$usage"
-[ -z "$data" ] || [ -e "$data" ] || fail 'there are no such data' "$data" "$usage"
+[ -z "$data" ] || [ -e "$data" ] || fail 'there is no such file or folder of data' "$data" "$usage"
 [ -z "$data" ] || data=$(realpath "$data")
 wheels=$(realpath "$wheels")
 end=$((SECONDS + limit - MARGIN))

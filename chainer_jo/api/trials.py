@@ -30,8 +30,7 @@ from chainer_jo.training.assembly import assemble
 from chainer_jo.training.images import ResidentImages
 from chainer_jo.training.machine import Machine
 
-#: One image in so many is held out: "we retained 10 % of the training data for validation"
-#: (Sec. 4.1).
+#: One image in ten is held out: "we retained 10 % of the training data for validation" (Sec. 4.1).
 HELD_OUT = 10
 
 

@@ -234,11 +234,11 @@ def using_threads(count):
 
 @contextlib.contextmanager
 def binding_threads(device, count):
-    """Binds a device's threads to a core each while the block runs, where they take all cores.
+    """Binds each computing thread to its own core while the block runs, if they use all cores.
 
     Args:
-        device (str): Chainer's name of it; a GPU has none.
-        count (int): As for :func:`using_threads`.
+        device (str): Chainer's name of the device; on a GPU nothing is bound.
+        count (int): Number of threads, as for :func:`using_threads`.
     """
     if name_on(device) != 'onednn':
         yield

@@ -139,7 +139,7 @@ def to_markdown(report):
         '# A step beside a busy process, on the CPU',
         '',
         *page.heading(report),
-        f'The systems took turns of {STEPS} steps, first alone, then beside a process that keeps '
+        f'The systems took turns of {STEPS} steps, first alone, then next to a process that keeps '
         'one core busy. Medians.',
         '',
         *page.table(COLUMNS, map(_cells, rows)),

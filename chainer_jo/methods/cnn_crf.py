@@ -88,7 +88,7 @@ class CNNCRF(Method):
     def score_of_chains(self, a, pair, index):
         """Moves the images' chains by one sweep and returns the sum of ``s`` over their states.
 
-        Only its gradient estimates that of ``log Z``; its value is no estimate of ``log Z``.
+        Its gradient estimates that of ``log Z``, but its value does not estimate ``log Z``.
         """
         one_hot = self.xp.eye(len(pair), dtype='f')
         y_hat, y = crf.gibbs_sweep(a.array, pair.array, self.chain[index], self.uniform[index])

@@ -35,7 +35,7 @@ def show(out, trial, command):
     if not done and not (folder / 'config.json').exists():
         raise _unknown(out, trial)
     result = read_result(folder / 'result.json') if done else None
-    # Of committed trials there is no config.json, but the result contains the configuration.
+    # Committed trials have no config.json, but the result contains the configuration.
     config = result['config'] if done else _read_config(folder / 'config.json')
     return {
         'trial': trial,
