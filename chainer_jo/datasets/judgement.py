@@ -19,7 +19,9 @@ class Judgement:
         predicted: The most likely class, ``(N,)``, int32.
         score: The probability that the given label is right, ``(N,)``, float32 in ``[0, 1]``.
         issue: Whether the given label is taken for wrong, ``(N,)``, bool.
-        corrected: ``predicted`` where there is an issue, else the given label, ``(N,)``, int32.
+        corrected: The given label, but where there is an issue the class of the highest posterior
+            probability, ``(N,)``, int32. That may be the given one: a label can be doubtful, and
+            yet more probable than any other.
         entropy: Of the net's probabilities, in nats, ``(N,)``, float32.
     """
 
@@ -53,11 +55,14 @@ def judge(probabilities, labels, threshold=THRESHOLD, groups=None, known=None):
     # On a tie it is the given label, unless identical images have several.
     kept = known | (~conflict & (p[places, labels] == p.max(axis=1)))
     predicted[kept] = labels[kept]
-    score = posterior(p, labels)[places, labels]
+    q = posterior(p, labels)
+    score = q[places, labels]
     score[known] = 1
     alone = np.bincount(labels, minlength=p.shape[1])[labels] == 1
     issue = (predicted != labels) & (conflict | (score < threshold)) & ~known & ~alone
-    corrected = np.where(issue, predicted, labels).astype(np.int32)
+    # Identical images get the same label, and the posterior depends on the given one.
+    best = np.where(conflict, predicted, q.argmax(axis=1))
+    corrected = np.where(issue, best, labels).astype(np.int32)
     entropy = -(p * np.log(np.where(p > 0, p, 1))).sum(axis=1)
     return Judgement(predicted, score, issue, corrected, entropy + 0)
 

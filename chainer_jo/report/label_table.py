@@ -64,7 +64,7 @@ def rows(found, classes, judgement, groups, held_out):
             score, issue = float(row.final == row.label), row.final != row.label
         seen |= {
             'predicted_label': predicted,
-            'corrected_label': row.final or (predicted if issue else row.label),
+            'corrected_label': row.final or classes[judgement.corrected[n]],
             'label_score': f'{score:.4f}',
             'is_label_issue': issue,
             'entropy': f'{float(judgement.entropy[n]):.4f}',
