@@ -77,7 +77,7 @@ def test_every_image_has_one_row_with_all_that_is_known(corrected):
     root, done, _ = corrected
     table = rows(root / 'out')
     assert len(table) == 28
-    assert table['loose.png']['reason'] == 'in no folder of a class'
+    assert table['loose.png']['reason'] == 'not in a class folder'
     assert table['loose.png']['predicted_label'] in ('dark', 'bright')
     assert set(table) == {
         str(path.relative_to(root / 'images')) for path in (root / 'images').rglob('*.png')
@@ -337,7 +337,7 @@ def test_a_disk_that_is_really_full_loses_nothing(call, tmp_path):
         ('correct images --out new/out --apply new', 2, '--out is the folder'),
         ('correct images --out out --copies', 2, 'add --apply'),
         ('correct empty --out out', 2, 'an empty folder'),
-        ('correct images/dark --out out', 2, 'in no folder of a class'),
+        ('correct images/dark --out out', 2, 'not in a class folder'),
         ('correct one --out out', 2, 'one class, dark'),
         ('correct images --out out --size 4', 2, '8 to 512'),
         ('correct images --out out --threshold 80', 2, 'fraction'),

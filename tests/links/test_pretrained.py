@@ -377,8 +377,8 @@ def lies_about_its_shape(torch, path):
     ('write', 'seen'),
     [
         (one_storage_many_times, 'more'),
-        (unpacks_to_much, 'conv1/W.npy has more bytes'),
-        (many_members, 'an archive of too many files'),
+        (unpacks_to_much, 'conv1/W.npy has more than'),
+        (many_members, 'an archive with too many files'),
         (large_and_empty, f'{2**40:,} bytes, more than any'),
         (lies_about_its_shape, 'the file is cut short'),
     ],
@@ -441,7 +441,7 @@ def test_a_file_whose_name_tells_another_digest_is_refused(good, tmp_path):
         (b'abc', 'neither a .safetensors, a .pth nor a .npz file'),
         (b'version https://git-lfs.github.com/spec/v1\noid sha256:5d061a3c', 'a git-lfs pointer'),
         (b'<!DOCTYPE html><html>', 'a web page'),
-        (b'PK\3\4', 'an archive that is cut short'),
+        (b'PK\3\4', 'a truncated archive'),
     ],
 )
 def test_what_is_no_file_of_weights_is_said_to_be_what_it_is(content, seen, tmp_path):
