@@ -99,7 +99,7 @@ REFUSED = {
     'null': (text('[1, null, 2, 2, 1, 0]'), '', 'None', ''),
     'ragged csv': (text('a,b\n1,2\n3\n'), '', '1 cells in row 3', ''),
     'by name': (text('{"cat.png": 1, "dog.png": 2}'), '', "'cat.png'", 'from 0'),
-    'gaps': (text('{"0": 1, "2": 2}'), '', '2 labels by number, but the numbers have gaps', 'from 0'),
+    'gaps': (text('{"0": 1, "2": 2}'), '', '2 labels by number, but the numbers', 'from 0'),
     'number': (text('[[[1]]]'), '', '', ''),
     'empty': (text(''), '', 'an empty file', ''),
     'blank': (text('\n \n'), '', 'no text', ''),
