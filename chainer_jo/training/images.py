@@ -26,8 +26,7 @@ def of(part, mean, device):
 
 
 def pixel_mean(part):
-    """Returns the mean image of a part, without augmentation: ``(channels, H, W)``, float32 (D-25).
-    """
+    """Returns the mean image of a part (D-25): ``(channels, H, W)``, float32 in ``[0, 1]``."""
     resident = part.source.resident()
     if resident is not None:
         return augment.pixel_mean(resident, part.places())

@@ -186,7 +186,7 @@ class Ranks(processes.Alone):
         return found | mine
 
     def _own(self, arrays):
-        """Returns the values of each rank in packed arrays: a list of dicts; ``None`` if not rank 0."""
+        """Returns a list of each rank's own values in packed arrays; ``None`` unless rank 0."""
         if arrays is None:
             return None
         parts = [{} for _ in range(self.size)]

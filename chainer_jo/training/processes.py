@@ -31,7 +31,7 @@ class Alone:
         self.rank = rank
 
     def lead(self, function):
-        """Calls ``function`` on rank 0 only; returns its value, or raises its error, on all ranks."""
+        """Calls ``function`` on rank 0 only; all ranks return its value, or raise its error."""
         return function()
 
     @contextlib.contextmanager
@@ -46,8 +46,7 @@ class Alone:
             yield
 
     def connect(self, device):
-        """Sets up communication of gradients on a ``chainer.Device``; called before the first step.
-        """
+        """Sets up the exchange of gradients on a ``chainer.Device``, before the first step."""
 
     def share_labels(self, make):
         """Returns the method that ``make`` makes; the ranks of a machine share its labels."""
@@ -100,7 +99,7 @@ _present = ALONE
 
 
 def launched():
-    """Returns the number of processes of the ``mpiexec`` and this one's rank; ``(1, 0)`` if none."""
+    """Returns the number of processes that ``mpiexec`` has started and this rank, or ``(1, 0)``."""
     for size, rank in VARIABLES.items():
         if os.environ.get(size, '').isdecimal():
             return int(os.environ[size]), int(os.environ.get(rank, 0))
