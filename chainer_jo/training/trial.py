@@ -247,8 +247,8 @@ class _Trial:
         rows = snapshot.rows(head) if head else []
         self.observer.start(self.config.epochs, rows)
         self.observer.begin(self._facts(environments[-1]))
-        # Not Chainer's snapshot extension: its file does not identify settings or data, is not
-        # fsynced, and is a pickle-capable .npz.
+        # Not Chainer's snapshot extension: its file does not say to which settings and data it
+        # belongs.
         saver = snapshot.Snapshot(
             self.folder,
             self.identity,
