@@ -9,10 +9,10 @@ from chainer_jo.training import processes
 
 RUN = """.
 
-The same command resumes stopped trials, and several of them share the work. A trial whose process
-is killed is retried twice, and one that runs out of memory once, after the others. Other failures
-would occur again and are not retried. The run continues after a failure, and ends with a list of
-failures and their reasons. On a cluster, a failed trial is retried on other workers."""
+The same command resumes stopped trials, and several such commands share the work. A trial whose
+process is killed is retried twice, and one that runs out of memory once, after the others. Other
+failures would occur again and are not retried. The run continues after a failure, and ends with a
+list of failures and their reasons. On a cluster, a failed trial is retried on other workers."""
 PLAN = (
     'the trials of a table: done, running, failed (with the reason) and to do; time and disk space'
 )
@@ -37,7 +37,7 @@ def add(command):
         help='use times measured with this number of threads on a CPU (default: that of run)',
     )
     options.add_json(plan)
-    run = command('run', _run, "runs a table's remaining trials, and reports")
+    run = command('run', _run, 'trains the remaining trials of a table and reports')
     run.description += RUN
     _add_sweep(run)
     options.add_machine(run)

@@ -196,7 +196,7 @@ def test_a_time_or_figure_that_nobody_knows_is_left_out(said, clock):
 
 def test_a_trial_that_goes_on_says_after_which_epoch(said):
     console.TrialProgress().of('a').start(20, [ROW] * 3)
-    assert said() == ['a: goes on after epoch 3 of 20']
+    assert said() == ['a: resumes after epoch 3 of 20']
 
 
 def test_a_finished_trial_is_counted_with_what_is_known_of_it(said):

@@ -193,7 +193,7 @@ def test_a_human_s_answer_overrides_stays_and_is_trained_on(corrected, call, tmp
     place.write_bytes(('\ufeff' + '\r\n'.join(';'.join(row) for row in table) + '\r\n').encode())
     code, out, said = call(words, root)
     assert code == 0
-    assert '2 answered by a human' in said
+    assert '2 with a final_label' in said
     found = rows(tmp_path / 'out')
     for name in (WRONG, 'dark/1.png'):
         assert found[name]['corrected_label'] == found[name]['final_label'] == 'bright'
@@ -237,7 +237,7 @@ def test_what_was_stopped_goes_on_to_the_same_labels(corrected, call, tmp_path, 
     assert not (tmp_path / 'out' / 'labels.csv').exists()
     code, _, said = call(words, root)
     assert code == 0
-    assert 'goes on after epoch 2 of 3' in said
+    assert 'resumes after epoch 2 of 3' in said
     assert 'of training, by' not in said
     assert rows(tmp_path / 'out') == rows(root / 'out')
 

@@ -40,7 +40,7 @@ def test_sub_folders_are_classes_and_every_image_has_a_row(folder):
     found, dataset = examined(folder)
     assert {row.path: row.reason for row in found.rows if row.reason} == {
         'loose.png': 'not in a class folder',
-        'cat/broken.jpg': 'no image of a known format',
+        'cat/broken.jpg': 'not an image of a known format',
         'dog/empty.png': 'empty',
     }
     assert found.others == 1

@@ -81,8 +81,8 @@ REFUSED = {
     'two columns': (text('true,given\n1,1\n'), '', 'has true, given', 'FILE:true'),
     'key of none': (npy(LABELS), ':given', 'one array without a name', 'leave out the colon'),
     'many columns': (npy(np.zeros((N, 3), int)), '', '3 numbers for each', 'FILE:0 to FILE:2'),
-    'long': (text(LONG), '', '10,000 labels', 'bring 6 labels'),
-    'long list': (text(json.dumps([0] * 1010)), '', '1,010 labels', 'bring 6 labels'),
+    'long': (text(LONG), '', '10,000 labels', 'provide 6 labels'),
+    'long list': (text(json.dumps([0] * 1010)), '', '1,010 labels', 'provide 6 labels'),
     'long row': (text(','.join('01' * 5000)), '', '', ''),
     'one cell': (text(f'labels\n"{LABELS.tolist() * 999}"\n'), '', '', 'write only numbers from 0'),
     'quote': (text(f'file,label\n"{LONG}'), '', '', ''),
@@ -111,7 +111,7 @@ REFUSED = {
     ),
     'gzip': (lambda path: path.write_bytes(b'\x1f\x8b\x08' + bytes(99)), '', 'gzip', 'gunzip'),
     'binary': (lambda path: path.write_bytes(bytes(range(1, 256)) * 99), '', 'neither text', ''),
-    'cut zip': (lambda path: path.write_bytes(b'PK\3\4 cut short'), '', 'cut short', 'again'),
+    'cut zip': (lambda path: path.write_bytes(b'PK\3\4 cut short'), '', 'truncated', 'again'),
     'cut npy': (lambda path: path.write_bytes(b'\x93NUMPY'), '', 'damaged', ''),
     'other zip': (torch_zip(b'', pkl='renamed.csv'), '', 'archive/renamed.csv', 'unpack it'),
 }  # fmt: skip
@@ -136,9 +136,9 @@ def test_a_file_that_is_missing_is_said_to_be(name, tmp_path):
 def test_what_is_no_file_is_refused_at_once(tmp_path):
     os.mkfifo(tmp_path / 'pipe.npy')
     began = time.monotonic()
-    assert 'no regular file' in refusal(tmp_path / 'pipe.npy')
+    assert 'not a regular file' in refusal(tmp_path / 'pipe.npy')
     assert 'a folder' in refusal(tmp_path)
-    assert 'no regular file' in refusal('/dev/zero')
+    assert 'not a regular file' in refusal('/dev/zero')
     assert time.monotonic() - began < 1
 
 

@@ -380,7 +380,7 @@ def lies_about_its_shape(torch, path):
         (unpacks_to_much, 'conv1/W.npy has more than'),
         (many_members, 'an archive with too many files'),
         (large_and_empty, f'{2**40:,} bytes, more than any'),
-        (lies_about_its_shape, 'the file is cut short'),
+        (lies_about_its_shape, 'a truncated file'),
     ],
     ids=lambda value: getattr(value, '__name__', ''),
 )

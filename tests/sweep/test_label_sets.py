@@ -60,6 +60,6 @@ def test_other_tables_take_no_labels(given):
 def test_labels_that_are_not_there_are_an_error_that_says_where_it_looked(given, tmp_path):
     empty = tmp_path / 'empty'
     empty.mkdir()
-    with pytest.raises(DataError, match='labels that people gave') as error:
+    with pytest.raises(DataError, match='human labels of CIFAR-10') as error:
         label_sets.read('human', 'paper', None, empty)
     assert str(empty) in error.value.seen
