@@ -111,7 +111,7 @@ REFUSED = {
     ),
     'gzip': (lambda path: path.write_bytes(b'\x1f\x8b\x08' + bytes(99)), '', 'gzip', 'gunzip'),
     'binary': (lambda path: path.write_bytes(bytes(range(1, 256)) * 99), '', 'neither text', ''),
-    'cut zip': (lambda path: path.write_bytes(b'PK\3\4 cut short'), '', 'truncated', 'again'),
+    'cut zip': (lambda path: path.write_bytes(b'PK\3\4 cut short'), '', 'truncated', 'copy'),
     'cut npy': (lambda path: path.write_bytes(b'\x93NUMPY'), '', 'damaged', ''),
     'other zip': (torch_zip(b'', pkl='renamed.csv'), '', 'archive/renamed.csv', 'unpack it'),
 }  # fmt: skip

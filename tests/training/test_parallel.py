@@ -152,7 +152,9 @@ def test_a_process_that_fails_alone_says_why_and_ends_the_others(tmp_path):
     ('words', 'problem'),
     [
         (['cross_entropy', BATCH], 'a batch of 48 cannot be divided among 5 processes'),
-        pytest.param(None, 'only the command train can run as several processes', marks=pytest.mark.long),
+        pytest.param(
+            None, 'only the command train can run as several processes', marks=pytest.mark.long
+        ),
     ],
 )
 def test_what_is_wrong_for_all_is_said_once(words, problem, tmp_path):
