@@ -45,6 +45,7 @@ def main(arguments=None):
         console.prepare()
         code = _run(arguments)
     except BrokenPipeError:
+        # The reader, such as head, has seen enough: not an error to report.
         console.abandon_stdout()
         code = UNREAD
         processes.present().abort(code)
@@ -67,6 +68,7 @@ def _tell(text, code):
         )
         ranks.abort(code)
     elif ranks.rank == 0:
+        # Ranks mostly fail for the same reason: equal messages are printed once.
         console.say('\n'.join(dict.fromkeys(said)))
 
 
@@ -140,6 +142,7 @@ def _with_option(error):
 
 
 class _Parser(argparse.ArgumentParser):
+    # argparse would print the usage and exit; errors here all have the same three lines.
     def error(self, message):
         raise ConfigError(excerpt(message, 200), seen=self.prog, fix=f'see {self.prog} --help')
 

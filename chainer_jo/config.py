@@ -228,7 +228,7 @@ def _table_row(rows, noise, rate):
     kind = 'asymmetric' if noise == 'asymmetric' else 'symmetric'
     # Tables of other methods may have the same rows for all noise.
     rows = [row for row in rows if row['noise'] == kind] or rows
-    # The rate of labels from a file is unknown: the middle column of Table 1 is used (D-31).
+    # The rate of labels from a file is unknown, so the middle column of Table 1 is used (D-31).
     wanted = 0.5 if rate is None else rate
     # Rounded, so that the first of two equally near rates is always taken.
     return min(rows, key=lambda row: round(abs(row['rate'] - wanted), 6))

@@ -28,6 +28,7 @@ TRIAL_COLUMNS = ('trial', 'stage', 'epoch', 'accuracy', 'labels', 'left')
 PLAIN_SECONDS = 60  # Least time between two progress lines within epochs, over all trials.
 JSON_SECONDS = 1  # Least time between two step lines for another program.
 
+# Of the ranks of one trial only rank 0 reports; the others are silent.
 _silent = False
 
 
@@ -64,6 +65,7 @@ def show(text):
     if _silent:
         return
     with _written():
+        # Flushed, so that a full disk raises here and not in Python's own flush at exit.
         print(text, flush=True)
 
 
@@ -91,6 +93,7 @@ def _written():
     except BrokenPipeError:
         raise
     except OSError as error:
+        # The text is still in the buffer, and would raise again at exit.
         abandon_stdout()
         raise _unwritable(error.strerror) from None
 
@@ -162,6 +165,7 @@ def forward(progress):
             progress.say(f'{config.trial}: {line["warning"]}')
         elif 'result' in line:
             progress.finish(config.trial, line['result'])
+        # A log row has no wrapper, and is recognised by its column.
         elif 'epoch' in line:
             watched.epoch(line)
         elif 'end' in line:
@@ -213,12 +217,14 @@ class TrialProgress:
         if not self.live:
             self.say_once('download', f'downloading {name}, {total / 1e6:,.0f} MB')
         self.downloads[name] = done, total
+        # Removed at the end, so that the bar does not stay during training.
         if done >= total:
             del self.downloads[name]
 
     def say(self, text):
         """Writes a line to stderr, above the bars if there are any."""
         if self.live:
+            # Through rich, which redraws the bars below. Without markup: texts have brackets.
             self.live.console.print(text, highlight=False, markup=False, soft_wrap=True)
         else:
             say(text)
@@ -340,6 +346,7 @@ class _Watched:
     def cells(self):
         """Returns the trial's cells in the table of several trials, by ``TRIAL_COLUMNS``."""
         row, seconds = self._row or {}, self.seconds_left
+        # The user's own images have no test set.
         accuracy = row.get('test/main/accuracy', row.get('validation/main/accuracy'))
         return (
             self.trial,
@@ -402,6 +409,7 @@ def _drawing(drawn):
     if not sys.stderr.isatty() or os.environ.get('TERM') == 'dumb':
         yield None
         return
+    # Imported on use, because without a terminal rich is not needed.
     from rich.console import Console
     from rich.live import Live
 

@@ -34,6 +34,7 @@ def examine(wanted_device, backend, data=None, weights=None):
     findings = {'python': platform.python_version()}
     findings |= {name: _version(name) for name in PACKAGES}
     findings['cuda'] = _cuda()
+    # For GPU 0, whatever --device says: the user sees what the machine has.
     findings['gpu'] = device.describe()
     findings['mpi'] = processes.describe()
     findings['device'], findings['backend'] = _chosen(wanted_device, backend)
@@ -74,6 +75,7 @@ def _cuda():
 
 def _what_the_gpu_lacks(backend):
     """Returns what keeps a GPU from its full speed, or ``None``; also without an NVIDIA driver."""
+    # nvidia-smi comes with the driver: without it there is no GPU to complain about.
     if shutil.which('nvidia-smi') is None:
         return None
     if (found := device.describe()).startswith('none: '):

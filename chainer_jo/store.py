@@ -53,6 +53,7 @@ def write_bytes(path, content):
 def _write(path, fill, size):
     """Calls ``fill`` to write about ``size`` bytes to a temporary file; renames it to ``path``."""
     path = Path(path)
+    # In the same folder, because a rename to another file system is not atomic.
     temporary = path.with_name(f'.{path.name}.{os.getpid()}.tmp')
     try:
         with open(temporary, 'w+b') as file:
@@ -130,6 +131,7 @@ def write_tree(folder, files, copies=False):
         make_folder(temporary)
         for path, file in files:
             (temporary / path).parent.mkdir(parents=True, exist_ok=True)
+            # Links are absolute, so that the tree can be moved.
             if copies:
                 shutil.copy2(file, temporary / path)
             else:
@@ -159,6 +161,7 @@ def sweep(folder):
 
 
 def _lives(pid):
+    # Signal 0 only checks whether the process exists.
     try:
         os.kill(pid, 0)
     except (ProcessLookupError, OverflowError):
@@ -284,6 +287,7 @@ def read_unsealed(path, most=MOST_JSON):
         WriteError: The user has no permission to read it.
     """
     content = read_regular(path, most=most)
+    # Parsed first: a truncated file is reported as such, and not as altered.
     value, seal = _parsed(path, content), SEAL.search(content)
     if not isinstance(value, dict):
         raise DataError(f'cannot read {path}', seen='not a JSON object', fix=_MADE_AGAIN)
@@ -460,6 +464,7 @@ def digest(*values):
     for value in values:
         if isinstance(value, np.ndarray):
             sha.update(f'{value.dtype.str}{value.shape}'.encode())
+            # The same digest for any memory layout: a GPU's arrays may be channel-last.
             sha.update(np.ascontiguousarray(value))
         else:
             sha.update(json.dumps(value, sort_keys=True, allow_nan=False).encode())

@@ -92,6 +92,7 @@ def _benchmark(given):
 def _serve(task):
     from chainer_jo.benchmark import worker
 
+    # Commands come one by one on stdin, so that the compared systems can take turns.
     for answer in worker.serve(task, sys.stdin):
         show(json.dumps(answer))
     return 0

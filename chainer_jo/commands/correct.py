@@ -105,6 +105,7 @@ def _correct(given):
     from chainer_jo.training import corrections
     from chainer_jo.training.read_ahead import read_ahead
 
+    # All checks come before the hours of training, whose result could not be written otherwise.
     _check_places(given)
     # Raises for wrong settings now, before all images are read.
     corrections.settings(given.seed, given.overrides, given.precision)
@@ -121,12 +122,14 @@ def _correct(given):
             f'few      {each} images per class: below {FEW}, most wrong labels may be missed and '
             'right ones doubted'
         )
+    # Locked, so that two commands do not write one labels.csv.
     with store.lock(given.out):
         return _train_and_write(given, found, dataset, table)
 
 
 def _check_places(given):
     """Raises ConfigError if the output would go into the images' folder or over other files."""
+    # Resolved, because a link may lead into the folder of the images.
     images = given.folder.resolve()
     for name, place in (('--out', given.out), ('--apply', given.apply)):
         if place is not None and place.resolve().is_relative_to(images):
@@ -159,6 +162,7 @@ def _check_places(given):
 def _listed(place):
     with contextlib.suppress(NotADirectoryError):
         return place.iterdir()
+    # A file counts as a folder with something in it: it must not be overwritten either.
     return [place]
 
 
@@ -219,6 +223,7 @@ def _train(given, dataset):
     described = corrections.describe(dataset, labels, given.seed, given.overrides, given.precision)
     where = options.machine(given)
     options.choose_device(given)
+    # Only for a new trial: measuring takes seconds, and a resumed one is partly done.
     if not (given.out / 'runs' / described.trial / 'config.json').exists():
         took = corrections.seconds(described, dataset, labels, where)
         say(f'time     about {timedelta(seconds=math.ceil(took))} of training, from a few updates')
@@ -230,6 +235,7 @@ def _label_the_unlabelled(folder, table, net):
     from chainer_jo.datasets import image_folder
 
     rows = [row for row in table if row['reason'] in image_folder.UNLABELLED]
+    # Images without a label were not trained on, so the net predicts them as it would new ones.
     seen = _predictions(net, [folder / row['path'] for row in rows])
     for row, prediction in zip(rows, seen, strict=True):
         row['predicted_label'] = prediction['predicted_label']
@@ -254,6 +260,7 @@ def _pixels(source, places, path):
 
 
 def _command(given):
+    # Only what changes the findings: device, threads and --apply are left out.
     words = [str(given.folder), '--out', str(given.out)]
     words += ['--labels', str(given.labels)] if given.labels else []
     words += ['--size', str(given.size)] if given.size else []
@@ -313,6 +320,7 @@ def _predictions(net, paths):
         except DataError as error:
             rows[-1]['reason'] = error.seen
             continue
+        # One at a time, so that any number of images fits in memory.
         f = net.probabilities(np.ascontiguousarray(image[None]))[0]
         best = int(f.argmax())
         rows[-1] |= {

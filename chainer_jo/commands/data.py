@@ -79,6 +79,7 @@ def _data(given):
             limit=given.limit,
             leave_out_test=given.leave_out_test,
             decoder=given.decoder,
+            # The facts of each file are summed up in the index; people see only the count.
             on_file=lambda done, total, found: count(done, total),
             say=say,
         )

@@ -152,6 +152,7 @@ def add_json(parser, text='print JSON'):
 
 def positive(text):
     """Argument type: an integer above 0."""
+    # Not int(text) alone, which also takes '1_000', ' 1' and '+1'.
     if not text.isdecimal() or int(text) < 1:
         raise argparse.ArgumentTypeError(f'{excerpt(text)} is not a whole number above 0')
     return int(text)
@@ -171,6 +172,7 @@ def device(text):
 
 def seconds(text):
     """Argument type: a time in seconds, 0 or more."""
+    # NaN fails this comparison too; argparse reports the ValueError of other text.
     if not 0 <= float(text) < float('inf'):
         raise argparse.ArgumentTypeError(f'{excerpt(text)} is not a time in seconds')
     return float(text)
@@ -182,6 +184,7 @@ def listed(kind):
     def parse(text):
         try:
             return [kind(word) for word in text.split(',')]
+        # argparse would show the name of this function, and not what is wrong.
         except ValueError as error:
             raise argparse.ArgumentTypeError(excerpt(error)) from None
 
@@ -233,11 +236,13 @@ def choose_device(options):
 
     Tells the user if the fast backend is not available.
     """
+    # Imported here, so that --help does not wait for Chainer.
     from chainer_jo import backends
     from chainer_jo.training import device
 
     chosen = device.choose(options.device, options.backend)
     backends.check_precision(options.precision, backends.name_on(chosen))
+    # A run without the fast backend works, but may take many times as long.
     if options.backend == 'auto' and not backends.is_fast(chosen):
         say(f'on the {"CPU" if chosen == "@numpy" else "GPU"}: {backends.describe(chosen)}')
     return chosen

@@ -89,12 +89,14 @@ def _show(given):
 def _find(trial):
     """Returns the folder of a trial; the user's runs take precedence over the repository's."""
     named = options.path(trial)
+    # A trial id has no slash; everything else is a folder.
     if len(named.parts) != 1:
         return _checked(named)
     results = Path('results')
     # The user's own results first, because they are more likely meant.
     runs = [*sorted(results.glob('*/runs')), *sorted(results.glob('reference/*/runs'))]
     found = [folder / trial for folder in runs if _checked(folder / trial).is_dir()]
+    # Without a match, a folder that does not exist: the caller reports it with its name.
     return found[0] if found else results / 'paper' / 'runs' / trial
 
 

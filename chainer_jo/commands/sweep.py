@@ -127,6 +127,7 @@ def _run(given):
     seen = _overview(given)
     trials = seen.trials
     todo = [trial.config for trial in trials if trial.state != 'done']
+    # On a cluster the workers choose their device; this machine may have none.
     device = None if given.scheduler else options.choose_device(given)
     progress = TrialProgress(len(trials), len(trials) - len(todo), seen.work_left())
     # Loaded only to check: a fault in the data is reported once here, and not by every trial.
@@ -134,15 +135,18 @@ def _run(given):
         name: datasets.load(name, machine.data, progress.download).digest
         for name in {config.dataset for config in todo}
     }
+    # As JSON, because a dict cannot be a key: weights are checked once per kind of net.
     for net in {json.dumps(config.net): config.net for config in todo}.values():
         nets.weights(net, machine.weights)
     if given.scheduler:
         sweep = _on_cluster(given, machine, data, progress)
     else:
         sweep = _here(given, machine, device, todo, progress)
+    # After all checks, and before the bars.
     say(seen.summary())
     with progress.shown():
         failures = sweep.run(todo)
+    # After a failure the shared stages stay: the retried trials need them.
     if not failures:
         shared_stage.remove_all(machine.out)
     code = report.show_table(given.table, given.preset, machine.out)
@@ -167,6 +171,7 @@ def _here(given, machine, device, todo, progress):
 
     size = _processes(given, todo)
     threads = given.threads or local.default_threads(device, (given.jobs or 1) * size)
+    # At least 1: with nothing to do the report is still written.
     jobs = given.jobs or min(local.default_jobs(device, threads * size), max(1, len(todo)))
     if todo and device == '@numpy':
         options.warn_of_threads(jobs * size, threads, local.cores())
@@ -190,6 +195,7 @@ def _processes(given, todo):
 
 
 def _on_cluster(given, machine, data, progress):
+    # 'auto' is allowed: on a cluster it means one.
     if given.processes not in (1, 'auto'):
         raise ConfigError(
             'on a cluster each trial has one process',

@@ -49,6 +49,7 @@ def run(given):
     ranks = processes.present()
     # mpiexec gives stdin only to rank 0.
     if given.while_stdin_is_open and ranks.rank == 0:
+        # A daemon: a thread that waits for stdin must not keep the process alive.
         threading.Thread(target=_stop_with_stdin, daemon=True).start()
     machine = options.machine(given)
     dataset, labels = _read_labels(given)
@@ -68,6 +69,7 @@ def _shared_out(machine, ranks):
     """Returns the machine for one of its processes, with its share of the cores as threads."""
     from chainer_jo.training.machine import asked_threads
 
+    # One thread per core in each rank would oversubscribe the machine.
     threads = machine.threads or asked_threads() or ranks.share_of_cores()
     return replace(machine, threads=threads, ranks=ranks)
 
@@ -77,6 +79,7 @@ def _stop_with_stdin():
     with contextlib.suppress(OSError):
         while os.read(0, 1024):
             pass
+    # The signal that users send too, so that there is one way to stop.
     os.kill(os.getpid(), signal.SIGTERM)
 
 
@@ -132,6 +135,7 @@ def _watching(described, given):
     """Yields the Observer that reports progress to the user or to another program."""
     from chainer_jo.training.trial import Observer
 
+    # Only rank 0 reports: all ranks have the same log.
     if processes.present().rank:
         yield Observer()
         return

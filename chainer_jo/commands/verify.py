@@ -34,4 +34,5 @@ def _verify(given):
         lines = [f'{problem["path"]}: {problem["problem"]}' for problem in problems]
         count = f'{trials:,} trials, {files:,} files: {len(problems) or "no"} problems'
         show('\n'.join([*lines, count]))
+    # Not raised: the problems above are the result, and scripts look at the exit code.
     return DataError.exit_code if problems else 0

@@ -104,6 +104,7 @@ def index_path(folder):
     """Returns the path of the index of a folder, in the user's cache."""
     import pooch
 
+    # By the real path, so that a link and its target have one index.
     name = hashlib.sha256(os.fsencode(os.path.realpath(folder))).hexdigest()[:16]
     return Path(pooch.os_cache('chainer_jo')) / f'clothing1m-{name}.index'
 
@@ -229,6 +230,7 @@ def _problems_path(index):
 def _also_in_test(labels, found):
     """Returns which training images are also in the test part, by path or by content."""
     train, test = labels['train'] != -1, labels['test'] != -1
+    # Each digest as one opaque value, so that np.isin compares whole rows.
     keys = found['digest'].view(f'V{found["digest"].shape[1]}')[:, 0]
     readable = found['reason'] == 0
     same = np.isin(keys, np.unique(keys[test & readable])) & readable
@@ -359,11 +361,13 @@ def notes(facts):
 def _dataset(index, warn):
     arrays, facts = index
     check(facts)
+    # The decoder changes the pixels, so the index decides it and not what is installed.
     _check_decoder(_decoder(facts))
     for note in notes(facts):
         warn(f'clothing1m: {note}')
     mean = np.array(facts['mean'], 'f')
     parts = {part: _part(arrays, facts, part, mean, warn) for part in PARTS}
+    # There are no published digests to compare with, so the published counts decide.
     official = all(facts['parts'][part]['images'] == count for part, count in COUNTS.items())
     whole = all(counts['used'] == counts['images'] for counts in facts['parts'].values())
     same = (facts['size'], facts['crop'], _decoder(facts)) == (SIZE, CROP, 'pillow')
@@ -381,6 +385,7 @@ def _dataset(index, warn):
 def _part(arrays, facts, part, mean, warn):
     places, labels = arrays[f'place/{part}'], arrays[f'label/{part}']
     paths = PackedPaths(facts['images'], arrays['text'], arrays['ends'], places)
+    # The index may be forged: wrong places or labels would fail later, on the device.
     possible = labels.min() >= 0 and labels.max() < layouts.N_CLASS
     if len(labels) != len(places) or not possible or places.max() >= len(arrays['ends']):
         raise ValueError(f'impossible labels or paths in the {part} part')

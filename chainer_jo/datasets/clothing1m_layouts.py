@@ -80,6 +80,7 @@ def recognise(folder):
         raise _nothing(folder)
     _refuse_two_sets(folder, found)
     chosen, *others = found
+    # Class folders were recognised by the folders of images themselves.
     if chosen.kind != 'folders':
         _refuse_packed_images(chosen)
     unused = (*chosen.unused, *(other.title for other in others))
@@ -213,6 +214,7 @@ class Listing:
     def add(self, part, key, label, where):
         """Adds an image to a part; ``label`` is -2 if it has none."""
         place = self.places.setdefault(key, len(self.places))
+        # A new image: it gets a place in the labels of every part.
         if place == len(self.labels[part]):
             for labels in self.labels.values():
                 labels.append(-1)
@@ -221,6 +223,7 @@ class Listing:
         elif self.labels[part][place] == label:
             self.problems.append((*where, f'{os.fsdecode(key)} is listed twice'))
         else:
+            # Neither label is known to be the right one, so the image is not used.
             self.labels[part][place] = -2
             self.problems.append((*where, f'{os.fsdecode(key)} has two labels'))
 
@@ -240,6 +243,7 @@ def read(layout):
         if layout.kind == 'folders':
             _add_folders(listing, part, layout)
             continue
+        # Some images have both labels; training uses the noisy one (D-28).
         known = labels['noisy' if part == 'train' else 'clean'] if layout.kind == 'keys' else None
         for number, line in _lines(path, listing):
             where = path.name, number
@@ -258,6 +262,7 @@ def _lines(path, listing):
     """Yields the number and content of each line of a list that is not empty."""
     with open(path, 'rb') as file:
         for number, line in enumerate(iter(lambda: _line(file), b''), 1):
+            # Editors on Windows add a byte order mark and CRLF.
             line = line.removeprefix(b'\xef\xbb\xbf').strip(b' \t\r\n')
             if len(line) > LONGEST_LINE:
                 listing.problems.append((path.name, number, f'a line of {len(line):,} bytes'))

@@ -104,6 +104,7 @@ def _content(folder, relative):
 
 def _check_inside(folder, path, relative):
     parent = _real(os.path.dirname(path))
+    # realpath of every file would cost a system call per path component.
     real = os.path.realpath(path) if os.path.islink(path) else parent
     if '..' in relative.split('/') or os.path.commonpath([real, _real(folder)]) != _real(folder):
         raise _UnusableError('leads out of the folder', f'to {real}')

@@ -253,6 +253,7 @@ def examine(found, imap, size=None, on_file=None):
     resident = count * channels * size * size <= RESIDENT_BYTES
     look = functools.partial(_look, channels=channels, size=size, keep=resident)
     images, colours = [], np.zeros(channels)
+    # found.usable is computed once here, although rows become unusable in the loop.
     for done, (i, seen) in enumerate(zip(found.usable, imap(look, _paths(found)), strict=True), 1):
         found.rows[i].reason, found.rows[i].digest, image, colour = seen
         if not found.rows[i].reason:
@@ -267,6 +268,7 @@ def examine(found, imap, size=None, on_file=None):
     if resident:
         source = ArrayImages(np.stack(images), labels)
     else:
+        # At most 1 % may become unreadable: one bad file should not end the training.
         stand_in = StandIn((colours / len(usable)).astype(np.uint8), len(usable) // 100, _nobody)
         source = ImageFiles(
             _paths(found),
@@ -279,6 +281,7 @@ def examine(found, imap, size=None, on_file=None):
     # The digest is of pixels, not of paths: a folder that was moved or renamed is the same data.
     seen = np.frombuffer(b''.join(row.digest for row in usable), np.uint8)
     digest = store.digest(seen, labels, [size, channels, *classes])
+    # None, not all False: a data set with known labels needs a method that can keep them.
     known = found.known if found.known.any() else None
     return Dataset('images', f'variant {digest[:8]}', digest, classes, source, known=known)
 

@@ -151,6 +151,7 @@ def _from_numbers(array, n, classes):
         raise RefusedError(
             count, f'provide {n:,} labels, one for each example in the order of the data set'
         )
+    # Probably a mask of which labels are wrong, and not the labels.
     if array.dtype.kind == 'b':
         raise RefusedError('booleans', 'save the labels as integers')
     whole = np.isfinite(array) & (array == np.round(array))
@@ -187,6 +188,7 @@ def doubt(labels, true, n_class):
     if agree > chance + 3 * np.sqrt(chance * (1 - chance) / len(true)):
         return None
     cause = 'most likely they are in another order of images'
+    # The agreement if each given class were renamed to the true class that it meets most.
     best = pairs.max(1).sum()
     if best > 0.5:
         cause = (

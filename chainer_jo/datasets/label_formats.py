@@ -79,6 +79,7 @@ def read(path, n, classes, key=None):
         content = head + file.read(limit)
     if head.startswith(b'\x93NUMPY'):
         return _pick(_columns(npy(content, n), n), key)
+    # The start of a pickle: protocol 2 to 5, or in protocol 0 a dict, a list or an array.
     if re.match(rb'\x80[\2-\5]|\(dp|\(lp|cnumpy', head):
         return _pick(_columns(_pickled(content, n), n), key)
     return _pick(_written(content, n, classes), key)
@@ -159,6 +160,7 @@ def _zipped(file, size, limit, n, key):
         if arrays:
             content = member(archive, _pick(arrays, key), limit)
             return _pick(_columns(npy(content, n), n), None)
+        # torch.save writes data.pkl and one file per storage into a folder of any name.
         pickles = [name for name in names if PurePosixPath(name).name == 'data.pkl']
         if len(pickles) != 1:
             seen = excerpt(', '.join(names[:8])) or 'nothing'
@@ -223,6 +225,7 @@ def _columns(tree, n):
             return {str(name): [item[name] for item in tree] for name in tree[0]}
     if not isinstance(tree, dict):
         return {'': tree}
+    # A dict of n entries maps images to labels; any other has arrays by name.
     if len(tree) == n or not any(_is_long(value) for value in _leaves(tree).values()):
         return {'': _in_order(tree)}
     return {name: value for name, value in _leaves(tree).items() if _is_long(value)}
@@ -264,6 +267,7 @@ def _in_order(labels):
 
 def _written(content, n, classes):
     """Returns labels from text: JSON, or a table separated by commas, semicolons, tabs, spaces."""
+    # Excel saves "Unicode text" as UTF-16, and CSV in UTF-8 with a byte order mark.
     encoding = 'utf-16' if content[:2] in (b'\xff\xfe', b'\xfe\xff') else 'utf-8-sig'
     try:
         text = content.decode(encoding)

@@ -285,6 +285,7 @@ class _Reader:
         if isinstance(self.stack[-1], _Type):
             self.stack[-1].text = _ordered(self.stack[-1].text, state[1])
         else:
+            # The first entry is the version of NumPy's array pickles.
             _, shape, kind, fortran, content = state
             filled = _as(_Array, self.stack[-1])
             filled.value = _filled(shape, _as(_Type, kind), fortran, content)
@@ -294,6 +295,7 @@ class _Reader:
         name = _as(_Name, kind).name.rpartition('.')[2]
         if word != 'storage' or name not in _STORAGES or not self.with_storages:
             raise NotPlainError(f'a persistent {name}')
+        # Old versions of torch wrote metadata of a view here; without a view it is None.
         if view not in ([], [None]):
             raise NotPlainError('a storage that is part of another')
         storage = _Storage(str(key), _STORAGES[name], _as(int, count))
@@ -382,6 +384,7 @@ _CALLS = (
 
 
 def _as(kind, value):
+    # type(), not isinstance: True must not pass for 1.
     if type(value) is not kind:
         raise NotPlainError(f'{type(value).__name__} where {kind.__name__} belongs')
     return value

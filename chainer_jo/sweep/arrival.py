@@ -39,6 +39,7 @@ class Arrival:
         """
         trained = sum(self._left.get(trial, 0) * part for trial, part in self._trained.items())
         elapsed = 0.0 if self._since is None else time.monotonic() - self._since
+        # The first seconds go to starting processes and to captures, and would mislead.
         if elapsed < SECONDS or trained <= 0:
             return None
         return max(at_least, (sum(self._left.values()) - trained) * elapsed / trained)

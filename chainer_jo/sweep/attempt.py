@@ -38,6 +38,7 @@ class Attempt:
         self._words = [*launcher, sys.executable, *words, '--while-stdin-is-open']
         self._folder = folder
         handed = {name: value for name, value in os.environ.items() if name not in without}
+        # All of them: NumPy may be linked to any of these libraries.
         self._environment = handed | dict.fromkeys(THREAD_VARIABLES, str(threads))
         self._process = self._signum = None
 
@@ -83,6 +84,7 @@ class Attempt:
 
 
 def _hand_on(line, on_line, on_text):
+    # Libraries may print to stdout as well; only a JSON object is a line of the trial.
     try:
         value = json.loads(line)
     except (ValueError, RecursionError):
@@ -139,6 +141,7 @@ def _reason(said):
     """Returns the line of a stderr that best explains why the process ended, or ``None``."""
     lines = [line.strip() for line in said.splitlines() if line.strip()]
     errors = [place for place, line in enumerate(lines) if line.startswith('error: ')]
+    # Without an error of this package, the last line is mostly the exception of a traceback.
     if not errors:
         return lines[-1] if lines else None
     problem, *rest = lines[errors[-1] :]

@@ -81,6 +81,7 @@ class ClusterSweep:
         self.address, self.machine = address, _everywhere(machine)
         self.on_line, self.on_text, self.say = on_line, on_text, say
         self._data, self._jobs = data, jobs or float('inf')
+        # Names this run in keys and topics, because other runs may use the same cluster.
         self._run = secrets.token_hex(4)
         self._events, self._tasks, self._arriving = SimpleQueue(), {}, []
         self._todo, self._failures = deque(), []
@@ -141,6 +142,8 @@ class ClusterSweep:
         self._disconnect()
         for task in self._tasks.values():
             self._todo.appendleft(task.trial)
+        # A worker that is still training one of them holds its lock: the new task finds the trial
+        # in use, and tries again later.
         self._tasks.clear()
         end = time.monotonic() + RETURN_SECONDS
         while self._client is None:
@@ -192,6 +195,7 @@ class ClusterSweep:
         # A result counts only once its file is in the folder, so its line is ignored.
         elif 'result' not in event['line']:
             if 'epoch' in event['line']:
+                # A new epoch shows that the trial can train: only failures in a row count.
                 task.trial.failures = 0
                 task.trial.failed_at.clear()
             self.on_line(config, event['line'])
@@ -223,6 +227,7 @@ class ClusterSweep:
         if code == 0:
             if said:
                 self.on_text(trial.config, said)
+            # The exit code comes by Dask, and may be faster than the file through NFS.
             self._arriving.append((trial.config, time.monotonic() + ARRIVE_SECONDS))
         elif code == InUseError.exit_code:
             # Another run, or the process of a lost worker, is training it: train others first.
@@ -231,11 +236,13 @@ class ClusterSweep:
             # Stopped by a signal, because its worker was stopped.
             self._again(trial, self._todo.appendleft)
         else:
+            # The worker may be the cause: it is examined, and the trial goes to another.
             self._workers.doubt(address)
             trial.failures += 1
             trial.failed_at.add(address)
             worker = self._workers.place(address)
             error = attempt.failed(trial.config, self.machine, code, said, worker)
+            # A diverged trial would diverge on every worker.
             if code == DivergedError.exit_code or trial.failures >= TRIES:
                 self.say(str(error))
                 self._failures.append(error)
@@ -257,6 +264,7 @@ class ClusterSweep:
         able = {address for address, worker in accepted.items() if worker.slots(gpu)}
         for trial in due[: max(0, free)]:
             self._todo.remove(trial)
+            # A worker on which the trial failed gets it only if there is no other.
             self._submit(trial, able - trial.failed_at or able, gpu)
 
     def _needs_gpu(self):

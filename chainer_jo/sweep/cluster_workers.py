@@ -111,6 +111,7 @@ class Workers:
 
     def hopeless(self):
         """Returns the RefusedError of a worker if all have been refused twice, else ``None``."""
+        # Twice, because a mount or an installation may be completed meanwhile.
         if self.present and all(len(w.refusals) > 1 for w in self.present.values()):
             return next(iter(self.present.values())).refusals[-1]
         return None
@@ -157,6 +158,7 @@ class Workers:
             worker.refusals.clear()
             return
         refusal = RefusedError(worker.place, reason)
+        # Said once: the worker is examined again every minute.
         if str(refusal) not in map(str, worker.refusals):
             self._say(str(refusal))
         worker.refusals.append(refusal)

@@ -52,6 +52,7 @@ def _split(labels, names):
     path, _, name = labels.rpartition(':')
     if name in names:
         return path, [name]
+    # A colon may also be part of the file's name.
     if path and not Path(labels).exists() and Path(path).exists():
         raise paper.unknown('set of labels', name, names)
     return labels, names

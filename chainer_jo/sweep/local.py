@@ -53,6 +53,7 @@ class LocalSweep:
         Raises:
             StoppedError: A signal came; every running trial has taken a snapshot.
         """
+        # Signals are only recorded, and passed on to the children, which then save a snapshot.
         with self._signals:
             # The longest first, so that the last ones to finish are short.
             todo = deque(sorted(configs, key=lambda config: -config.epochs))
@@ -83,10 +84,12 @@ class LocalSweep:
         while todo and self._signals.last is None:
             config = self._next(todo)
             if config is None:
+                # All remaining trials are trained by other processes, which may die.
                 time.sleep(RETRY_SECONDS)
                 continue
             code, said = self._attempt(config)
             if code == InUseError.exit_code:
+                # Another process took it between the check in _next and the start.
                 todo.append(config)
             elif code and self._signals.last is None:
                 error = failed(config, self.machine, code, said)

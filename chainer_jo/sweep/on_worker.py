@@ -58,6 +58,7 @@ def _check_package(expected):
 
 
 def _check_folder(mark):
+    # The mark is a folder of this run, so a local folder of the same path does not pass.
     if not os.path.isdir(mark):
         there = os.path.isdir(mark.parent)
         raise WriteError(
@@ -133,6 +134,7 @@ def _stopping_when(condition, attempt):
                 attempt.stop(signal.SIGTERM)
                 return
 
+    # Dask has no callback for a cancelled task that runs, so it is polled.
     watcher = threading.Thread(target=watch, daemon=True)
     watcher.start()
     try:

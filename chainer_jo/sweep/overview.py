@@ -124,6 +124,7 @@ class Overview:
         for trial in self.trials:
             if trial.state == 'done':
                 done.setdefault(_size(trial.config), []).append(trial.bytes)
+            # A damaged trial is not trained again, so its size stays.
             elif trial.state != 'damaged':
                 others.append(_size(trial.config))
         if others and all(size in done for size in others):
@@ -132,6 +133,7 @@ class Overview:
             text += f', about {_megabytes(end)} when all is done'
         elif others:
             text += '; the final size is unknown, as no trial of this size is done'
+        # The output folder may not exist yet: its nearest parent is on the same disk.
         there = next(path for path in (self._out, *self._out.absolute().parents) if path.exists())
         return f'{text}; {_megabytes(shutil.disk_usage(there).free)} free'
 

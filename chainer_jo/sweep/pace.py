@@ -39,6 +39,7 @@ class Paces:
         """
         # Both may have been edited, and have any form: such logs are ignored.
         with contextlib.suppress(ValueError, KeyError, TypeError, RecursionError):
+            # Raises ValueError, which is ignored, if there were several.
             (device,) = {self._here(place) for place in places}
             by_stage = {stage: [] for stage in config.stages}
             for row in map(json.loads, log.splitlines()):
@@ -46,6 +47,7 @@ class Paces:
             for stage, seconds in by_stage.items():
                 if seconds and device:
                     kind = _kind(config, stage)
+                    # The median ignores epochs in which another program slowed the machine.
                     self._measured.setdefault(kind, []).append((device, median(seconds)))
 
     def _here(self, place):
@@ -89,6 +91,7 @@ class Paces:
 
 def _kind(config, stage):
     """Returns a key of all settings that affect the time of a stage: no noise, seed or numbers."""
+    # Words may select other code, such as mix_lambda; numbers such as a learning rate do not.
     words = {k: v for k, v in config.stages[stage].items() if isinstance(v, (str, bool))}
     return json.dumps(
         [config.dataset, config.precision, config.net, config.common, config.method, stage, words]

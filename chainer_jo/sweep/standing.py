@@ -66,6 +66,7 @@ def _look(config, folder, paces):
     facts['epochs_done'] = log.count(b'\n')
     if log and paces.wants(config):
         paces.add(config, _places(folder / 'config.json'), log)
+    # `.holder` first: it costs no lock, and most trials have none.
     if '.holder' in sizes and (holder := store.holder(folder)):
         return facts | {'state': 'running', 'detail': excerpt(holder)}
     if failure.NAME in sizes and (reason := failure.reason(folder)):
