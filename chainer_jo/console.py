@@ -295,7 +295,7 @@ class _Watched:
         stages = ', '.join(f'{name} {epochs}' for name, epochs in facts['stages'].items())
         shown.say(
             f'{self.trial}: {facts["method"]}; {labels}; epochs: {stages}; '
-            f'{facts["steps_per_epoch"]:,} steps an epoch'
+            f'{facts["steps_per_epoch"]:,} steps per epoch'
         )
 
     def start(self, epochs, rows):

@@ -39,7 +39,7 @@ CLASSES = (
 FLIPS = {9: 1, 2: 0, 3: 5, 5: 3, 4: 7}
 BATCH = 10_000
 PIXELS = 3 * 32 * 32
-# A pickled batch has a label and a file name for every image, and each takes three operations or
+# A pickled batch has a label and a file name forevery image, and each takes three operations or
 # fewer.
 MOST_OBJECTS = 20 * BATCH
 # An archive has eight members. A batch of the Python version may be twice the size of its pixels.
@@ -248,7 +248,7 @@ def _difference(place):
 
 
 def _digest(path, algorithm):
-    # Reading a pipe could block for ever.
+    # Reading a pipe could block forever.
     if path.exists() and not path.is_file():
         raise ValueError(f'{path.name} is not a regular file')
     with open(path, 'rb') as file:

@@ -146,7 +146,9 @@ def verify(
     """
     if not 1 <= crop <= size:
         raise ConfigError(
-            'a crop is larger than the image', seen=f'{crop} of {size}', fix=f'at most {size}'
+            'a crop is larger than the image',
+            seen=f'{crop} of {size}',
+            fix=f'choose at most {size}',
         )
     _check_decoder(decoder)
     folder = Path(os.path.realpath(Path(folder).expanduser()))

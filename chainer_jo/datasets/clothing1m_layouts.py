@@ -112,7 +112,7 @@ def _images(folder):
     """Returns the image folder, how it differs from the official one, and what is not read."""
     numbered = sorted(p.name for p in folder.iterdir() if NUMBERED.fullmatch(p.name) and p.is_dir())
     if (folder / 'images').is_dir():
-        return folder / 'images', '', tuple(f'{name}/ beside images/' for name in numbered)
+        return folder / 'images', '', tuple(f'{name}/ next to images/' for name in numbered)
     if numbered:
         return folder, ', numbered folders without images/', ()
     return folder / 'images', '', ()

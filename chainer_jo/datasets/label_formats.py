@@ -24,8 +24,8 @@ FOREIGN = {
     b'\x1f\x8b': ('a gzip file', 'unpack it with gunzip'),
     b'BZh': ('a bzip2 file', 'unpack it with bunzip2'),
     b'\xfd7zXZ': ('an xz file', 'unpack it with unxz'),
-    b'%PDF': ('a PDF document', 'bring the labels themselves'),
-    b'\x89PNG': ('an image', 'bring the labels themselves'),
+    b'%PDF': ('a PDF document', 'provide the labels themselves'),
+    b'\x89PNG': ('an image', 'provide the labels themselves'),
     b'\x89HDF': ('an HDF5 file', 'save its labels with numpy.save'),
     b'MATLAB': ('a MATLAB file', 'save its labels with numpy.save'),
 }
@@ -63,7 +63,7 @@ def read(path, n, classes, key=None):
         Exception: A damaged file can raise almost anything.
     """
     status = path.stat()
-    # Reading a pipe could block for ever.
+    # Reading a pipe could block forever.
     if not stat.S_ISREG(status.st_mode):
         kind = 'a folder' if stat.S_ISDIR(status.st_mode) else 'not a regular file'
         raise RefusedError(kind, 'name the file with the labels')

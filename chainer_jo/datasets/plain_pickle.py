@@ -89,7 +89,7 @@ def load_torch_stream(content, limit, read):
         machine, length = load_first(bytes(content[place:]), limit)
         place += length
     if type(machine) is not dict or machine.get('little_endian') is not True:
-        raise NotPlainError('numbers of a machine that is not little-endian')
+        raise NotPlainError('numbers that are not little-endian')
     reader = _Reader(limit, True)
     value, length = reader.read(bytes(content[place:]))
     place += length
@@ -104,7 +104,7 @@ def _places(keys, storages, place, read):
         storage = storages[str(key)]
         # Each storage is preceded by its length; a wrong one would shift all later storages.
         if int.from_bytes(read(place, 8), 'little') != storage.count:
-            raise NotPlainError('a storage of another length than announced')
+            raise NotPlainError('a storage whose length differs from the announced one')
         size = storage.count * np.dtype(storage.dtype).itemsize
         yield str(key), (place + 8, size)
         place += 8 + size
@@ -300,7 +300,7 @@ class _Reader:
             raise NotPlainError('a storage that is part of another')
         storage = _Storage(str(key), _STORAGES[name], _as(int, count))
         if self.storages.setdefault(storage.key, storage) != storage:
-            raise NotPlainError('two storages of one name')
+            raise NotPlainError('two storages with the same name')
         self.stack.append(storage)
 
     def reconstruct(self, *_):
@@ -329,7 +329,7 @@ class _Reader:
         for number in (offset, *_as(tuple, size), *_as(tuple, stride)):
             _as(int, number)
         if len(size) != len(stride) or len(size) > DEEPEST:
-            raise NotPlainError('a tensor of odd axes')
+            raise NotPlainError('a tensor whose size and stride do not match')
         return _Tensor(_as(_Storage, storage), offset, size, stride)
 
     def parameter(self, tensor, *_):
@@ -425,7 +425,7 @@ def _finished(value, storage=None, depth=0, seen=None):
     """Returns ``value`` with all unfinished arrays and tensors replaced by arrays."""
     seen = {} if seen is None else seen
     if depth > DEEPEST:
-        raise NotPlainError(f'containers in containers, more than {DEEPEST} deep')
+        raise NotPlainError(f'containers nested more than {DEEPEST} deep')
     if value is _MARK or isinstance(value, (_Name, _Type, _Storage)):
         raise NotPlainError(f'{type(value).__name__} by itself')
     if not isinstance(value, (_Array, _Tensor, dict, list, tuple)):

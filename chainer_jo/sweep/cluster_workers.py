@@ -124,7 +124,7 @@ class Workers:
         return max(hosts.values(), default=1)
 
     def _look(self):
-        # Not Client.scheduler_info, which has no timeout and could wait for ever.
+        # Not Client.scheduler_info, which has no timeout and could wait forever.
         identity = self._client.sync(
             self._client.scheduler.identity, n_workers=-1, callback_timeout=ANSWER_SECONDS
         )

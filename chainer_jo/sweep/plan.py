@@ -55,7 +55,9 @@ def trials(
             f'{method} at rate {rate:g}' for method, rate in grid.get('without', [])
         )
         raise ConfigError(
-            'no trial is left to run', seen=f'{table} leaves out {left_out}', fix='choose others'
+            'no trial is left to run',
+            seen=f'{table} leaves out {left_out}',
+            fix='choose another method or rate',
         )
     # A variant that overrides another method's setting gives a trial that is in the list already.
     return list({config.trial: config for config in configs}.values())

@@ -212,7 +212,7 @@ class Ranks(processes.Alone):
         return self._at_the_end.allgather(text)
 
     def abort(self, exit_code):
-        # Otherwise the other ranks would wait for ever for this one.
+        # Otherwise the other ranks would wait forever for this one.
         self._world.Abort(exit_code)
 
 

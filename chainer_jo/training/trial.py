@@ -133,13 +133,13 @@ def _finished(config, machine, observer, dataset, folder):
         raise ConfigError(
             f'{folder} has a result from other data',
             seen=f'data {found["data"]["digest"]}, now {dataset.digest}',
-            fix='name the same data, or choose another folder with --out',
+            fix='use the same data, or choose another folder with --out',
         )
     if machine.weights and found.get('weights') != pretrained.read(machine.weights).digest:
         raise ConfigError(
             f'{folder} has a result from other initial weights',
             seen=f'weights {found.get("weights")}, now those of {machine.weights}',
-            fix='name the same file, or choose another folder with --out',
+            fix='use the same file, or choose another folder with --out',
         )
     snapshot.remove_all(folder)
     return found
@@ -205,7 +205,7 @@ class _Trial:
             raise ConfigError(
                 f'{self.folder} was begun with other data or settings',
                 seen=differs,
-                fix='name the same data, or choose another folder with --out',
+                fix='use the same data, or choose another folder with --out',
             )
         return seen
 

@@ -142,7 +142,7 @@ def test_two_sets_of_lists_are_refused_and_unused_folders_are_said(copy, tmp_pat
     (copy / '3').mkdir()
     said = []
     load(copy, tmp_path, say=said.append)
-    assert 'unused   3/ beside images/' in said
+    assert 'unused   3/ next to images/' in said
     (copy / 'annotations').mkdir()
     for name in LISTS:
         shutil.copy(copy / name, copy / 'annotations')
