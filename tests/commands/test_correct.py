@@ -93,7 +93,7 @@ def test_every_image_has_one_row_with_all_that_is_known(corrected):
     assert all((row['is_label_issue'] == 'True') == (row['corrected_label'] != row['given_label'])
                for row in judged)  # fmt: skip
     assert re.match(r'\d+ of 26 labels \(.*\) in 2 classes are probably wrong', done.stdout)
-    assert 'few      13 images a class' in done.stderr
+    assert 'few      13 images per class' in done.stderr
     assert re.search(r'time +about 0:00:\d\d of training', done.stderr)
 
 
@@ -238,7 +238,7 @@ def test_what_was_stopped_goes_on_to_the_same_labels(corrected, call, tmp_path, 
     code, _, said = call(words, root)
     assert code == 0
     assert 'resumes after epoch 2 of 3' in said
-    assert 'of training, by' not in said
+    assert 'of training, from' not in said
     assert rows(tmp_path / 'out') == rows(root / 'out')
 
 
