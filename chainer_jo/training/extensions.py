@@ -243,7 +243,8 @@ class Log(training.Extension):
         self._since = time.monotonic()
 
     def __call__(self, trainer):
-        # Not Chainer's LogReport: it keeps the rows private, and a kill can truncate its file.
+        # Not Chainer's LogReport: it saves its rows with a Trainer, but each stage has its own
+        # Trainer, and the rows continue. Its file is not synced to the disk either.
         updater, now = trainer.updater, time.monotonic()
         row = {
             'epoch': len(self.rows) + 1,

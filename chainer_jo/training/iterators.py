@@ -162,7 +162,7 @@ class EvaluationIterator(chainer.dataset.Iterator):
 
     def reset(self):
         """Goes back to the first batch."""
-        # Chainer's Evaluator copies an iterator that has no reset(), and a generator has no copy.
+        # A generator cannot go back, so a new one is made. Chainer's Evaluator expects reset().
         self._batches = self._images.batches(self._batch_size)
         self._place = 0
 
