@@ -1,12 +1,12 @@
 """Learning with noisy labels: mix-up with KL entropy (arXiv 1908.05488), in Chainer.
 
-For a Python program, in the order in which one needs them:
+The public functions and classes, in the order in which a program needs them:
 
-    symmetric_noise, asymmetric_noise   draw wrong labels from right ones
-    transition_matrix                   T[i, j] = P(noisy = j | true = i) of such noise
+    symmetric_noise, asymmetric_noise   draw noisy labels from true ones
+    transition_matrix                   T[i, j] = P(noisy = j | true = i) of that noise
     mix_up                              mixes the images and labels of a batch, Eq. (8)
-    one_hot, joint_loss                 labels as rows; L_c + alpha L_p + beta L_e, Eq. (3)
-    method_loss                         what any of the fourteen methods minimises, on one batch
+    one_hot, joint_loss                 one-hot labels; L_c + alpha L_p + beta L_e, Eq. (3)
+    method_loss                         the loss of any of the fourteen methods on one batch
     LabelStore                          corrects labels by the mean of past outputs (Algorithm 1)
     preact_resnet                       the net of the paper
     image_set, train, Trained           train one trial, on a named data set or on your own arrays
@@ -14,13 +14,14 @@ For a Python program, in the order in which one needs them:
     table, results, columns             finished trials as rows, or as columns
 
 All but the last three lines are pure functions and plain objects that need no trainer. ``python -m
-chainer_jo --help`` lists the commands. Every error a caller can cause is a
-:class:`chainer_jo.errors.ChainerJoError` and says the problem, what was seen, and the fix.
+chainer_jo --help`` lists the commands. Every error that a caller can cause is a
+:class:`chainer_jo.errors.ChainerJoError`. Its message states the problem, the value that was seen,
+and a fix.
 
 >>> import chainer_jo
 >>> labels = [0, 1, 2, 3] * 25
 >>> noisy = chainer_jo.symmetric_noise(labels, 0.5, n_class=4, rng=0)
->>> int((noisy != labels).sum())  # Of 50 that are drawn anew, about a quarter stay right.
+>>> int((noisy != labels).sum())  # About a quarter of the 50 redrawn labels stay correct.
 39
 """
 
@@ -51,8 +52,8 @@ __all__ = [
     'table', 'results', 'columns',
 ]  # fmt: skip
 
-# Chainer 7.8.1 cannot be imported on today's NumPy without this, so no module of the package may
-# be importable before it has run. It imports neither Chainer nor NumPy.
+# Chainer 7.8.1 cannot be imported with current NumPy without this, so it has to run before any
+# module of the package is imported. It imports neither Chainer nor NumPy itself.
 compat.install()
 
 _PLACES = {
@@ -70,7 +71,7 @@ _PLACE = {name: place for place, names in _PLACES.items() for name in names}
 
 def __getattr__(name):
     # Imported on first use (PEP 562): Chainer takes a second to import, and every command imports
-    # this module, even those that train nothing.
+    # this module, including those that train nothing.
     if name not in _PLACE:
         raise AttributeError(f'module {__name__!r} has no attribute {name!r}')
     value = getattr(importlib.import_module(f'{__name__}.api.{_PLACE[name]}'), name)

@@ -246,7 +246,12 @@ def _override(settings, override):
     key = key.strip()
     known = _keys(settings)
     if key not in known:
-        raise paper.unknown('setting', key, known)
+        # There are 131 of them: those of one section, or the sections.
+        section = key.partition('.')[0]
+        own = [name for name in known if name.startswith(f'{section}.')]
+        sections = dict.fromkeys(name.partition('.')[0] for name in known)
+        listed = own or [f'{name}.…' for name in sections]
+        raise paper.unknown('setting', key, known, listed)
     if not equals:
         raise ConfigError(f'{key} has no value', seen=repr(override), fix=f'write {key}=VALUE')
     *path, name = key.split('.')

@@ -1,5 +1,5 @@
-"""The number types that a net can be computed in."""
+"""The precisions in which a net can be computed."""
 
-#: ``float32`` may round the factors of a product to TF32 where a GPU has tensor cores;
-#: ``strict_float32`` never does; ``bfloat16`` and ``float16`` are 16 bits wide.
+#: ``float32`` may round the factors of matrix products to TF32 on a GPU with tensor cores;
+#: ``strict_float32`` never does; ``bfloat16`` and ``float16`` have 16 bits.
 PRECISIONS = ('float32', 'strict_float32', 'bfloat16', 'float16')

@@ -1,4 +1,4 @@
-"""The version of the package, where every room may read it; ``setup.py`` does, too."""
+"""The version of the package; ``setup.py`` reads it from here, too."""
 
 import hashlib
 from pathlib import Path
@@ -7,14 +7,15 @@ __version__ = '0.1.0'
 
 
 def source_digest():
-    """Returns the SHA-256 of the files of the package that code or settings are in, 64 hex digits.
+    """Returns the SHA-256 of the package's code and settings files, 64 hex digits.
 
-    Two copies of one version may differ by later changes.
+    It tells two copies of the same version apart, if one of them was changed later.
     """
     root, sha = Path(__file__).parent, hashlib.sha256()
     kinds = {'.py', '.toml', '.json', '.cu', '.cuh'}
     for path in sorted(path for path in root.rglob('*') if path.suffix in kinds):
         content = path.read_bytes()
+        # With its name and size, so that a file that is renamed or split changes the digest.
         sha.update(f'{path.relative_to(root).as_posix()} {len(content)}\n'.encode())
         sha.update(content)
     return sha.hexdigest()

@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
-# Ablations that the paper does not print: its method with one choice changed at a time.
-# Use as reproduce/table2.sh.
+# Ablations, which the paper does not have: its method with one choice changed at a time.
+# Usage: as reproduce/table2.sh.
 set -euo pipefail
 cd "$(dirname "${BASH_SOURCE[0]}")/.."
 bash reproduce/setup.sh

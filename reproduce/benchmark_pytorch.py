@@ -1,10 +1,11 @@
 """PyTorch's side of the benchmark: the nets of chainer_jo/links, in PyTorch.
 
-``python -m chainer_jo benchmark`` runs it with the interpreter of an environment that has PyTorch
-and NumPy, and tells it on stdin what to do: step N, evaluate, memory or kernels, one a line.
+``python -m chainer_jo benchmark`` runs this script with the Python interpreter of an environment
+that has PyTorch and NumPy, and sends commands to its stdin, one per line: step N, evaluate, memory
+or kernels.
 
-A step is a ready mini-batch on the device, forward, loss, backward and the update of SGD, on a GPU
-with one fused kernel for the update. Modes: eager; graph, the whole step replayed as one CUDA
+A step takes a mini-batch that is ready on the device: forward, loss, backward and the SGD update,
+which is one fused kernel on a GPU. Modes: eager; graph, which replays the whole step as one CUDA
 graph; compile, net and loss through torch.compile; compile graph, both.
 """
 
@@ -97,7 +98,7 @@ class Bottleneck(nn.Module):
 
 
 class ResNet50(nn.Module):
-    """torchvision's, which computes in place where it can; images are divided here."""
+    """torchvision's ResNet-50, which computes in place where possible; divides images by std."""
 
     def __init__(self, n_class):
         super().__init__()
@@ -155,7 +156,7 @@ class Worker:
     """One system: the net in one layout, precision and mode.
 
     Args:
-        workload (dict): Of :class:`chainer_jo.benchmark.workload.Workload`.
+        workload (dict): The fields of :class:`chainer_jo.benchmark.workload.Workload`.
         device (str): ``cpu`` or ``cuda:N``.
         layout (str): ``nchw`` or ``channels_last``.
         precision (str): ``float32``, on a GPU with TF32; ``bfloat16`` or ``float16`` by autocast.
@@ -213,7 +214,7 @@ class Worker:
         return loss.detach()
 
     def _captured(self, x, t):
-        """Captures a step and returns a function that copies a batch into place and replays it."""
+        """Captures a step; returns a function that copies a batch to its input and replays it."""
         before = {name: value.clone() for name, value in self.net.state_dict().items()}
         x, t = x.clone(), t.clone()
         side = torch.cuda.Stream()
@@ -225,7 +226,7 @@ class Worker:
         graph = torch.cuda.CUDAGraph()
         with torch.cuda.graph(graph):
             loss = self._step_once(x, t)
-        # The warm-up trained: back to the start, in place.
+        # The warm-up has trained the net, so its initial state is restored, in place.
         self.net.load_state_dict(before)
         for state in self.optimizer.state.values():
             state['momentum_buffer'].zero_()
@@ -264,7 +265,7 @@ class Worker:
         return {'bytes': resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * unit}
 
     def kernels(self):
-        """Counts what the profiler sees on the GPU in one step, copies and fills left out."""
+        """Counts the kernels that the profiler sees in one step, without copies and fills."""
         with torch.profiler.profile() as profile:
             self.step_once(*next(self.batches))
             self._synchronize()
@@ -289,7 +290,7 @@ def describe(worker):
 
 
 def main():
-    # What compilers print must not come between the answers.
+    # Output of compilers must not get between the answers.
     answers = os.fdopen(os.dup(sys.stdout.fileno()), 'w')
     os.dup2(sys.stderr.fileno(), sys.stdout.fileno())
     worker = Worker(**json.loads(sys.argv[1]))

@@ -2,10 +2,11 @@
 
     .venv/bin/python reproduce/check_resnet50.py
 
-The other is ``transformers``' on PyTorch, which reproduce/benchmark.sh installs in .venv-peer,
-run by reproduce/resnet50_transformers.py. That also writes the weights as torch and safetensors do,
-in three files, and they are read here. Prints the largest differences, in parts of the norm, and
-ends with 1 if logits differ by more than 1e-4, gradients or running statistics by more than 1e-3.
+The other net is that of ``transformers`` on PyTorch, which reproduce/benchmark.sh installs in
+.venv-peer; reproduce/resnet50_transformers.py runs it. That script also saves the weights in three
+files with torch and safetensors, and this one reads them. Prints the largest differences relative
+to the norm. The exit code is 1 if logits differ by more than 1e-4, or gradients or running
+statistics by more than 1e-3.
 """
 
 import argparse
@@ -19,7 +20,7 @@ import numpy as np
 import chainer_jo  # noqa: F401
 
 # isort: split
-# Chainer cannot be imported before.
+# Chainer cannot be imported before chainer_jo, which patches it.
 import chainer
 
 from chainer_jo.links import pretrained
@@ -49,7 +50,7 @@ def main():
     own = run(net, x, gy)
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder) / 'given.npz'
-        # What torchvision's net is given: images divided by the standard deviation as well.
+        # torchvision's net takes images that are also divided by the standard deviation.
         np.savez(path, x=x / net.std, gy=gy, **{f'net/{k}': v for k, v in before.items()})
         script = REPOSITORY / 'reproduce' / 'resnet50_transformers.py'
         subprocess.run([given.peer, script, path, folder], check=True)
@@ -61,15 +62,16 @@ def main():
 
 
 def move(net, rng):
-    """Moves what begins as 0 or 1, where errors would not show, and far from where ReLUs turn.
+    """Changes parameters that start as 0 or 1, which would hide errors, and keeps ReLUs from zero.
 
-    Near there rounding turns numbers on and off, and the gradient of a few numbers in a deep layer
-    is much of that below: two libraries, each exact to the last bit but one, would differ by 1e-2.
+    Near zero, rounding switches ReLUs on and off, and a few elements in a deep layer are a large
+    part of the gradient below: two libraries that are exact to the last bit but one would differ by
+    1e-2.
     """
     for name, link in sorted(net.namedlinks()):
         if isinstance(link, BatchNormalization):
             size, last = link.gamma.shape, name.endswith(('bn3', 'bn4'))
-            # The residual branches add up over sixteen blocks: let each be small.
+            # Small, because the residual branches of sixteen blocks add up.
             scale = 0.3 if name.endswith('bn3') else 1
             link.gamma.array[...] = scale * rng.uniform(0.8, 1.2, size)
             link.beta.array[...] = scale * np.where(rng.random(size) < (1 if last else 0.75), 5, -5)
@@ -111,19 +113,19 @@ def run(net, x, gy):
 
 
 def check_file(path, before):
-    """Checks that what the other library wrote is read as it was."""
+    """Checks that weights which the other library wrote are read unchanged."""
     weights = pretrained.read(path)
     for name, array in weights.arrays.items():
         np.testing.assert_array_equal(array, before[torch_name(name)], err_msg=name)
-    print(f'{path.name}: {len(weights.arrays)} arrays read as they were written')
+    print(f'{path.name}: {len(weights.arrays)} arrays read unchanged')
 
 
 def agree(own, other):
-    """Prints the largest differences and says whether they are within the bounds."""
+    """Prints the largest differences, and returns whether they are within the bounds."""
     assert set(own) == set(other), set(own) ^ set(other)
     fine = True
     for kind, bound in BOUNDS.items():
-        # What is added before a normalisation by the batch has no gradient but rounding.
+        # A constant added before batch normalisation has no gradient, apart from rounding.
         worst, name = max(
             (np.linalg.norm(own[n] - other[n]) / max(np.linalg.norm(other[n]), 0.01), n)
             for n in own

@@ -1,11 +1,12 @@
-"""Makes a JPEG variant of CIFAR-10 from its official archive, as some committed results used.
+"""Makes a JPEG variant of CIFAR-10 from its official archive, as used in some committed results.
 
     .venv/bin/python reproduce/cifar10_jpeg.py ARCHIVE OUT_DIR
     bash reproduce/table2.sh --preset reduced --data OUT_DIR
 
-Every image goes through JPEG at quality 75 with colour at half resolution (4:2:0) and back. Images
-keep their order and labels. The results name their data by a digest; the encoder behind theirs is
-not known, so another Pillow or libjpeg may give other pixels, and then the digest printed differs.
+Every image is encoded as JPEG at quality 75 with colour at half resolution (4:2:0), and decoded
+again. Images keep their order and labels. Results identify their data by a digest. The encoder of
+the committed ones is not known: another Pillow or libjpeg may give other pixels, and then the
+printed digest differs.
 """
 
 import argparse
@@ -37,7 +38,7 @@ def through_jpeg(image):
 
 
 def batch_bytes(images, labels):
-    """Returns the content of a file of the binary version: per image its label, then its pixels."""
+    """Returns the bytes of a file of the binary version: for each image its label, then pixels."""
     pixels = np.stack([through_jpeg(image) for image in images]).reshape(len(images), -1)
     return np.hstack([labels[:, None].astype(np.uint8), pixels]).tobytes()
 

@@ -1,13 +1,14 @@
-"""Writes real images as JPEGs in the tree of Clothing1M, which is handed out on request only.
+"""Writes real images as JPEGs in the layout of Clothing1M, which is available on request only.
 
     .venv/bin/python reproduce/clothing1m_stand_in.py DIR
     .venv/bin/python -m chainer_jo data verify clothing1m --data DIR --resize 36 --crop 32
 
 The images are the embedded ones of Fashion-MNIST or, with --data, those of CIFAR-10. They have 10
-classes: of four of them every second image is turned upside down, which makes 14 classes that a
-mirror cannot mix up, of unequal size as in Clothing1M. About 38.5 % of the noisy labels are wrong,
-as there, and the errors are those of shops: a class is taken for few others, and not the other way
-round as often. A few files are damaged, grey, CMYK, rotated by EXIF, large, or no JPEG.
+classes. In four of these every second image is turned upside down, which gives 14 classes that
+mirroring cannot confuse, of unequal size as in Clothing1M. About 38.5 % of the noisy labels are
+wrong, as there, with errors like those of web shops: a class is mistaken for a few others, and not
+equally often the other way round. A few files are damaged, grey, CMYK, rotated by EXIF, large, or
+not JPEGs.
 """
 
 import argparse
@@ -25,17 +26,17 @@ from chainer_jo.datasets.clothing1m import CLASSES  # noqa: E402
 from chainer_jo.datasets.clothing1m_layouts import KEY_LISTS, LABEL_LISTS  # noqa: E402
 from chainer_jo.datasets.streams import rng  # noqa: E402
 
-# Turned upside down, class TURNED[k] becomes class 10 + k: t-shirt, pullover, dress and coat; of
-# CIFAR-10 automobile, deer, horse and truck, which stand on a ground.
+# Turned upside down, class TURNED[k] becomes class 10 + k: t-shirt, pullover, dress and coat; for
+# CIFAR-10 automobile, deer, horse and truck, whose images have a clear top and bottom.
 TURNED = {'fashion_mnist': (0, 2, 3, 4), 'cifar10': (1, 4, 7, 9)}
 WRONG = 0.385
-#: What class c is taken for, the first far more often: of Fashion-MNIST what looks like it.
+#: The classes that class c is mistaken for, the first most often; for Fashion-MNIST similar ones.
 TAKEN_FOR = {
     0: (6, 3, 10), 1: (3, 4), 2: (4, 6, 11), 3: (1, 4, 12), 4: (2, 6, 13), 5: (7, 9), 6: (0, 2, 4),
     7: (5, 9), 8: (5,), 9: (7, 5), 10: (6, 0, 12), 11: (13, 2), 12: (3, 10), 13: (11, 4, 6),
 }  # fmt: skip
 SHARES = (0.65, 0.25, 0.10)
-#: How much of a class is wrong, over the mean of all: some classes are told apart easily.
+#: The share of wrong labels in a class, relative to the mean: some classes are easy to recognise.
 HARDNESS = (1.2, 0.6, 1.3, 1.0, 1.1, 0.7, 1.6, 0.9, 0.4, 0.8, 1.2, 1.3, 1.0, 1.2)
 LISTED_TWICE = 8  # Test images that are in the noisy list, too.
 HUGE = (2400, 3200)
@@ -69,7 +70,7 @@ def noisy(labels, T, random):
 
 
 def photograph(image, random, sides):
-    """Returns an image of another, varied size, on a tinted ground, as a shop would show it."""
+    """Returns an image in a random size, on a tinted background, as a shop would show it."""
     height, width = random.integers(sides[0], sides[1] + 1, 2)
     tint = random.uniform(0.7, 1.0, 3)
     pixels = (image * tint).astype(np.uint8)
@@ -77,13 +78,13 @@ def photograph(image, random, sides):
 
 
 def key(number, random):
-    """Returns a key as Clothing1M's are, with a comma in the name."""
+    """Returns a key like those of Clothing1M, with a comma in the name."""
     first, second = random.integers(1_000_000_000, 4_000_000_000, 2)
     return f'images/{number % 10}/{number // 10 % 100:02d}/{first},{second}{number:06d}.jpg'
 
 
 def save_odd(kind, image, path):
-    """Writes an image as one of the odd or damaged files that real collections hold."""
+    """Writes an image as one of the odd or damaged files that real collections contain."""
     if kind == 'grey':
         image.convert('L').save(path, 'JPEG', quality=90)
     elif kind == 'CMYK':
@@ -105,7 +106,7 @@ def save_odd(kind, image, path):
         path.write_bytes(b'')
     elif kind == 'text':
         path.write_bytes(b'<html>404 Not Found</html>\n')
-    # 'missing' is in the lists only.
+    # A 'missing' file is only in the lists.
 
 
 ODD = ('grey', 'CMYK', 'rotated', 'PNG', 'palette', 'huge')
@@ -113,7 +114,7 @@ DAMAGED = ('truncated', 'empty', 'text', 'missing')
 
 
 def write_images(folder, images, keys, sides, odd, random):
-    """Writes the files; ``odd`` maps some places to a kind of :func:`save_odd`."""
+    """Writes the files; ``odd`` maps some positions to a kind of :func:`save_odd`."""
     for place, (image, name) in enumerate(zip(images, keys, strict=True)):
         path = folder / name
         path.parent.mkdir(parents=True, exist_ok=True)
@@ -131,9 +132,9 @@ def make(folder, name, dataset, counts, sides=(48, 96), seed=0):
         folder (pathlib.Path): Must be empty or absent.
         name (str): ``'fashion_mnist'`` or ``'cifar10'``.
         dataset (Dataset): That data set.
-        counts (tuple): Images of the noisy list, of the clean validation and of the clean test one.
+        counts (tuple): Numbers of images in the noisy, clean validation and clean test lists.
         sides (tuple): Shortest and longest side of an image, in pixels.
-        seed (int): Drives every choice.
+        seed (int): Determines every random choice.
 
     Returns:
         float: The share of wrong labels in the noisy list.
@@ -157,7 +158,7 @@ def make(folder, name, dataset, counts, sides=(48, 96), seed=0):
 
 
 def write_lists(folder, keys, true, given, counts, random):
-    """Writes the lists of keys and of labels; noisy and clean ones overlap, as the real ones do."""
+    """Writes the lists of keys and labels; noisy and clean ones overlap, as in Clothing1M."""
     n_train, n_validation, n_test = counts
     parts = {
         'train': [*range(n_train), *range(len(keys) - min(n_test, LISTED_TWICE), len(keys))],

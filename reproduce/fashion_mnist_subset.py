@@ -1,11 +1,11 @@
-"""Makes the Fashion-MNIST subset that the package holds, from the files of a Debian package.
+"""Makes the Fashion-MNIST subset that is part of the package, from files of a Debian package.
 
     apt-get install dataset-fashion-mnist
     python reproduce/fashion_mnist_subset.py [--source FOLDER] [--out FILE]
 
-The subset is the first 600 training and the first 200 test images of every class, in their order.
-Run again, it makes the same arrays; the digest it prints stands in
-``chainer_jo/datasets/fashion_mnist.py``.
+The subset is the first 600 training and the first 200 test images of every class, in the original
+order. Every run makes the same arrays; ``chainer_jo/datasets/fashion_mnist.py`` contains the digest
+that it prints.
 """
 
 import argparse

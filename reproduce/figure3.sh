@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
 # Figure 3: accuracy against the epoch of fine-tuning, for 90 % symmetric and 30 % asymmetric noise.
-# Use as reproduce/table2.sh.
+# Usage: as reproduce/table2.sh.
 set -euo pipefail
 cd "$(dirname "${BASH_SOURCE[0]}")/.."
 bash reproduce/setup.sh

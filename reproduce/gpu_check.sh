@@ -5,25 +5,26 @@
 #   bash reproduce/gpu_check.sh DIR [SECONDS] [OUT] [-- DATA]       on the machine with the GPU
 #
 # The machine needs Python 3.11 or newer with NumPy, CuPy and cuDNN 9, and PyTorch for the comparison.
-# Whatever else is needed and not installed there is taken from the wheels in DIR and put into
-# OUT/packages, and what compilers keep into OUT/caches. DIR is for Linux on x86-64 and Python 3.12,
-# or the version named.
+# Other packages that are needed and not installed there are installed from the wheels in DIR to
+# OUT/packages; caches of compilers go to OUT/caches. DIR is for Linux on x86-64 and Python 3.12, or
+# the given version.
 #
-# One after the other, each in what is left of SECONDS (default 540): doctor, tests/gpu, the
+# Runs these parts in order, each in the rest of SECONDS (default 540): doctor, tests/gpu, the
 # benchmark, trials side by side, and training: ours at 50 % symmetric noise, in float32 and then in
-# float16, with the paper's settings on the CIFAR-10 files in DATA, or without DATA with the quick
-# preset. It ends before SECONDS are over. The same command goes on with a training that was cut.
-# OUT (default gpu-check) gets at most eight small files, first of all report.txt of at most 60 lines;
-# OUT/logs has what the parts said.
+# float16, with the paper's settings on the CIFAR-10 files in DATA, or with the quick preset without
+# DATA. It ends before SECONDS are over. The same command resumes a training that was cut short.
+# OUT (default gpu-check) gets at most eight small files, above all report.txt of at most 60 lines;
+# OUT/logs has the output of the parts.
 #
-# PARTS="tests benchmark jobs train" names the parts; PYTHON names the interpreter.
-# Exit codes: 0 all parts done or cut by the time; 1 a part failed, see the report; 2 no usable GPU.
+# PARTS="tests benchmark jobs train" selects parts; PYTHON names the interpreter.
+# Exit codes: 0 all parts done, or cut short for lack of time; 1 a part failed, see the report; 2 no
+# usable GPU.
 set -euo pipefail
 root=$(cd "$(dirname "${BASH_SOURCE[0]}")/.." && pwd)
 python=${PYTHON:-python3}
 parts=" ${PARTS:-tests benchmark jobs train} "
-MARGIN=30   # Seconds in which a part that is cut saves and ends, and the report is written.
-SHORTEST=20 # A part is not begun with less.
+MARGIN=30   # Seconds for a part that is cut short to save and exit, and to write the report.
+SHORTEST=20 # A part does not start with fewer seconds.
 
 say() { printf 'gpu_check: %s\n' "$*" >&2; }
 
@@ -34,14 +35,14 @@ fail() {
 
 usage='bash reproduce/gpu_check.sh DIR [SECONDS] [OUT] [-- DATA], or --wheels DIR'
 
-# All that the package and its tests import and a machine for PyTorch and CuPy may lack.
+# Packages that chainer_jo and its tests import, and that a machine with PyTorch and CuPy may lack.
 fill() {
     local folder=$1 version=${2:-3.12} tag platforms=()
     for tag in 2_28 2_27 2_17 2014 1; do
         platforms+=(--platform "manylinux${tag/#2_/_2_}_x86_64")
     done
     mkdir -p "$folder"
-    # Chainer is a source package; the constraint is the one that its build needs.
+    # Chainer is built from source, and its build needs the constraint.
     PIP_CONSTRAINT=$root/reproduce/build-constraint.txt \
     PIP_BUILD_CONSTRAINT=$root/reproduce/build-constraint.txt \
         "$python" -m pip wheel --no-deps --wheel-dir "$folder" chainer==7.8.1
@@ -78,7 +79,7 @@ wheels=$1 limit=${2:-540} out=${3:-gpu-check}
     "with a network: bash reproduce/gpu_check.sh --wheels $wheels"
 { [[ $limit =~ ^[0-9]+$ ]] && [ "$limit" -ge 60 ]; } ||
     fail 'SECONDS is not a whole number from 60' "$limit" "$usage"
-[ -z "$data" ] || [ -e "$data" ] || fail 'there are no such data' "$data" "$usage"
+[ -z "$data" ] || [ -e "$data" ] || fail 'there is no such file or folder of data' "$data" "$usage"
 [ -z "$data" ] || data=$(realpath "$data")
 wheels=$(realpath "$wheels")
 end=$((SECONDS + limit - MARGIN))
@@ -95,7 +96,7 @@ export TORCHINDUCTOR_CACHE_DIR=$out/caches/inductor
 cd "$root"
 failed=0
 
-# The wheels in the folder whose package the interpreter lacks, or has in another version than pinned.
+# Prints the wheels whose package is not installed, or is not the pinned version.
 missing() {
     "$python" - "$wheels" <<'PYTHON'
 import importlib.metadata
@@ -123,8 +124,8 @@ install() {
         'pip failed, see above' "fill the folder for $("$python" --version), see --wheels"
 }
 
-# part NAME COMMAND...: runs a command in what is left of the time; its output goes to a log. STOP is
-# the signal that ends it.
+# part NAME COMMAND...: runs a command in the time that is left; its output goes to a log. STOP is the
+# signal that stops it.
 part() {
     local name=$1 left=$((end - SECONDS)) begin=$SECONDS code=0 how=
     shift
@@ -166,7 +167,7 @@ rows() { # FILE PATTERN
 }
 
 report() (
-    set +e +o pipefail # A part that left nothing has no lines.
+    set +e +o pipefail # A part without output has no lines for grep to find.
     {
         cat "$out/logs/parts"
         grep -E "^(python|numpy|cuda|gpu|backend|to mend) " "$out/logs/doctor" | cut -c1-200
@@ -188,10 +189,11 @@ if [ $failed = 1 ]; then
     fail 'the GPU cannot be used' "see above" 'mend what doctor names'
 fi
 if wanted tests; then
-    # Most of them wait for compilers. pytest-benchmark warns of xdist, and here warnings are errors.
+    # In parallel, since most tests wait for compilers. pytest-benchmark warns about xdist, and
+    # warnings are errors here.
     side_by_side=()
     "$python" -c 'import xdist' 2>/dev/null && side_by_side=(-n 8 -p no:benchmark)
-    # Interrupted, pytest says what failed until then.
+    # On SIGINT, pytest reports what has failed so far.
     STOP=INT part tests "$python" -m pytest -rfEs --durations 6 -p no:cacheprovider \
         ${side_by_side[@]+"${side_by_side[@]}"} tests/gpu
     cp "$out/logs/tests" "$out/tests.txt" || true

@@ -2,8 +2,8 @@
 
     python reproduce/measure_plans.py [FILE]
 
-Needs a GPU; takes a minute. FILE (default chainer_jo/backends/plans.json) keeps what it has for
-other GPUs and versions of cuDNN. Results of training change in their last bits with the plans.
+Needs a GPU, and takes a minute. Entries of FILE (default chainer_jo/backends/plans.json) for other
+GPUs and versions of cuDNN are kept. Other plans change the last bits of training results.
 """
 
 import json
@@ -21,14 +21,14 @@ from chainer_jo.training import evaluation
 FILE = Path(cudnn_plans.__file__).with_name('plans.json')
 BATCH, SIZE = 128, 32
 LAUNCHES, REPLAYS = 10, 2
-# The fastest was never further down cuDNN's list.
+# The fastest plan was never further down in cuDNN's list.
 PLANS = 24
-# Less than this is no reason to leave cuDNN's own choice.
+# A plan replaces cuDNN's own choice only if it takes less than this share of the time.
 GAIN = 0.97
 
 
 def convolutions():
-    """Yields each of the net's once, in training and in evaluation, in both types of numbers."""
+    """Yields each convolution of the net once, for training and evaluation, in both precisions."""
     shapes = sorted(set(_layers()))
     for dtype in ('float16', 'float32'):
         for channels, W_shape, stride, size in shapes:
@@ -42,7 +42,7 @@ def convolutions():
 
 
 def _layers():
-    """Yields channels, weights' shape, stride and image size of every convolution of the net."""
+    """Yields channels, shape of weights, stride and image size of each convolution of the net."""
     net = PreActResNet(3, 10, rng=np.random.default_rng(0))
     yield 3, net.conv.W.shape, net.conv.stride, SIZE
     size = SIZE
@@ -57,7 +57,7 @@ def _layers():
 
 
 def measure(convolution, handle):
-    """Returns the microseconds of every plan that cuDNN lists, NaN where it cannot be used."""
+    """Returns the time of every plan that cuDNN lists, in microseconds; NaN if it is unusable."""
     cudnn, graph = cudnn_plans.load(), cudnn_plans.list_plans(convolution, handle=handle)
     x, W, y = convolution.x_shape, convolution.W_shape, convolution.y_shape
     shapes = {'forward': (x, W, y), 'gradient_x': (W, y, x), 'gradient_W': (x, y, W)}
@@ -79,7 +79,7 @@ def measure(convolution, handle):
 
 
 def _time(cudnn, graph, place, pointers, size, handle):
-    """Returns the microseconds of one launch, from replays of a captured row of them."""
+    """Returns the microseconds per launch, from replays of a captured series of launches."""
     memory, stream = cupy.empty(max(1, size), np.uint8), cupy.cuda.Stream(non_blocking=True)
     cupy.cuda.runtime.deviceSynchronize()
     with stream:

@@ -1,11 +1,11 @@
-"""Makes a folder of photographs for ``benchmark --decoding``: JPEGs cut from those of scikit-image.
+"""Makes a folder of JPEGs for ``benchmark --decoding``, cut from photographs of scikit-image.
 
     .venv/bin/python -m pip install scikit-image
     .venv/bin/python reproduce/photographs.py DIR
     .venv/bin/python -m chainer_jo benchmark --decoding DIR
 
-The package's wheel holds the five photographs below, all free to use. Each file is a part of one of
-them, of 300 to 620 pixels a side, as photographs in shops have; the same files in every call.
+The wheel of scikit-image contains the five photographs below, all free to use. Each file is a part
+of one of them, with sides of 300 to 620 pixels as in web shops. Every call makes the same files.
 """
 
 import argparse
@@ -27,12 +27,12 @@ FILES, SIDES, QUALITY = 600, (300, 620), 90
 
 
 def read(folder):
-    """Returns the photographs of the folder ``data`` of scikit-image."""
+    """Returns the photographs in the folder ``data`` of scikit-image."""
     return [Image.open(folder / name).convert('RGB') for name in NAMES]
 
 
 def cut(photograph, width, height, rng):
-    """Returns a part of a photograph at random, which is enlarged first if it is too small."""
+    """Returns a random part of a photograph, which is enlarged first if it is too small."""
     scale = max(1, width / photograph.width, height / photograph.height)
     if scale > 1:
         larger = (round(scale * photograph.width), round(scale * photograph.height))

@@ -1,8 +1,8 @@
-"""The other side of reproduce/check_resnet50.py: ``transformers``' ResNet-50 on PyTorch.
+"""The other side of reproduce/check_resnet50.py: ResNet-50 of ``transformers`` on PyTorch.
 
-``.venv-peer/bin/python reproduce/resnet50_transformers.py GIVEN.npz FOLDER`` takes weights by
-torchvision's names, images and the gradient of the logits, and writes what it finds, and the
-weights as torch and safetensors do.
+``.venv-peer/bin/python reproduce/resnet50_transformers.py GIVEN.npz FOLDER`` reads weights with
+torchvision's names, images, and the gradient of the logits. It writes its results, and saves the
+weights with torch and safetensors.
 """
 
 import collections
@@ -20,7 +20,7 @@ PARTS |= {'bn2': '1.normalization', 'conv3': '2.convolution', 'bn3': '2.normaliz
 
 
 def their_name(name):
-    """Returns the name that ``transformers`` has for one of torchvision's."""
+    """Returns the name in ``transformers`` for a name in torchvision."""
     if block := re.fullmatch(r'layer(\d)\.(\d+)\.(\w+\d?)\.(.*)', name):
         stage, i, part, rest = block.groups()
         place = f'resnet.encoder.stages.{int(stage) - 1}.layers.{i}'
@@ -42,7 +42,7 @@ def main(path, folder):
     names = {their_name(name): name for name in state}
     net = ResNetForImageClassification(ResNetConfig(num_labels=len(state['fc.bias'])))
     counters = {k: v for k, v in net.state_dict().items() if k.endswith('num_batches_tracked')}
-    # Strict: each of their names gets one of ours, and none is left over.
+    # Strict: the names must match one to one.
     net.load_state_dict({theirs: state[name] for theirs, name in names.items()} | counters)
     save(state, Path(folder))
 
@@ -60,7 +60,7 @@ def main(path, folder):
 
 
 def save(state, folder):
-    """Writes a state as a module of torchvision's has it: ordered, with counts and versions."""
+    """Writes a state like that of a torchvision module: ordered, with counters and versions."""
     ordered = collections.OrderedDict(state)
     for name in state:
         if name.endswith('running_var'):

@@ -1,9 +1,9 @@
-"""Gives results of older versions the digests that this one checks; their numbers stay as they are.
+"""Adds the digests that this version checks to results of older versions, without other changes.
 
     .venv/bin/python reproduce/seal_results.py FOLDER
 
-Every ``result.json`` below FOLDER that has no digest gets that of its own content and that of the
-``log.jsonl`` beside it. One that contradicts its log or itself is named and left alone.
+Every ``result.json`` below FOLDER that has no digest gets the digest of its content and that of its
+``log.jsonl``. A result that contradicts its log or itself is listed and not changed.
 """
 
 import sys
@@ -26,7 +26,7 @@ def main(folder):
 
 
 def _seal(path):
-    """Adds the digests to a result; returns what speaks against it, or ``None``."""
+    """Adds the digests to a result; returns the reason if it cannot, or ``None``."""
     try:
         result, log = store.read_json(path), (path.parent / 'log.jsonl').read_bytes()
         result['digests']['log'] = store.sha256(log)

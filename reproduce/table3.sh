@@ -1,5 +1,5 @@
 #!/usr/bin/env bash
-# Table 3: test accuracy for asymmetric noise on CIFAR-10. Use as reproduce/table2.sh.
+# Table 3: test accuracy for asymmetric noise on CIFAR-10. Usage: as reproduce/table2.sh.
 set -euo pipefail
 cd "$(dirname "${BASH_SOURCE[0]}")/.."
 bash reproduce/setup.sh

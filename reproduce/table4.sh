@@ -1,13 +1,14 @@
 #!/usr/bin/env bash
-# Table 4: test accuracy on Clothing1M, with ResNet-50 from ImageNet's weights.
+# Table 4: test accuracy on Clothing1M, with ResNet-50 and ImageNet weights.
 #
 #   bash reproduce/table4.sh --data DIR --weights FILE     the paper's settings, on a GPU
 #   bash reproduce/table4.sh --preset quick                minutes on two CPU cores, no download
 #
-# DIR is verified first, unless it was: every file is read once. The quick preset writes real images
-# in the tree of Clothing1M, and trains a small net on them. Results go to results/<preset>/. Run the
-# same command again to resume. Where there are several GPUs, each trial uses all of them, a process
-# a GPU; --processes 1 or --device cuda:N does without. Options: python -m chainer_jo run --help.
+# DIR is verified first, unless it has been verified before; this reads every file once. The quick
+# preset writes real images in the layout of Clothing1M, and trains a small net on them. Results go to
+# results/<preset>/. Run the same command again to resume. If there are several GPUs, each trial uses
+# all of them, one process per GPU; --processes 1 or --device cuda:N uses one. Options: python -m
+# chainer_jo run --help.
 set -euo pipefail
 cd "$(dirname "${BASH_SOURCE[0]}")/.."
 bash reproduce/setup.sh
@@ -27,7 +28,7 @@ done
 sizes=()
 if [ -z "$data" ] && [ "$preset" = quick ]; then
     data=results/clothing1m_stand_in
-    # Nothing is cropped: without augmentation a small net memorises wrong labels in few epochs.
+    # No crops: without augmentation a small net memorises wrong labels in a few epochs.
     sizes=(--resize 32 --crop 32)
     if [ ! -f "$data/category_names_eng.txt" ]; then
         rm -rf "$data"
@@ -43,7 +44,7 @@ if [ -d "$data" ] && ! verified; then
     $python -m chainer_jo data verify clothing1m --data "$data" "${sizes[@]}"
 fi
 if [ "$preset" != quick ] && { [ -z "$data" ] || [ -z "$weights" ]; }; then
-    # All that is missing at once; run then says the first of it, with its exit code.
+    # Lists all that is missing; `run` then reports the first of these, with its exit code.
     $python -m chainer_jo doctor ${data:+--data "$data"} ${weights:+--weights "$weights"} |
         awk '/^[^ ]/ { told = /^(gpu|mpi|simplejpeg|cykooz_resizer|weights|clothing1m) / } told' >&2
 fi

@@ -23,7 +23,7 @@ functions
 config
 datasets paper
 store backends
-errors precision compat version
+errors precision cores compat version
 """
 LAYER = {room: -depth for depth, line in enumerate(LAYERS.split('\n')) for room in line.split()}
 TREES = {

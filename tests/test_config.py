@@ -104,6 +104,17 @@ def test_an_unknown_key_names_the_nearest(override, nearest):
     assert f'did you mean {nearest}?' in refusal(override)
 
 
+def test_an_unknown_key_lists_its_section_or_else_the_sections():
+    text = refusal('ours.fine_tune.epoch=3')
+    assert 'ours.correct.window' in text
+    assert 'tanaka' not in text
+    for nothing in ('', 'zzz=3'):
+        text = refusal(nothing)
+        assert 'common.…, net.…' in text
+        assert 'ours.…' in text
+        assert len(text) < 500
+
+
 @pytest.mark.parametrize(
     'override', ['', '=', 'ours=3', 'ours.title=x', 'table1=3', 'choices.loss=x']
 )

@@ -31,7 +31,7 @@ def call(*words, cwd):
         (['nowhere'], 'there is no such folder of wheels', 'nowhere'),
         (['.', '59'], 'SECONDS is not a whole number from 60', '59'),
         (['.', '1.5h'], 'SECONDS is not a whole number from 60', '1.5h'),
-        (['.', '60', 'out', '--', 'nowhere'], 'there are no such data', 'nowhere'),
+        (['.', '60', 'out', '--', 'nowhere'], 'there is no such file or folder of data', 'nowhere'),
         (['.', '--', 'one', 'two'], 'after -- comes one path', '-- one two'),
         (['--wheels'], 'no folder for the wheels', '--wheels'),
     ],

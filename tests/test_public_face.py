@@ -224,7 +224,7 @@ def test_labels_stay_as_they_are_until_every_image_has_an_output():
     for window in (3, 'all'):
         store = chainer_jo.LabelStore([0, 1, 1], 2, window)
         store.record(np.array([[0.5, 0.5]], 'f'), [1], 0)
-        with pytest.raises(ConfigError, match='2 images, the first of them 0'):
+        with pytest.raises(ConfigError, match='2 images, the first is 0'):
             store.correct()
         assert (store.y == chainer_jo.one_hot([0, 1, 1], 2)).all()
 

@@ -1,5 +1,5 @@
-"""The public face: what ``import chainer_jo`` offers, one file per idea.
+"""The public API: what ``import chainer_jo`` offers, one file per subject.
 
-Each function checks what it is given, then hands it to the room that does the work. Nothing is
-computed a second time here.
+Each function checks its arguments and calls the internal module that does the work. Nothing is
+implemented twice.
 """

@@ -1,4 +1,4 @@
-"""Checks of arguments: a ConfigError says the problem, what was seen, and the fix."""
+"""Argument checks: a ConfigError states the problem, the value that was seen, and a fix."""
 
 from __future__ import annotations
 
@@ -9,28 +9,30 @@ import numpy as np
 
 from chainer_jo.errors import ConfigError, excerpt
 
-#: How far from 1 a row of float32 probabilities may sum.
+#: How far the sum of a row of float32 probabilities may be from 1.
 ROUNDING = 1e-3
 
 
 def labels(given: Any, n_class: int, count: int | None = None) -> np.ndarray:
-    """Checks that labels are integers in ``[0, n_class)``; returns them as ``(N,)``, int32."""
+    """Checks that labels are integers in ``[0, n_class)`` and returns them, ``(N,)``, int32."""
     n_class, array = whole(n_class, 'n_class', 2), np.asarray(given)
     if array.ndim != 1 or array.dtype.kind not in 'iu' or not array.size:
         raise ConfigError(
-            'labels are one whole number per image', seen=_kind(array), fix='give integers, (N,)'
+            'labels must be one integer per image',
+            seen=_kind(array),
+            fix='pass an integer array of shape (N,)',
         )
     if count is not None and len(array) != count:
         raise ConfigError(
-            'there is not one label per image',
+            'the numbers of labels and images differ',
             seen=f'{len(array)} labels, {count} images',
-            fix='give as many labels as images',
+            fix='pass one label per image',
         )
     if array.min() < 0 or array.max() >= n_class:
         raise ConfigError(
-            f'a label is no class of {n_class}',
+            f'a label is not one of the {n_class} classes',
             seen=f'labels from {array.min()} to {array.max()}',
-            fix=f'count classes from 0 to {n_class - 1}, or give a larger n_class',
+            fix=f'number the classes from 0 to {n_class - 1}, or pass a larger n_class',
         )
     return array.astype(np.int32)
 
@@ -40,33 +42,33 @@ def images(given: Any) -> np.ndarray:
     array = np.asarray(given)
     if array.ndim != 4 or not array.size:
         raise ConfigError(
-            'images have four axes: (N, channels, H, W)',
+            'images must have four axes: (N, channels, H, W)',
             seen=_kind(array),
-            fix='grey images are (N, 1, H, W); (N, H, W, 3) becomes so by .transpose(0, 3, 1, 2)',
+            fix='grey images are (N, 1, H, W); for (N, H, W, 3) use .transpose(0, 3, 1, 2)',
         )
     if array.dtype != np.uint8:
         raise ConfigError(
-            'images are uint8, from 0 to 255',
+            'images must be uint8, from 0 to 255',
             seen=_kind(array),
-            fix='(255 * images).round().astype("uint8") of images in [0, 1]',
+            fix='convert images in [0, 1] with (255 * images).round().astype("uint8")',
         )
     if array.shape[1] not in (1, 3):
         raise ConfigError(
-            'images have 1 channel (grey) or 3 (colour)',
+            'images must have 1 channel (grey) or 3 (colour)',
             seen=f'{array.shape[1]} channels in {array.shape}',
-            fix='put channels on the second axis: (N, H, W, 3).transpose(0, 3, 1, 2)',
+            fix='put the channels on the second axis: (N, H, W, 3).transpose(0, 3, 1, 2)',
         )
     return array
 
 
 def images_of(given: Any, shape: tuple) -> np.ndarray:
-    """Checks that images have the ``shape`` that a net was trained on, and returns them."""
+    """Checks that each image has the ``shape`` that a net was trained on; returns the images."""
     array = images(given)
     if array.shape[1:] != shape:
         raise ConfigError(
-            'images have another size than those the net was trained on',
+            'the images have another size than those the net was trained on',
             seen=f'{array.shape[1:]}',
-            fix=f'scale them to {shape}',
+            fix=f'resize them to {shape}',
         )
     return array
 
@@ -75,53 +77,57 @@ def rows(given: Any, name: str, like: tuple | None = None) -> Any:
     """Checks for probabilities, ``(B, C)``, float32, rows that sum to 1, and returns them.
 
     Args:
-        given: An array of NumPy or CuPy.
-        name: What to call it.
-        like: The shape that it has to have, if there is one.
+        given: A NumPy or CuPy array.
+        name: The argument's name, for the message.
+        like: The shape it must have; ``None`` allows any.
     """
     if getattr(given, 'ndim', None) != 2 or given.dtype != np.float32:
         raise ConfigError(
-            f'{name} is (B, C), float32', seen=_kind(given), fix='chainer_jo.one_hot of classes'
+            f'{name} must be (B, C), float32',
+            seen=_kind(given),
+            fix='make it from class numbers with chainer_jo.one_hot',
         )
     if like is not None and given.shape != like:
         raise ConfigError(
-            f'{name} has another shape than it should',
+            f'{name} has the wrong shape',
             seen=f'{given.shape}',
-            fix=f'give {like}',
+            fix=f'pass an array of shape {like}',
         )
     # Written so that NaN fails too: every comparison with it is false.
     if not (given.min() >= 0 and abs(given.sum(axis=1) - 1).max() <= ROUNDING):
         raise ConfigError(
-            f'each row of {name} is a distribution over the classes',
+            f'each row of {name} must be a probability distribution over the classes',
             seen=f'entries from {float(given.min()):g}, row sums from '
             f'{float(given.sum(axis=1).min()):g} to {float(given.sum(axis=1).max()):g}',
-            fix='give probabilities, as of a softmax',
+            fix='pass probabilities, such as the output of a softmax',
         )
     return given
 
 
 def whole(value: Any, name: str, least: int) -> int:
-    """Checks that a whole number is at least ``least``, and returns it."""
+    """Checks that a value is an integer of at least ``least``, and returns it."""
     if not isinstance(value, numbers.Integral) or isinstance(value, bool) or value < least:
         raise ConfigError(
-            f'{name} is a whole number of at least {least}',
+            f'{name} must be an integer of at least {least}',
             seen=excerpt(repr(value)),
-            fix=f'give for example {max(least, 10)}',
+            fix=f'pass for example {max(least, 10)}',
         )
     return int(value)
 
 
 def positive(value: Any, name: str) -> float:
-    """Checks that a number is finite and above 0, and returns it."""
+    """Checks that a value is a finite number above 0, and returns it."""
     if not isinstance(value, numbers.Real) or not 0 < value < float('inf'):
         raise ConfigError(
-            f'{name} is a number above 0', seen=excerpt(repr(value)), fix='give for example 1.0'
+            f'{name} must be a number above 0',
+            seen=excerpt(repr(value)),
+            fix='pass for example 1.0',
         )
     return float(value)
 
 
 def generator(rng: Any) -> np.random.Generator:
-    """Returns a generator as it is, or one made from a seed of 0 or more."""
+    """Returns a generator unchanged, or makes one from a seed of 0 or more."""
     if isinstance(rng, np.random.Generator):
         return rng
     return np.random.default_rng(whole(rng, 'rng, unless it is a numpy.random.Generator,', 0))

@@ -1,4 +1,4 @@
-"""Finds and corrects wrong labels of your own images, given as arrays."""
+"""Finds and corrects wrong labels in your own arrays of images."""
 
 from __future__ import annotations
 
@@ -22,16 +22,17 @@ from chainer_jo.training.saved_net import SavedNet
 
 @dataclass(eq=False)
 class Corrections:
-    """What :func:`correct` found out about the labels of ``N`` images.
+    """What :func:`correct` found in the labels of ``N`` images.
 
     Attributes:
-        labels: The corrected ones, ``(N,)``, int32: as given where ``is_label_issue`` is false.
-        predicted_label: The likeliest class, ``(N,)``, int32.
-        label_score: The probability that the given label is right, ``(N,)``, float32; low is bad.
-        is_label_issue: Whether the given label is taken for wrong, ``(N,)``, bool.
-        entropy: Of ``probabilities``, in nats, ``(N,)``, float32.
-        probabilities: Of the classes, ``(N, C)``, float32, rows that sum to 1.
-        held_out: Which images were not trained on, ``(N,)``, bool.
+        labels: Corrected labels, ``(N,)``, int32; the given label where ``is_label_issue`` is
+            false.
+        predicted_label: The most likely class, ``(N,)``, int32.
+        label_score: The probability that the given label is correct, ``(N,)``, float32; low is bad.
+        is_label_issue: Whether the given label is judged to be wrong, ``(N,)``, bool.
+        entropy: The entropy of each row of ``probabilities``, in nats, ``(N,)``, float32.
+        probabilities: Class probabilities, ``(N, C)``, float32, rows that sum to 1.
+        held_out: Which images were held out of training, ``(N,)``, bool.
         result: The content of the trial's ``result.json``.
     """
 
@@ -46,13 +47,13 @@ class Corrections:
     _net: SavedNet
 
     def predict(self, images: NDArray[np.uint8]) -> NDArray[np.float32]:
-        """Returns the probabilities of the classes of new images, ``(B, C)``, float32.
+        """Returns the class probabilities of new images, ``(B, C)``, float32.
 
         Args:
-            images: ``(B, channels, H, W)``, uint8, of the size that was trained on.
+            images: ``(B, channels, H, W)``, uint8, of the same size as the training images.
 
         Raises:
-            ConfigError: They are of another dtype or size.
+            ConfigError: The images have another dtype or size.
         """
         return self._net.probabilities(checks.images_of(images, self._net.mean.shape))
 
@@ -72,28 +73,30 @@ def correct(
 ) -> Corrections:
     """Finds and corrects wrong labels; neither true labels nor a noise rate are needed.
 
-    It trains the paper's method with a small net, and holds out one image of ten to watch it. On
-    folders of files ``python -m chainer_jo correct`` does the same. To be called from the main
-    thread: Ctrl-C takes a snapshot before it stops.
+    Trains the paper's method with a small net, and holds out one image in ten for validation. The
+    command ``python -m chainer_jo correct`` does the same for folders of image files. Call it from
+    the main thread: it handles Ctrl-C, to save a snapshot before it stops.
 
     Args:
         images: ``(N, channels, H, W)``, uint8, 1 or 3 channels.
-        labels: Perhaps wrong, ``(N,)``, integers in ``[0, C)``.
-        known: Which labels are known to be right, ``(N,)``; none by default. The net is trained on
-            them as they are, and they are no issue.
-        threshold: A label with a score below it, and not the likeliest class, is an issue.
-        seed: Drives every random choice.
-        overrides: ``'section.key=value'`` over the preset ``correct``.
-        out: Folder of results, in which a run that was killed goes on; ``None`` keeps nothing.
+        labels: Possibly wrong labels, ``(N,)``, integers in ``[0, C)``.
+        known: Which labels are known to be correct, ``(N,)``, bool; none by default. The net is
+            trained on these labels as they are, and they are never reported as issues.
+        threshold: A label is an issue if its score is below this and it is not the most likely
+            class.
+        seed: Determines every random choice.
+        overrides: ``'section.key=value'`` settings that override the preset ``correct``.
+        out: Folder for the results, in which a run that was killed resumes; ``None`` keeps nothing.
         device: ``'auto'``, ``'cpu'`` or ``'cuda:N'``.
         backend: As for :func:`train`.
         on_epoch: Called with the log row of each epoch.
 
     Raises:
-        ChainerJoError: The arguments are not as above, training diverged, or a signal stopped it.
+        ChainerJoError: The arguments are not as described, training diverged, or a signal stopped
+            the run.
 
     >>> import chainer_jo, numpy as np
-    >>> true = np.arange(200) % 2  # Dark and bright images; each fiftieth label is wrong.
+    >>> true = np.arange(200) % 2  # Dark and bright images; every fiftieth label is wrong.
     >>> noise = np.random.default_rng(0).integers(0, 40, (200, 1, 8, 8))
     >>> images = (200 * true[:, None, None, None] + noise).astype(np.uint8)
     >>> labels = np.where(np.arange(200) % 50 == 5, 1 - true, true)
@@ -104,20 +107,23 @@ def correct(
     """
     dataset = image_set(images, labels)
     labels = dataset.train.labels
+    # With a single class no label could be judged wrong.
     if len(np.unique(labels)) < 2:
         raise ConfigError(
-            'all labels are of one class', seen=f'class {labels[0]}', fix='bring images of another'
+            'all labels are of one class',
+            seen=f'class {labels[0]}',
+            fix='add images of another class',
         )
     if not 0 <= checks.positive(threshold, 'threshold') <= 1:
         raise ConfigError(
-            'the threshold is a fraction', seen=f'{threshold}', fix='write for example 0.8'
+            'the threshold must be a fraction', seen=f'{threshold}', fix='pass for example 0.8'
         )
     known = np.zeros(len(labels), bool) if known is None else np.asarray(known)
     if known.shape != labels.shape or known.dtype != bool:
         raise ConfigError(
-            'known says of every label whether it is right',
+            'known must say for each label whether it is correct',
             seen=f'{known.dtype} {known.shape}',
-            fix=f'give {len(labels)} of True and False',
+            fix=f'pass {len(labels)} booleans',
         )
     if known.any():
         dataset = replace(dataset, known=known)
@@ -125,6 +131,7 @@ def correct(
     with in_folder(out) as folder:
         where = Machine(folder, None, device, backend)
         trained = corrections.run(described, dataset, labels, where, observer(on_epoch))
+    # Copies of one image are judged together, as `correct` does with copies of a file.
     groups = image_folder.same([hashlib.sha256(image).digest() for image in dataset.train.images])
     judged = judgement.judge(trained.probabilities, labels, threshold, groups, known)
     return Corrections(

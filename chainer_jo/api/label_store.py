@@ -1,4 +1,4 @@
-"""Labels that are corrected by a net's own past outputs, without a trainer."""
+"""Labels that are corrected by the net's own past outputs, for use without a trainer."""
 
 from __future__ import annotations
 
@@ -14,19 +14,19 @@ from chainer_jo.links import label_store
 
 
 class LabelStore:
-    """Soft labels of all training images, and the past outputs that correct them (Algorithm 1).
+    """Soft labels of all training images, and the past outputs that replace them (Algorithm 1).
 
     Args:
         labels: Noisy labels, ``(N,)``, integers in ``[0, n_class)``.
         n_class: Number of classes ``C``.
         window: How many past outputs of an image are averaged: 10 in Tanaka's public code (D-02);
-            ``'all'`` for every one since the first.
+            ``'all'`` averages every output since the first.
 
     Attributes:
-        link: Chainer's Link that holds the arrays, to send to a device or to serialize.
+        link: The Chainer Link that holds the arrays, to send to a device or to serialize.
 
     Raises:
-        ConfigError: Labels or window are not as above.
+        ConfigError: The labels or the window are not as described.
 
     >>> import chainer_jo, numpy as np
     >>> store = chainer_jo.LabelStore([0, 1], n_class=2, window=2)
@@ -49,35 +49,35 @@ class LabelStore:
 
     @property
     def y(self) -> Any:
-        """The labels now, ``(N, C)``, float32, rows that sum to 1; one-hot at first."""
+        """The current labels, ``(N, C)``, float32, rows that sum to 1; one-hot at first."""
         return self.link.y
 
     def record(self, f: Any, index: Any, epoch: int) -> None:
         """Records outputs of the net.
 
         Args:
-            f: ``(B, C)``, float32, rows that sum to 1, as of a softmax.
-            index: Whose outputs, ``(B,)``, integers in ``[0, N)``; each at most twice.
-            epoch: In which epoch, 0 for the first. An output takes the place of the one of the same
-                image and epoch, and of that ``window`` epochs before; ``'all'`` forgets none.
+            f: ``(B, C)``, float32, rows that sum to 1, such as the output of a softmax.
+            index: The image of each output, ``(B,)``, integers in ``[0, N)``; each at most twice.
+            epoch: The epoch, counted from 0. An output replaces that of the same image in the same
+                epoch, and that of ``window`` epochs before; ``'all'`` never drops an older epoch.
 
         Raises:
-            ConfigError: Shapes, dtypes or values are not as above.
+            ConfigError: Shapes, dtypes or values are not as described.
         """
         n, n_class = self.y.shape
         index = self.link.xp.asarray(index)
         if index.ndim != 1 or index.dtype.kind not in 'iu':
             raise ConfigError(
-                'index is one whole number per output',
+                'index must be one integer per output',
                 seen=f'shape {index.shape}, {index.dtype}',
-                fix='give the places of the images among all, (B,)',
+                fix='pass the positions of the images in the training set, (B,)',
             )
         checks.rows(f, 'f', (len(index), n_class))
         if len(index) and not 0 <= int(index.min()) <= int(index.max()) < n:
             raise ConfigError(
-                f'an index is none of the {n} images',
+                f'an index is out of range for {n} images',
                 seen=f'from {index.min()} to {index.max()}',
-                fix=f'count images from 0 to {n - 1}',
+                fix=f'number the images from 0 to {n - 1}',
             )
         turn = self.link.xp.full(len(index), checks.whole(epoch, 'epoch', 0), 'i')
         self.link.record(f, index, turn)
@@ -86,20 +86,21 @@ class LabelStore:
         """Replaces every label by the mean of its recorded outputs, and returns all labels.
 
         Args:
-            hard: Whether to keep only the most likely class, as Algorithm 1 has it (D-01).
+            hard: Whether to keep only the most likely class, as in Algorithm 1 (D-01).
 
         Returns:
             ``(N, C)``, float32: :attr:`y`.
 
         Raises:
-            ConfigError: Nothing was recorded of some image.
+            ConfigError: No output was recorded for some image.
         """
-        # An error here, unlike in training, where an epoch may draw only some of the images.
+        # An error only here: in training an epoch may draw some of the images only, and the others
+        # keep their labels.
         missing = ~self.link.past.recorded()
         if missing.any():
             raise ConfigError(
-                'labels are corrected once an output of every image is recorded',
-                seen=f'none of {int(missing.sum())} images, the first of them {missing.argmax()}',
+                'labels can be corrected only after an output of every image was recorded',
+                seen=f'no output for {int(missing.sum())} images, the first is {missing.argmax()}',
                 fix='record the outputs of at least one whole epoch first',
             )
         self.link.average_outputs(hard)

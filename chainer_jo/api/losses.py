@@ -1,4 +1,4 @@
-"""Losses of one batch, without a trainer: Eq. (3), and that of any stage of any method."""
+"""Losses on one batch, without a trainer: Eq. (3), and the loss of any stage of any method."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from chainer_jo.methods.base import Batch
 
 
 def one_hot(labels: Sequence[int] | NDArray[np.integer], n_class: int) -> NDArray[np.float32]:
-    """Returns labels as rows: 1 at the class, 0 elsewhere.
+    """Returns one-hot labels: 1 at the class, 0 elsewhere.
 
     Args:
         labels: ``(N,)``, integers in ``[0, n_class)``.
@@ -28,7 +28,7 @@ def one_hot(labels: Sequence[int] | NDArray[np.integer], n_class: int) -> NDArra
         ``(N, C)``, float32.
 
     Raises:
-        ConfigError: Labels are not as above.
+        ConfigError: The labels are not as described.
 
     >>> import chainer_jo
     >>> chainer_jo.one_hot([2, 0], 3)
@@ -41,21 +41,21 @@ def one_hot(labels: Sequence[int] | NDArray[np.integer], n_class: int) -> NDArra
 def joint_loss(y: Any, log_f: Any, alpha: float = 0.0, beta: float = 0.0) -> chainer.Variable:
     """Returns ``L = L_c + alpha L_p + beta L_e``, Eq. (3): the loss of step 1.
 
-    ``L_c`` is the KL divergence of the net's output from the labels, Eq. (4); ``L_p`` keeps the
-    mean output of the batch near the uniform distribution, Eq. (6); ``L_e`` is the entropy of the
-    output, Eq. (7).
+    ``L_c`` is the KL divergence between labels and outputs, Eq. (4); ``L_p`` keeps the mean output
+    of the batch near the uniform distribution, Eq. (6); ``L_e`` is the entropy of the output,
+    Eq. (7).
 
     Args:
-        y: Labels, ``(B, C)``, float32, rows that sum to 1. They are constants (D-07).
+        y: Labels, ``(B, C)``, float32, rows that sum to 1; no gradient flows into them (D-07).
         log_f: Logarithm of the net's output, a Variable ``(B, C)``, float32.
-        alpha: Weight of ``L_p``; Table 1 has 1.2 or 0.8.
-        beta: Weight of ``L_e``; Table 1 has 0.8 or 0.4.
+        alpha: Weight of ``L_p``; 1.2 or 0.8 in Table 1.
+        beta: Weight of ``L_e``; 0.8 or 0.4 in Table 1.
 
     Returns:
         A scalar Variable, the mean over the batch, in nats.
 
     Raises:
-        ConfigError: Shapes, dtypes or values are not as above.
+        ConfigError: Shapes, dtypes or values are not as described.
 
     >>> import chainer.functions as F, chainer_jo, numpy as np
     >>> log_f = F.log_softmax(np.zeros((2, 4), np.float32))
@@ -81,42 +81,45 @@ def method_loss(
     overrides: Sequence[str] = (),
     rng: int | np.random.Generator = 0,
 ) -> tuple[chainer.Variable, chainer.Variable]:
-    """Returns what a method minimises in one of its stages, on one batch.
+    """Returns the loss of a stage of a method on one batch, and the log-probabilities.
 
-    What a method learns beside the net is at its start: PENCIL's labels are ``y``, all weights of
-    GCE are 1, the transition matrix of the ``_estimated`` methods is the identity.
+    Whatever a method learns in addition to the net has its initial value: PENCIL's labels are
+    ``y``, all of GCE's weights are 1, and the transition matrix of the ``_estimated`` methods is
+    the identity.
 
     Args:
         method: One of ``python -m chainer_jo methods``.
-        stage: One of its stages, such as ``'correct'`` or ``'fine_tune'`` of ``'ours'``.
-        net: Any Chainer Link from images to logits ``(B, C)``. In ``chainer.config.train``, which
-            is Chainer's default, its batch normalisation counts the batch, as in any forward pass.
+        stage: A stage of the method, such as ``'correct'`` or ``'fine_tune'`` of ``'ours'``.
+        net: Any Chainer Link that maps images to logits ``(B, C)``. While ``chainer.config.train``
+            is true, which is Chainer's default, its batch normalisation updates the running
+            statistics, as in any forward pass.
         x: Images as the net takes them, float32, ``(B, ...)``, on the net's device.
-        y: Their labels now, ``(B, C)``, float32, rows that sum to 1.
-        T: ``T[i, j] = P(noisy = j | true = i)``, ``(C, C)``, for the methods that are granted it
-            (``forward``, ``backward``, ``cnn_crf``); see :func:`chainer_jo.transition_matrix`.
-        noise, rate: Which row of Table 1 gives the hyper-parameters.
-        preset: Whose settings: ``'paper'``, ``'short'``, ``'reduced'`` or ``'quick'``.
+        y: Their current labels, ``(B, C)``, float32, rows that sum to 1.
+        T: ``T[i, j] = P(noisy = j | true = i)``, ``(C, C)``, for the methods that are given the
+            true matrix (``forward``, ``backward``, ``cnn_crf``); see
+            :func:`chainer_jo.transition_matrix`.
+        noise, rate: The noise setting whose hyper-parameters in Table 1 are used.
+        preset: The preset of the settings: ``'paper'``, ``'short'``, ``'reduced'`` or ``'quick'``.
         overrides: ``'section.key=value'``, as for :func:`chainer_jo.train`.
-        rng: Where the stage mixes: what draws, as for :func:`chainer_jo.mix_up`.
+        rng: Random generator or seed of a stage with mix-up, as for :func:`chainer_jo.mix_up`.
 
     Returns:
         The loss, a scalar Variable, and ``log f`` of the images, a Variable ``(B, C)``.
 
     Raises:
         ConfigError: There is no such method, stage or setting, or shapes, dtypes or values are not
-            as above.
+            as described.
 
     >>> import chainer.links as L, chainer_jo, numpy as np
     >>> net, x = L.Linear(3 * 32 * 32, 10), np.zeros((4, 3, 32, 32), np.float32)
     >>> y = chainer_jo.one_hot([3, 1, 4, 1], 10)
     >>> loss, log_f = chainer_jo.method_loss('ours', 'fine_tune', net, x, y, rate=0.7)
-    >>> net.cleargrads()  # Chainer adds gradients to what is there, at first NaN.
+    >>> net.cleargrads()  # Chainer adds to existing gradients, and these are NaN at first.
     >>> loss.backward()
     >>> net.W.grad.shape
     (10, 3072)
     """
-    # The data set's name changes no hyper-parameter.
+    # Any named data set will do: the name changes no hyper-parameter.
     described = config.trial(method, 'cifar10', noise, rate, 0, preset, overrides)
     stages = described.stages
     if stage not in stages:
@@ -132,7 +135,7 @@ def method_loss(
 
 
 def _first_loss(kind, stage, net, batch, stages, T):
-    """Makes the method with the batch as all its images, and returns its loss on them."""
+    """Builds the method as if the batch were its whole training set, and returns its loss."""
     host = chainer.get_device('@numpy').send(batch.y)
     name = net.name
     try:
@@ -150,13 +153,13 @@ def _checked_T(T, n_class, method):
         raise ConfigError(
             f'{method} needs the transition matrix T',
             seen='no T',
-            fix=f'give for example {example}',
+            fix=f'pass for example {example}',
         )
     T = np.asarray(T, np.float64)
     if T.shape != (n_class, n_class) or T.min() < 0 or abs(T.sum(axis=1) - 1).max() > 1e-6:
         raise ConfigError(
-            f'T is ({n_class}, {n_class}), and each row sums to 1',
+            f'T must be ({n_class}, {n_class}) with rows that sum to 1',
             seen=f'{T.shape}, entries from {T.min():g} to {T.max():g}',
-            fix=f'give for example {example}',
+            fix=f'pass for example {example}',
         )
     return T

@@ -1,4 +1,4 @@
-"""Mix-up of one batch, without a trainer."""
+"""Mix-up of one batch, for use without a trainer."""
 
 from __future__ import annotations
 
@@ -15,10 +15,10 @@ from chainer_jo.functions import losses
 
 @dataclass(eq=False)
 class Mixed:
-    """A mixed batch, and how it was mixed; arrays on the device of the images.
+    """A mixed batch and how it was mixed; the arrays are on the device of the images.
 
     Attributes:
-        x: ``lam x_i + (1 - lam) x_j``, of the shape of the images, float32.
+        x: ``lam x_i + (1 - lam) x_j``, the shape of the images, float32.
         y: ``lam y_i + (1 - lam) y_j``, ``(B, C)``, float32.
         partner: ``j`` for each ``i``, ``(B,)``, int32 in ``[0, B)``, a permutation.
         lam: ``()`` or ``(B,)``, float32 in ``[0, 1]``.
@@ -34,15 +34,15 @@ def mix_up(x: Any, y: Any, a: float = 1.0, *, per: str = 'batch', rng: Any = 0) 
     """Mixes each image and its label with those of another image of the batch, Eq. (8).
 
     Args:
-        x: Images, ``(B, ...)``, float32, of NumPy or CuPy.
+        x: Images, ``(B, ...)``, float32, a NumPy or CuPy array.
         y: Labels, ``(B, C)``, float32, rows that sum to 1; see :func:`chainer_jo.one_hot`.
-        a: ``lam`` is drawn from Beta(a, a): the row "lambda" of Table 1, 0.5 to 8 for symmetric
-            noise of 10 % to 90 %.
-        per: ``'batch'`` for one ``lam`` for all (D-11), ``'sample'`` for one per image.
-        rng: What draws: a generator of NumPy, or the seed of one.
+        a: ``lam`` is drawn from Beta(a, a). This is the row "lambda" of Table 1: 0.5 to 8 for
+            symmetric noise of 10 % to 90 %.
+        per: ``'batch'`` draws one ``lam`` for the whole batch (D-11), ``'sample'`` one per image.
+        rng: A NumPy random generator, or a seed for one.
 
     Raises:
-        ConfigError: Shapes, dtypes or values are not as above.
+        ConfigError: Shapes, dtypes or values are not as described.
 
     >>> import chainer_jo, numpy as np
     >>> x, y = np.ones((4, 3, 32, 32), np.float32), chainer_jo.one_hot([0, 1, 2, 3], 4)
@@ -54,10 +54,10 @@ def mix_up(x: Any, y: Any, a: float = 1.0, *, per: str = 'batch', rng: Any = 0) 
     if getattr(x, 'dtype', None) != 'f' or x.ndim < 2 or len(x) != len(y):
         seen = f'x {getattr(x, "shape", x)}, {getattr(x, "dtype", None)}; y {y.shape}'
         fix = 'scale uint8 images: (x / 255).astype("f")'
-        raise ConfigError('x is one float32 image per label', seen=seen, fix=fix)
+        raise ConfigError('x must be one float32 image per label', seen=seen, fix=fix)
     if per not in ('batch', 'sample'):
-        raise ConfigError('no such way to mix', seen=repr(per), fix="write 'batch' or 'sample'")
+        raise ConfigError('there is no such mode', seen=f'per={per!r}', fix="'batch' or 'sample'")
     lam, partner = augment.mixing(rng, 1, len(y), checks.positive(a, 'a'), per)
-    # Drawn on the host, as everything here is: a GPU mixes the same images in the same way.
+    # Drawn on the host, like all random numbers of this package, so that a GPU mixes the same way.
     lam, partner = get_device_from_array(x).send((lam[0, ...], partner[0]))
     return Mixed(losses.mix_up(x, partner, lam), losses.mix_up(y, partner, lam), partner, lam)

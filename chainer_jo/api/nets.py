@@ -1,4 +1,4 @@
-"""The net of the paper, for callers without one of their own."""
+"""The paper's net, for callers who do not bring their own."""
 
 from __future__ import annotations
 
@@ -21,22 +21,22 @@ def preact_resnet(
     stem_stride: int = 1,
     seed: int = 0,
 ) -> chainer.Chain:
-    """Returns a PreAct ResNet with initial weights; by default PreAct ResNet-32 of Sec. 4.2.
+    """Returns an untrained PreAct ResNet; by default the PreAct ResNet-32 of Sec. 4.2.
 
     Args:
         in_channels: Channels of the images.
         n_class: Number of classes ``C``.
         filters: Channels of the stem, then of each stage.
-        blocks: Blocks of each stage; stages after the first halve the image.
-        stem_stride: Step of the first convolution.
-        seed: Draws the initial weights; a trial of this seed begins with the same ones.
+        blocks: Number of blocks in each stage; every stage after the first halves height and width.
+        stem_stride: Stride of the first convolution.
+        seed: Seed of the initial weights; a trial with this seed starts from the same weights.
 
     Returns:
-        A Chainer Chain, images ``(B, in_channels, H, W)``, float32, to logits ``(B, C)``. Its
-        gradients can be taken once, not twice.
+        A Chainer Chain that maps images ``(B, in_channels, H, W)``, float32, to logits ``(B, C)``.
+        It supports first derivatives only.
 
     Raises:
-        ConfigError: A size is no whole number above 0, or ``filters`` does not fit ``blocks``.
+        ConfigError: A size is not an integer above 0, or ``filters`` does not fit ``blocks``.
 
     >>> import chainer_jo
     >>> chainer_jo.preact_resnet(3, 10).count_params()
@@ -50,9 +50,9 @@ def preact_resnet(
         checks.whole(size, 'each of filters and blocks', 1)
     if len(filters) != len(blocks) + 1:
         raise ConfigError(
-            'filters and blocks do not fit together',
+            'filters and blocks do not match',
             seen=f'filters {list(filters)}, blocks {list(blocks)}',
-            fix='give one number of filters for the stem, then one for each number of blocks',
+            fix='pass the number of filters of the stem, then one for each stage in blocks',
         )
     weights = rng(checks.whole(seed, 'seed', 0), 'init')
     return PreActResNet(in_channels, n_class, filters, blocks, stem_stride, rng=weights)

@@ -23,23 +23,24 @@ def symmetric_noise(
 ) -> NDArray[np.int32]:
     """Redraws a share of the labels uniformly over the classes, Eq. (10).
 
-    The true class may be drawn again: fewer labels are wrong than ``rate`` says, 63 % of ten
-    classes at 0.7.
+    The true class may be drawn again, so fewer labels are wrong than ``rate`` suggests: 63 % for
+    ten classes and a rate of 0.7.
 
     Args:
         labels: True labels, ``(N,)``, integers in ``[0, n_class)``; not changed.
-        rate: Share that is redrawn, a fraction in ``[0, 1]``.
+        rate: Share of labels that are redrawn, a fraction in ``[0, 1]``.
         n_class: Number of classes ``C``.
-        rng: What draws: a generator of NumPy, or the seed of one.
-        sampling: ``'exact'`` draws for ``rate * N`` labels, rounded up; ``'bernoulli'`` for each
-            label by itself (D-22).
-        exclude_true: Whether the true class is never drawn, so that ``rate`` are wrong (D-23).
+        rng: A NumPy random generator, or a seed for one.
+        sampling: ``'exact'`` redraws ``rate * N`` labels, rounded up; ``'bernoulli'`` redraws each
+            label with probability ``rate`` (D-22).
+        exclude_true: Whether the true class is never drawn, so that a share ``rate`` of the labels
+            is wrong (D-23).
 
     Returns:
         Noisy labels, ``(N,)``, int32.
 
     Raises:
-        ConfigError: Labels, rate or sampling are not as above.
+        ConfigError: Labels, rate or sampling are not as described.
 
     >>> import chainer_jo
     >>> chainer_jo.symmetric_noise([0, 0, 0, 0], 0.5, n_class=3, rng=0, exclude_true=True)
@@ -59,13 +60,13 @@ def asymmetric_noise(
     rng: int | np.random.Generator = 0,
     sampling: str = 'exact',
 ) -> NDArray[np.int32]:
-    """Replaces a share of the labels of some classes by the class they are taken for (Sec. 4.1).
+    """Changes a share of the labels of some classes to a similar class (Sec. 4.1).
 
     Args:
         labels: True labels, ``(N,)``, integers in ``[0, n_class)``; not changed.
-        rate: Share of each class in ``flips`` that changes, a fraction in ``[0, 1]``.
-        flips: True class to the class it is taken for. ``chainer_jo.datasets.cifar10.FLIPS`` is
-            the paper's map.
+        rate: Share of the labels of each class in ``flips`` that change, in ``[0, 1]``.
+        flips: Maps a true class to the class that it is mistaken for.
+            ``chainer_jo.datasets.cifar10.FLIPS`` is the paper's map.
         n_class: Number of classes ``C``.
         rng: As for :func:`symmetric_noise`.
         sampling: As for :func:`symmetric_noise`, within each class.
@@ -74,7 +75,7 @@ def asymmetric_noise(
         Noisy labels, ``(N,)``, int32.
 
     Raises:
-        ConfigError: Labels, rate, map or sampling are not as above.
+        ConfigError: Labels, rate, map or sampling are not as described.
 
     >>> import chainer_jo
     >>> chainer_jo.asymmetric_noise([0, 0, 1, 1, 2, 2], 0.5, {0: 1, 2: 0}, n_class=3, rng=0)
@@ -93,7 +94,7 @@ def transition_matrix(
     exclude_true: bool = False,
     flips: Mapping[int, int] | None = None,
 ) -> NDArray[np.float64]:
-    """Returns the probabilities behind the noise, ``T[i, j] = P(noisy = j | true = i)``.
+    """Returns the transition matrix of label noise, ``T[i, j] = P(noisy = j | true = i)``.
 
     Args:
         kind: ``'symmetric'``, ``'asymmetric'`` or ``'none'``.
@@ -106,7 +107,7 @@ def transition_matrix(
         ``(C, C)``, float64, rows that sum to 1.
 
     Raises:
-        ConfigError: Kind or rate are not as above, or asymmetric noise has no map.
+        ConfigError: Kind or rate are not as described, or asymmetric noise has no map.
 
     >>> import chainer_jo
     >>> chainer_jo.transition_matrix('asymmetric', 0.25, 3, flips={0: 1})
@@ -126,7 +127,7 @@ def _check_flips(flips, n_class):
         cls in range(n_class) for pair in flips.items() for cls in pair
     ):
         raise ConfigError(
-            f'flips maps classes of {n_class} to classes',
+            f'flips must map classes to classes, from 0 to {n_class - 1}',
             seen=repr(flips),
-            fix='write for example {9: 1} where class 9 is taken for class 1',
+            fix='pass for example {9: 1} if class 9 is mistaken for class 1',
         )

@@ -19,13 +19,13 @@ def table(
 
     Args:
         name: ``'table2'``, ``'table3'``, ``'figure3'`` or ``'ablations'``.
-        preset: Whose grid and settings.
+        preset: The preset of the grid and the settings.
         out: Folder of the trials; ``results/<preset>`` by default.
 
     Returns:
         Dicts with ``table, method, noise, rate, trials, best_mean, best_std, last_mean, last_std,
         label_accuracy_mean, paper_best, paper_last, modified``. Rates and accuracies are
-        fractions; ``None`` stands for what was not run, not printed or not known.
+        fractions. ``None`` means not run, not in the paper, or not known.
 
     Raises:
         ConfigError: There is no such table or preset.
@@ -41,16 +41,16 @@ def table(
 
 
 def results(out: str | PathLike[str]) -> list[dict[str, Any]]:
-    """Returns the finished trials of a folder of results: one row per trial, sorted by its id.
+    """Returns the finished trials in a results folder: one row per trial, sorted by trial id.
 
     Args:
-        out: Such as ``results/quick``, or the ``out`` of :func:`chainer_jo.train`.
+        out: The folder, such as ``results/quick`` or the ``out`` of :func:`chainer_jo.train`.
 
     Returns:
         Dicts with ``trial, method, dataset, variant, noise, rate, seed, preset, modified, wrong,
         best_test, last_test, best_validation, last_validation, label_accuracy, epochs, seconds``.
-        Rates, accuracies and the share of wrong labels are fractions, and ``None`` where nobody
-        knows them; ``seconds`` is the time of training.
+        Rates, accuracies and the share of wrong labels are fractions, and ``None`` where they are
+        unknown; ``seconds`` is the training time.
 
     >>> import chainer_jo
     >>> rows = chainer_jo.results('results/reference/quick')
@@ -63,7 +63,7 @@ def results(out: str | PathLike[str]) -> list[dict[str, Any]]:
 
 
 def columns(rows: Sequence[dict[str, Any]]) -> dict[str, list[Any]]:
-    """Returns rows as columns, which ``pandas.DataFrame`` and others take.
+    """Returns rows as a dict of columns, as ``pandas.DataFrame`` and others take it.
 
     >>> import chainer_jo
     >>> chainer_jo.columns([{'rate': 0.5, 'trials': 3}, {'rate': 0.7, 'trials': 1}])

@@ -30,7 +30,7 @@ from chainer_jo.training.assembly import assemble
 from chainer_jo.training.images import ResidentImages
 from chainer_jo.training.machine import Machine
 
-#: "we retained 10 % of the training data for validation" (Sec. 4.1)
+#: One image in ten is held out: "we retained 10 % of the training data for validation" (Sec. 4.1).
 HELD_OUT = 10
 
 
@@ -44,22 +44,23 @@ def image_set(
     flips: Mapping[int, int] | None = None,
     name: str = 'arrays',
 ) -> Dataset:
-    """Makes a data set of arrays, to train on with :func:`train`.
+    """Makes a data set from arrays, to train on with :func:`train`.
 
     Args:
         images: ``(N, channels, H, W)``, uint8, 1 or 3 channels; not copied.
-        labels: Perhaps wrong, ``(N,)``, integers in ``[0, C)``.
-        true_labels: ``(N,)``, where they are known: the same as ``labels`` where these are
-            right and noise is to be drawn. They are measured against, and the split takes the same
-            share of every true class.
-        test: Images, as above, and their true labels; may be absent.
+        labels: Possibly wrong labels, ``(N,)``, integers in ``[0, C)``.
+        true_labels: True labels, ``(N,)``, if they are known. Label accuracy is measured against
+            them, and the validation split is stratified by them. If ``labels`` are correct and
+            noise is to be drawn, pass the same labels here.
+        test: Test images, as above, and their true labels; ``None`` leaves out the test accuracy.
         classes: Names of the ``C`` classes; by default ``'0'``, ``'1'``, ... up to the largest
-            label of all.
-        flips: True class to the class it is taken for; the map of asymmetric noise.
-        name: Of lower-case letters, digits and ``_``, for results; that of no other data set.
+            label.
+        flips: Maps a true class to the class that it is mistaken for, for asymmetric noise.
+        name: Name of the data set in results: lower-case letters, digits and ``_``, and not the
+            name of a built-in data set.
 
     Raises:
-        ConfigError: Shapes, dtypes or values are not as above.
+        ConfigError: Shapes, dtypes or values are not as described.
 
     >>> import chainer_jo, numpy as np
     >>> images = np.zeros((300, 3, 32, 32), np.uint8)
@@ -69,20 +70,21 @@ def image_set(
     """
     if not re.fullmatch('[a-z0-9_]+', name) or name in datasets.NAMES:
         raise ConfigError(
-            'the name of an image set is made of a-z, 0-9 and _, and is not taken',
+            'the name of an image set may contain a-z, 0-9 and _, and must not be taken',
             seen=repr(name),
-            fix="write for example name='mine'",
+            fix="pass for example name='mine'",
         )
     if classes is None:
         given = [labels, true_labels, test[1] if test else None]
+        # At least two, so that labels which are all 0 are a valid set too.
         classes = [str(i) for i in range(max(2, *map(_classes_in, given)))]
     train = _part(images, labels, true_labels, len(classes))
     test = _part(*test, None, len(classes)) if test else None
     if test is not None and test.shape != train.shape:
         raise ConfigError(
-            'test images have another shape than those to train on',
+            'test images and training images have different shapes',
             seen=f'{test.shape} and {train.shape}',
-            fix='scale them to one size',
+            fix='resize them to one size',
         )
     flips = None if flips is None else dict(flips)
     digest = _digest(train, test, classes, flips)
@@ -91,12 +93,12 @@ def image_set(
 
 def _classes_in(labels):
     array = np.asarray(labels)
-    # The check of each part reports what is no label at all.
+    # Anything that is no label at all is reported later, by the check of each part.
     return int(array.max()) + 1 if array.dtype.kind in 'iu' and array.size else 0
 
 
 def _digest(train, test, classes, flips):
-    """A digest of all that a trial may depend on, so that sets that differ never share a result."""
+    """Returns a digest of all that a trial depends on: different sets never share a result."""
     arrays = [part.images for part in (train, test) if part is not None]
     arrays += [part.labels for part in (train, test) if part is not None]
     arrays += [] if train.true_labels is None else [train.true_labels]
@@ -110,8 +112,8 @@ def _part(images, labels, true_labels, n_class):
     if true_labels is None:
         return ArrayImages(images, as_given)
     true = checks.labels(true_labels, n_class, len(images))
-    # The same array for both means that the labels are right: T is then the matrix from which noise
-    # is drawn, and nothing has to be counted.
+    # The same array for both marks the labels as correct: T is then the matrix that the noise is
+    # drawn from, and need not be counted.
     return ArrayImages(images, as_given, as_given if (true == as_given).all() else true)
 
 
@@ -123,13 +125,14 @@ class Trained:
         result: The content of ``result.json``: accuracies at the ``best`` and the ``last`` epoch,
             settings, digests; ``results/README.md`` explains every field.
         log: One dict per epoch.
-        net: The net after the last epoch, on the device that trained it: images, centred, to logits
-            ``(B, C)``.
-        labels: The labels at the end, ``(n, C)``, float32, rows that sum to 1: corrected, where the
-            method corrects labels.
-        noisy_labels: The labels that training began with, ``(n,)``, int32.
-        index: Which images of the data set they belong to, ``(n,)``, integers: the training split.
-        mean: Subtracted from images in ``[0, 1]``, ``(channels, H, W)``, float32.
+        net: The net after the last epoch, on the device that trained it. It maps mean-subtracted
+            images to logits ``(B, C)``.
+        labels: The final labels, ``(n, C)``, float32, rows that sum to 1; corrected if the method
+            corrects labels.
+        noisy_labels: The labels at the start of training, ``(n,)``, int32.
+        index: The training split: positions in the data set, ``(n,)``, integers, of the images that
+            ``labels`` and ``noisy_labels`` belong to.
+        mean: The mean image, subtracted from images in ``[0, 1]``, ``(channels, H, W)``, float32.
     """
 
     result: dict[str, Any]
@@ -141,13 +144,13 @@ class Trained:
     mean: NDArray[np.float32]
 
     def predict(self, images: NDArray[np.uint8]) -> NDArray[np.float32]:
-        """Returns the net's output ``f`` for images: probabilities of the classes, ``(B, C)``.
+        """Returns the net's output ``f`` for images: class probabilities, ``(B, C)``, float32.
 
         Args:
-            images: ``(B, channels, H, W)``, uint8, of the size that was trained on.
+            images: ``(B, channels, H, W)``, uint8, of the same size as the training images.
 
         Raises:
-            ConfigError: They are of another dtype or size.
+            ConfigError: The images have another dtype or size.
         """
         images = checks.images_of(images, self.mean.shape)
         device = self.net.device
@@ -174,36 +177,38 @@ def train(
     backend: str = 'auto',
     on_epoch: Callable[[dict[str, Any]], None] | None = None,
 ) -> Trained:
-    """Runs one trial, or the rest of it, and returns what it ends with.
+    """Runs or resumes one trial, and returns its outcome.
 
-    To be called from the main thread: Ctrl-C takes a snapshot before it stops.
+    Call it from the main thread: it handles Ctrl-C, to save a snapshot before it stops.
 
     Args:
-        dataset: ``'cifar10'`` or ``'fashion_mnist'``, or what :func:`image_set` returned.
+        dataset: ``'cifar10'`` or ``'fashion_mnist'``, or the return value of :func:`image_set`.
         method: One of ``python -m chainer_jo methods``; ``'ours'`` is the paper's method.
-        noise: ``'symmetric'`` or ``'asymmetric'`` noise is drawn into the labels of the data set;
+        noise: ``'symmetric'`` or ``'asymmetric'`` adds noise to the labels of the data set;
             ``'none'`` trains on them as they are.
-        rate: Share of labels that noise redraws, a fraction in ``[0, 1]``; ``None`` without
+        rate: Share of labels that the noise redraws, a fraction in ``[0, 1]``; ``None`` without
             noise.
-        noisy_labels: Instead of noise: labels of all training images of the data set, ``(N,)``,
-            integers.
-        seed: Drives every random choice. The same seed gives the same result on one machine.
-        preset: Whose settings: ``'paper'`` takes GPU hours, ``'quick'`` minutes.
-        overrides: ``'section.key=value'`` over the preset, such as ``'ours.fine_tune.a=1.0'``.
-            With arrays, 10 % are held out for validation (Sec. 4.1) unless this says otherwise.
+        noisy_labels: Labels of all training images of the data set, ``(N,)``, integers, instead of
+            ``noise``.
+        seed: Determines every random choice. The same seed gives the same result on one machine.
+        preset: The preset of the settings: ``'paper'`` takes GPU hours, ``'quick'`` minutes.
+        overrides: ``'section.key=value'`` settings that override the preset, such as
+            ``'ours.fine_tune.a=1.0'``. With arrays, 10 % are held out for validation (Sec. 4.1)
+            unless an override changes that.
         precision: ``'float32'``, ``'strict_float32'``, ``'bfloat16'`` or ``'float16'``.
-        out: Folder of results: the trial is in ``out/runs/<trial id>``. A trial that was killed
-            goes on from its snapshot, and one that is done is only read. ``None`` keeps nothing.
-        data: Where the archive of a named data set lies.
-        weights: File of ImageNet's weights, for nets that begin with them: ResNet-50.
+        out: Folder for the results; the trial is saved in ``out/runs/<trial id>``. A trial that was
+            killed resumes from its snapshot, and a finished one is only read. ``None`` keeps
+            nothing.
+        data: Path of the archive of a named data set.
+        weights: Path of a file of ImageNet weights, for the net that needs them: ResNet-50.
         device: ``'auto'``, ``'cpu'`` or ``'cuda:N'``.
-        backend: ``'auto'``, or ``'chainer'`` for Chainer's own functions, from now on and in the
-            whole process.
+        backend: ``'auto'``, or ``'chainer'`` for Chainer's own functions. The choice stays in
+            effect for the whole process.
         on_epoch: Called with the log row of each epoch.
 
     Raises:
         ChainerJoError: The settings are wrong, the data cannot be read, training diverged, or a
-            signal stopped it after a snapshot; see :mod:`chainer_jo.errors`.
+            signal stopped the trial after a snapshot; see :mod:`chainer_jo.errors`.
 
     >>> import chainer_jo
     >>> tiny = ['common.train_images=500', 'common.validation_images=100', 'ours.correct.epochs=2',
@@ -220,7 +225,7 @@ def train(
     if noisy_labels is not None:
         if noise not in ('none', 'file'):
             raise ConfigError(
-                'noisy labels are given, and noise is to be drawn too',
+                'both noisy_labels and noise are given',
                 seen=f'noise={noise!r}',
                 fix='leave out one of the two',
             )
@@ -228,10 +233,9 @@ def train(
         noise = 'file'
         noisy_labels = checks.labels(noisy_labels, len(loaded.classes), len(loaded.train))
     elif noise == 'file':
-        raise ConfigError("noise 'file' needs labels", seen='none', fix='give noisy_labels')
+        raise ConfigError("noise 'file' needs labels", seen='none', fix='pass noisy_labels')
     digest = None if noisy_labels is None else store.digest(noisy_labels)
-    # A user's own data set is in no list of names; everything else in a configuration applies to
-    # it.
+    # Described under a known name at first: the check of names would refuse a user's own data set.
     known = name if not isinstance(dataset, Dataset) else datasets.NAMES[0]
     settings = (seed, preset, overrides, precision, digest)
     described = replace(config.trial(method, known, noise, rate, *settings), dataset=name)
@@ -243,7 +247,7 @@ def train(
 
 def _held_out(dataset, overrides):
     """Returns the overrides that hold out 10 % of an image set by default."""
-    # The presets know only the sizes of the named data sets.
+    # The presets contain the sizes of the named data sets only.
     if dataset.name in datasets.NAMES:
         return []
     given = {override.partition('=')[0].strip() for override in overrides}
@@ -258,7 +262,7 @@ def _held_out(dataset, overrides):
 
 @contextlib.contextmanager
 def in_folder(out: str | PathLike[str] | None) -> Iterator[Path]:
-    """Yields the folder of results; without one a temporary folder."""
+    """Yields the results folder; a temporary one if ``out`` is None."""
     if out is not None:
         yield Path(out)
         return
@@ -267,7 +271,7 @@ def in_folder(out: str | PathLike[str] | None) -> Iterator[Path]:
 
 
 def observer(on_epoch: Callable[[dict[str, Any]], None] | None) -> trial.Observer:
-    """Returns an observer that passes epochs to ``on_epoch`` and warnings to Python."""
+    """Returns an observer that calls ``on_epoch`` and issues messages as Python warnings."""
     heard = trial.Observer(warn=lambda line: warnings.warn(line, stacklevel=4))
     if on_epoch is not None:
         heard.epoch = on_epoch
@@ -278,7 +282,7 @@ def _run(described, machine, dataset, noisy_labels, on_epoch):
     dataset = dataset or datasets.load(described.dataset, machine.data)
     result = trial.run(described, machine, observer(on_epoch), noisy_labels, dataset)
     folder = machine.out / 'runs' / described.trial
-    # The net and the mean are built as the trial built them; the weights are the ones it saved.
+    # The net is rebuilt and its saved weights are loaded: a finished trial is not run again.
     made = assemble(
         described,
         trial_data.prepare(dataset, described, noisy_labels),

@@ -1,9 +1,8 @@
-"""What computes: oneDNN on a CPU, cuDNN on a GPU, or Chainer's own functions where neither can.
+"""Compute backends: oneDNN on a CPU, cuDNN on a GPU, otherwise Chainer's own functions.
 
-This is the one door: :func:`op` returns a backend's function for some arrays, or None, and then
-the caller computes with Chainer or NumPy. Nothing above this package asks which backend it was.
-What a function takes and returns, in which layout, is written in
-:mod:`~chainer_jo.backends.contract`.
+This is the only entry point. :func:`op` returns a backend's function for the given arrays, or None
+if the caller has to compute with Chainer or NumPy. No code outside this package asks which backend
+it was. :mod:`~chainer_jo.backends.contract` documents the functions and their memory layout.
 """
 
 import contextlib
@@ -12,21 +11,22 @@ import functools
 import chainer
 import threadpoolctl
 
+from chainer_jo import cores
 from chainer_jo.backends import cudnn, cudnn_plans, onednn, onednn_api
 from chainer_jo.backends.cuda_graph import CudaGraph
 from chainer_jo.backends.shapes import output_shape
 from chainer_jo.errors import ConfigError
 from chainer_jo.precision import PRECISIONS
 
-__all__ = ['output_shape']  # and all that is defined here
+__all__ = ['output_shape']  # in addition to everything that is defined here
 
 NAMES = ('auto', 'chainer', 'onednn', 'cudnn')
-#: Packages that the backends come from, for listing versions.
+#: Packages that provide the backends, for listing their versions.
 PACKAGES = (
     'onednn-cpu-gomp', 'cupy-cuda12x', 'cupy-cuda13x', 'nvidia-cudnn-cu12', 'nvidia-cudnn-cu13',
     'nvidia-cudnn-frontend',
 )  # fmt: skip
-#: The types of 16 bits, by the precision's name.
+#: The 16-bit dtypes, by name of the precision.
 DTYPES = {'bfloat16': onednn.BFLOAT16, 'float16': cudnn.FLOAT16}
 FLOAT32 = onednn.FLOAT32
 _MODULES = {'onednn': onednn, 'cudnn': cudnn}
@@ -35,14 +35,14 @@ _wanted = 'auto'
 
 
 def use(name):
-    """Chooses the backend of every function from now on, in the whole process.
+    """Selects the backend for the whole process from now on.
 
     Args:
-        name (str): ``'onednn'``, for NumPy arrays; ``'cudnn'``, for CuPy arrays; ``'chainer'``,
-            the reference; or ``'auto'``, for each array the backend that takes it.
+        name (str): ``'onednn'`` for NumPy arrays, ``'cudnn'`` for CuPy arrays, ``'chainer'`` for
+            the reference, or ``'auto'`` for whichever backend supports an array.
 
     Raises:
-        ConfigError: No backend has this name, or it cannot be loaded.
+        ConfigError: There is no backend of this name, or it cannot be loaded.
     """
     global _wanted
     if name not in NAMES:
@@ -60,13 +60,13 @@ def use(name):
 
 
 def op(name, *arrays):
-    """Returns the function ``name`` of the backend of these arrays, or None if it has none.
+    """Returns the function ``name`` of the backend for these arrays, or None if there is none.
 
     Args:
         name (str): A function of :class:`~chainer_jo.backends.contract.Backend`, which every
             backend has, or of :class:`~chainer_jo.backends.contract.GPUBackend`.
-        arrays (array or Variable): All that the function will compute on. One array of another
-            type or device is enough for None.
+        arrays (array or Variable): All arrays that the function will compute on. The result is
+            None if any of them has another type or device.
 
     >>> import numpy as np
     >>> from chainer_jo import backends
@@ -78,22 +78,22 @@ def op(name, *arrays):
 
 
 def of(*arrays):
-    """Returns the backend of these arrays, a module in which :func:`op` looks, or None.
+    """Returns the backend module for these arrays, or None.
 
-    For a function that has gradients: they are computed by the same backend as the result,
-    whatever :func:`use` says by then. All others call :func:`op`.
+    For differentiable functions only: gradients must come from the same backend as the result,
+    even if :func:`use` was called in between. All others call :func:`op`.
     """
     return _MODULES.get(name_for(*arrays))
 
 
 def name_for(*arrays):
-    """Returns the name of the backend of these arrays, for people.
+    """Returns the name of the backend for these arrays, for messages.
 
-    oneDNN takes float32 and bfloat16 arrays of NumPy, cuDNN float32 and float16 arrays of CuPy, or
-    Variables over them; all others are Chainer's. Without arrays: the backend of NumPy arrays
-    that oneDNN could take.
+    oneDNN takes float32 and bfloat16 NumPy arrays, cuDNN takes float32 and float16 CuPy arrays, and
+    both take Variables of them; Chainer takes all others. Without arrays: the backend for NumPy
+    arrays that oneDNN could take.
     """
-    # Variables, and Activations of a tape, have their array in `array`.
+    # Variables, and Activations of a tape, hold their array in `array`.
     arrays = [getattr(array, 'array', array) for array in arrays]
     for name, module in _MODULES.items():
         if _wanted in ('auto', name) and all(map(module.takes, arrays)):
@@ -102,10 +102,10 @@ def name_for(*arrays):
 
 
 def name_on(device):
-    """Returns the name of the backend of float32 arrays on a device, for people.
+    """Returns the name of the backend for float32 arrays on a device, for messages.
 
     Args:
-        device (str): As Chainer names it, ``@numpy`` or ``@cupy:0``.
+        device (str): Chainer's name of the device, ``@numpy`` or ``@cupy:0``.
     """
     name = _fast_name(device)
     return 'chainer' if _wanted not in ('auto', name) or _why_not(name) else name
@@ -116,42 +116,42 @@ def _fast_name(device):
 
 
 def is_fast(device):
-    """Says whether a backend of this package computes on a device, and not Chainer's functions."""
+    """Returns whether oneDNN or cuDNN computes on a device, instead of Chainer's functions."""
     return name_on(device) == _fast_name(device)
 
 
 def capturer(device):
-    """Returns what captures training steps on a device, or None where they cannot be captured.
+    """Returns the class that captures training steps on a device, or None if it cannot be done.
 
-    Chainer's own functions call cuBLAS, which CuPy refuses to capture.
+    With Chainer's own functions it cannot: they call cuBLAS, which CuPy refuses to capture.
 
     Returns:
-        callable: :class:`~chainer_jo.backends.cuda_graph.CudaGraph`, which takes a step and a
-        function that returns the arrays that it changes.
+        type: :class:`~chainer_jo.backends.cuda_graph.CudaGraph`, which takes a step and a function
+        that returns the arrays that the step changes.
     """
     return CudaGraph if name_on(device) == 'cudnn' else None
 
 
 def tensor_cores():
-    """Says when products of float32 may be rounded to TF32 now: ``'auto'`` or ``'never'``."""
+    """Returns whether float32 products may be rounded to TF32: ``'auto'`` or ``'never'``."""
     return chainer.config.use_cudnn_tensor_core
 
 
 def using_tensor_cores(when):
     """Returns a context manager within which :func:`tensor_cores` is ``when``."""
-    # Chainer's own switch, so that Chainer's functions follow it too.
+    # Chainer's own configuration entry, so that Chainer's functions follow it too.
     return chainer.using_config('use_cudnn_tensor_core', when)
 
 
 def check_precision(precision, backend=None):
-    """Checks that a precision can be computed.
+    """Checks that a precision is supported.
 
     Args:
         precision (str): One of :data:`chainer_jo.precision.PRECISIONS`.
-        backend (str): The name of the backend that will compute; None for any of this machine.
+        backend (str): The name of the backend that will compute; None for any on this machine.
 
     Raises:
-        ConfigError: It cannot; the message says why.
+        ConfigError: It is not supported; the message says why.
     """
     if precision not in PRECISIONS:
         raise ConfigError(
@@ -172,7 +172,7 @@ def check_precision(precision, backend=None):
 def _why_no_bfloat16(backend):
     name = backend or name_on('@numpy')
     if name != 'onednn':
-        return f'the backend is {name}, and only onednn has it'
+        return f'the backend is {name}, and only onednn supports it'
     if not onednn.has_bfloat16():
         return 'this processor, or the limit ONEDNN_MAX_CPU_ISA, has neither AVX-512-BF16 nor AMX'
     return None
@@ -180,47 +180,49 @@ def _why_no_bfloat16(backend):
 
 def _why_no_float16(backend):
     if (name := backend or name_on('@cupy:0')) != 'cudnn':
-        return f'the backend is {name}, and only cudnn, on a GPU, has it'
+        return f'the backend is {name}, and only cudnn, on a GPU, supports it'
     return None
 
 
 def describe(device='@numpy'):
-    """Returns in one line which backend a device gets, and why if it is the slow one."""
+    """Returns a line that names the backend of a device, and the reason if it is the slow one."""
     if (name := name_on(device)) in _MODULES:
         return f'{name} ({_MODULES[name].describe()})'
     if _wanted == 'chainer':
-        return "chainer (Chainer's own functions, as asked)"
+        return "chainer (Chainer's own functions, as requested)"
     reason = _why_not(_fast_name(device))
-    return f"chainer (Chainer's own functions; {reason or f'only {_wanted} was asked for'})"
+    return f"chainer (Chainer's own functions; {reason or f'only {_wanted} was requested'})"
 
 
 def threads():
-    """Returns how many threads oneDNN computes with, or ``None`` where it does not."""
+    """Returns the number of threads that oneDNN uses, or ``None`` if it is not in use."""
     return onednn.threads() if name_on('@numpy') == 'onednn' else None
 
 
 def check_threads(count):
-    """Checks that ``count`` threads can be had. Raises :class:`ConfigError` where they cannot."""
+    """Checks that ``count`` threads are available, and raises :class:`ConfigError` if not."""
     reason = None if _why_not('onednn') else onednn.why_fewer_threads(count)
     if reason:
         raise ConfigError(
-            f'{count} threads cannot be had, and training would wait for them for ever',
+            f'{count} threads are not available, and training would wait for them for ever',
             seen=reason,
-            fix='take that variable out of the environment, or choose {setting}',
+            fix='unset that environment variable, or choose {setting}',
             setting=('threads', 1),
         )
 
 
 @contextlib.contextmanager
 def using_threads(count):
-    """Lets oneDNN and NumPy's products compute with ``count`` threads while the block runs.
+    """Makes oneDNN and NumPy's matrix products use ``count`` threads while the block runs.
 
-    The bits are those of a process that was started with ``OMP_NUM_THREADS`` set to it.
+    Results are bit for bit those of a process that was started with ``OMP_NUM_THREADS=count``.
 
     Raises:
         ConfigError: As :func:`check_threads`.
     """
-    check_threads(count)  # And loads the library, which would not be told otherwise.
+    # Also loads oneDNN: threadpoolctl sets the limit only in libraries that are loaded already.
+    check_threads(count)
+    # A primitive keeps the number of threads that it was created for.
     changes = threads() not in (None, count)
     with threadpoolctl.threadpool_limits(count):
         if changes:
@@ -230,8 +232,23 @@ def using_threads(count):
         onednn.forget_primitives()
 
 
+@contextlib.contextmanager
+def binding_threads(device, count):
+    """Binds each computing thread to its own core while the block runs, if they use all cores.
+
+    Args:
+        device (str): Chainer's name of the device; on a GPU nothing is bound.
+        count (int): Number of threads, as for :func:`using_threads`.
+    """
+    if name_on(device) != 'onednn':
+        yield
+        return
+    with cores.one_each(onednn.load().library, count):
+        yield
+
+
 def instruction_set():
-    """Returns the name of oneDNN's instruction set, or ``None`` where it does not compute."""
+    """Returns the name of oneDNN's instruction set, or ``None`` if oneDNN is not in use."""
     return onednn.instruction_set() if name_on('@numpy') == 'onednn' else None
 
 

@@ -1,25 +1,29 @@
-"""Memory for activations that is reused instead of being mapped again.
+"""A memory pool for activations, which reuses memory instead of mapping it again.
 
-The kernel clears a page at its first touch, which costs several percent of a training step when
-every activation is a new mapping.
+The kernel zeroes a page when it is first touched. If every activation were a new mapping, that
+would cost several percent of a training step.
 """
 
 import contextlib
 import math
 import mmap
 import threading
-from collections import defaultdict
+from collections import OrderedDict
 
 import numpy as np
 
+# A step of ResNet-50 needs 1.22 times its peak, because arrays of different sizes live at different
+# times. With a lower limit, every step would unmap what the next one needs.
+LIMIT = 1.5
+
 
 class _Lease:
-    """Holds a mapping while any array or view refers to it."""
+    """Keeps a mapping in use while any array or view refers to it."""
 
     def __init__(self, pool, memory):
         self._pool, self._memory = pool, memory
-        # NumPy keeps this object as the base of the array, and of every view of it: when the last
-        # one dies, so does the lease.
+        # NumPy keeps this object as the base of the array and of every view of it, so it is deleted
+        # together with the last of them.
         self.__array_interface__ = np.frombuffer(memory, np.uint8).__array_interface__
 
     def __del__(self):
@@ -27,46 +31,52 @@ class _Lease:
 
 
 class Pool:
-    """Hands out arrays over page-aligned memory and takes the memory back when they die.
+    """Allocates arrays in page-aligned memory, and reuses the memory when they are deleted.
 
-    The memory kept for reuse is never more than was in use at the same time.
+    Memory in use and memory kept for reuse are together at most :data:`LIMIT` times the peak of
+    memory in use. Above that, the sizes that were not requested for the longest time are freed.
     """
 
     def __init__(self):
-        self._free = defaultdict(list)
-        self._free_bytes = self._used_bytes = 0
+        # Free mappings by size, the size given back last at the end.
+        self._free = OrderedDict()
+        self._used_bytes = self._mapped_bytes = self._most_used_bytes = 0
         # Re-entrant: the garbage collector may delete an array, and so call `give_back`, at any
         # point.
         self._lock = threading.RLock()
 
     def empty(self, shape, dtype=np.float32):
-        """Returns a C-ordered array of arbitrary content."""
+        """Returns an uninitialised C-ordered array."""
         size = math.prod(shape) * np.dtype(dtype).itemsize
-        # Whole pages, so that arrays of nearly one size share their memory.
+        # Whole pages, so that arrays of nearly the same size can reuse each other's memory.
         pages = max(1, -(-size // mmap.PAGESIZE))
         lease = _Lease(self, self._take(pages * mmap.PAGESIZE))
         return np.asarray(lease)[:size].view(dtype).reshape(shape)
 
     def _take(self, size):
         with self._lock:
-            if self._free[size]:
-                memory = self._free[size].pop()
-                self._free_bytes -= size
-            else:
-                # The sizes have changed, for example the batch size: what is kept would never be
-                # used again.
-                if self._free_bytes > self._used_bytes:
-                    self._free.clear()
-                    self._free_bytes = 0
-                memory = mmap.mmap(-1, size, mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS)
-                with contextlib.suppress(OSError):  # a kernel without huge pages
-                    memory.madvise(mmap.MADV_HUGEPAGE)
+            free = self._free.setdefault(size, [])
+            memory = free.pop() if free else self._map(size)
             self._used_bytes += size
+            self._most_used_bytes = max(self._most_used_bytes, self._used_bytes)
             return memory
 
+    def _map(self, size):
+        most = LIMIT * max(self._most_used_bytes, self._used_bytes + size)
+        for kept, free in list(self._free.items()):
+            # The sizes may have changed for good, for example with the batch size.
+            while free and self._mapped_bytes + size > most:
+                free.pop()
+                self._mapped_bytes -= kept
+        memory = mmap.mmap(-1, size, mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS)
+        with contextlib.suppress(OSError):  # The kernel may lack huge pages.
+            memory.madvise(mmap.MADV_HUGEPAGE)
+        self._mapped_bytes += size
+        return memory
+
     def give_back(self, memory):
-        """Keeps the mapping ``memory`` for the next array of its size."""
+        """Keeps the mapping ``memory`` for the next array of the same size."""
         with self._lock:
             self._used_bytes -= len(memory)
-            self._free_bytes += len(memory)
-            self._free[len(memory)].append(memory)
+            self._free.setdefault(len(memory), []).append(memory)
+            self._free.move_to_end(len(memory))

@@ -1,46 +1,46 @@
-"""What a backend offers: the functions, their shapes, types and layout.
+"""The interface of a backend: its functions, with their shapes, dtypes and layout.
 
-**Layout.** Images have the shape ``(N, C, H, W)`` and lie channel-last in memory, ``(N, H, W, C)``,
-which their strides show: convolutions are fastest so, and one pixel's channels, which batch
-normalisation treats alike, are neighbours. Arguments may lie otherwise and are copied first;
-results lie channel-last. Vectors, ``(C,)``, may have any strides.
+**Layout.** Images have the shape ``(N, C, H, W)`` and are channel-last in memory, ``(N, H, W, C)``;
+only their strides show it. Convolutions are fastest in this layout, and batch normalisation finds
+all channels of a pixel next to each other. Arguments in another layout are copied first; results
+are channel-last. Vectors, ``(C,)``, may have any strides.
 
-**Types.** Images are float32 or the backend's type of 16 bits; all images of one call are of one
-type, and so is the result. Sums are made in float32. Weights, biases, statistics and the gradients
-of weights and biases are always float32.
+**Types.** Images are float32 or the backend's 16-bit type. All images of one call have the same
+type, and so does the result. Sums are accumulated in float32. Weights, biases, statistics and the
+gradients of weights and biases are always float32.
 
-**Gradients.** They are plain arrays, not Variables, and can be differentiated once. A backend may
-store the gradients of 16-bit images at a scale of its own, so that small ones do not vanish:
-``average_gradient``, the first of a net's images, brings it in, ``convert_gradient`` takes it out,
-and gradients of weights come out at their own size.
+**Gradients.** Gradients are plain arrays, not Variables; there are no second derivatives. A backend
+may store the gradients of 16-bit images multiplied by a constant, so that small ones do not
+underflow: ``average_gradient``, which is first in a backward pass through a net's images, applies
+the factor, ``convert_gradient`` removes it, and gradients of weights are returned without it.
 
-**Same on every run.** A function called again on the same numbers returns the same bits. No
-function writes into its arguments, but for what is named as changed in place.
+**Determinism.** The same call on the same numbers returns the same bits. No function writes to its
+arguments, except those that are documented as changed in place.
 """
 
 import typing
 
 
 class Backend(typing.Protocol):
-    """What every backend has, as functions of its module."""
+    """The functions that every backend has in its module."""
 
     def load(self):
-        """Loads the library. Raises OSError, whose message says in one line why it cannot."""
+        """Loads the library. Raises OSError with a one-line reason if that fails."""
 
     def describe(self):
-        """Returns library, version and what else decides speed, in a few words."""
+        """Returns the library, its version and what else affects speed, in a few words."""
 
     def takes(self, array):
-        """Says whether this is an array of a device and type that is computed here."""
+        """Returns whether the backend supports the device and dtype of an array."""
 
     def weights(self, W, dtype):
-        """Returns ``W`` as the convolutions of images of ``dtype`` take it, to be used twice."""
+        """Returns ``W`` in the form that convolutions of images of ``dtype`` use, for reuse."""
 
     def all_weights(self, Ws, dtype):
-        """Returns a list with what :meth:`weights` returns for each array of another."""
+        """Returns a list with the result of :meth:`weights` for each of ``Ws``."""
 
     def convolution(self, x, W, stride, pad, residual=None, b=None):
-        """Returns ``y`` ``(N, O, H', W')`` of ``x`` ``(N, I, H, W)``, plus residual and bias."""
+        """Returns ``y`` ``(N, O, H', W')`` for ``x`` ``(N, I, H, W)``, plus residual and bias."""
 
     def convolution_gradient_x(self, x_shape, W, gy, stride, pad):
         """Returns the gradient of ``x``, of shape ``x_shape``."""
@@ -52,28 +52,29 @@ class Backend(typing.Protocol):
         """Returns the gradient of ``b``, the sum over images and pixels, ``(O,)``, float32."""
 
     def normalize(self, x, gamma, beta, eps, running=None, relu=False, residual=None):
-        """Batch normalisation by the batch's statistics, plus ``residual``, then ReLU.
+        """Batch normalisation with the batch's statistics, plus ``residual``, then ReLU.
 
-        ``running`` is ``(mean, variance, decay)``, of which the two arrays ``(C,)`` are changed in
-        place: ``decay`` of them stays, the rest is the batch's mean and unbiased variance.
+        ``running`` is ``(mean, variance, decay)``. The two arrays ``(C,)`` are updated in place, to
+        ``decay`` times the old value plus ``1 - decay`` times the batch's mean and unbiased
+        variance.
 
         Returns ``y``, mean and biased variance ``(C,)``, and what ``normalize_gradients`` needs.
         """
 
     def normalize_fixed(self, x, gamma, beta, mean, variance, eps, keep, relu=False, residual=None):
-        """The same by given statistics; returns ``y`` and, to ``keep``, what gradients need."""
+        """The same with given statistics; returns ``y`` and, if ``keep``, what gradients need."""
 
     def normalize_gradients(
         self, x, gamma, mean, variance, kept, gy, eps, fixed, relu=False, with_residual=False
     ):
-        """Returns the gradients of ``x``, ``gamma``, ``beta`` and of the residual, else None.
+        """Returns the gradients of ``x``, ``gamma``, ``beta`` and of the residual or None.
 
-        ``kept`` is the last result of the call that normalised; ``fixed`` says that it was
+        ``kept`` is the last result of the forward call; ``fixed`` says that this was
         ``normalize_fixed``, whose statistics are constants.
         """
 
     def max_pooling(self, x, k, stride, pad, cover_all=False):
-        """Returns ``y`` and the places of the largest numbers, of equal ones the first."""
+        """Returns ``y`` and the positions of the maxima, the first of equal ones."""
 
     def max_pooling_gradient(self, x_shape, places, gy, k, stride, pad, cover_all=False):
         """Returns the gradient of ``x``, of shape ``x_shape``."""
@@ -85,24 +86,24 @@ class Backend(typing.Protocol):
         """Returns the gradient of ``x`` from ``gy`` ``(N, C)``, float32."""
 
     def add(self, x, y, out=None):
-        """Returns the sum of two images, in ``out`` if given, which may be ``x``."""
+        """Returns the sum of two image arrays, in ``out`` if given, which may be ``x``."""
 
     def accumulate(self, gx, other, gy):
-        """Returns ``gx + other``: changed in place, unless ``gx`` is ``gy``, which others see."""
+        """Returns ``gx + other``, in place unless ``gx`` is ``gy``, which is still needed."""
 
     def convert(self, x, dtype):
-        """Returns images as another type, rounded to nearest; ``x`` itself if it has it."""
+        """Returns images in another type, rounded to nearest; ``x`` itself if it has that type."""
 
     def convert_gradient(self, gx, dtype):
-        """Returns a gradient of images as another type, at that type's scale."""
+        """Returns a gradient of images in another type, with that type's scale factor."""
 
 
 class GPUBackend(Backend, typing.Protocol):
-    """What a backend has besides, where launching a kernel costs more than running it.
+    """Further functions for a GPU, where launching a kernel can take longer than running it.
 
-    Each is one kernel in the place of several of CuPy's, and none calls cuBLAS, which CuPy refuses
-    to capture. On a CPU NumPy and Chainer are as fast. All arrays are float32 where no other type
-    is named.
+    Each is a single kernel instead of several of CuPy's, and none calls cuBLAS, which CuPy refuses
+    to capture. On a CPU, NumPy and Chainer are just as fast. All arrays are float32 unless another
+    type is named.
     """
 
     def linear(self, x, W, b):
@@ -121,25 +122,25 @@ class GPUBackend(Backend, typing.Protocol):
         """Returns the gradient of ``x`` from the result ``y``."""
 
     def joint_loss(self, y, log_f, alpha, beta, kl):
-        """Returns the loss of :func:`chainer_jo.functions.losses.joint_loss`, and sums of f."""
+        """Returns the loss of :func:`chainer_jo.functions.losses.joint_loss` and the sums of f."""
 
     def joint_loss_gradient(self, y, log_f, alpha, beta, f_sums, gy):
         """Returns the gradient of ``log_f``, ``(B, C)``."""
 
     def add_to_sums(self, sums, loss, log_f, y):
-        """Adds loss times images, images and hits to ``sums`` (3,), float64, in place."""
+        """Adds loss times images, images, and hits to ``sums`` (3,), float64, in place."""
 
     def mix_up(self, v, partner, lam):
         """Returns ``lam v_i + (1 - lam) v_j`` with ``j = partner[i]``, of images or labels."""
 
     def record(self, history, f, index, turn):
-        """Writes ``f`` (B, C) to ``history[turn % window, index]``, in place; the last one stays.
+        """Writes ``f`` (B, C) to ``history[turn % window, index]``, in place; the last row wins.
 
         ``history`` is ``(window, N, C)``, ``index`` and ``turn`` are integers, ``(B,)``.
         """
 
     def augment(self, images, mean, index, offsets, flips, pad):
-        """Returns what :func:`chainer_jo.datasets.augment.augment` does, to the bit."""
+        """Returns the result of :func:`chainer_jo.datasets.augment.augment`, bit for bit."""
 
     def update(self, arrays, lr, momentum, weight_decay):
-        """Takes a step of momentum SGD for all ``(p, g, v)``, in place."""
+        """Makes a step of momentum SGD for all ``(p, g, v)``, in place."""

@@ -1,13 +1,13 @@
 """cuDNN convolutions and custom kernels for CuPy arrays.
 
-Functions and layout are those of :mod:`~chainer_jo.backends.contract`: every image
-array has the shape ``(N, C, H, W)``, the type float32 or float16, and lies channel-last in memory;
-arguments in another layout are copied first. Weights, ``(O, I, kh, kw)``, do so too; they,
+Functions and layout follow :mod:`~chainer_jo.backends.contract`: every image array has the shape
+``(N, C, H, W)`` and the dtype float32 or float16, and is channel-last in memory; arguments in
+another layout are copied first. Weights, ``(O, I, kh, kw)``, are channel-last as well. Weights,
 statistics and the gradients of both are always float32. Nothing here waits for the GPU or calls
-cuBLAS, so a captured stream can record it once every function has run before on the same shapes.
+cuBLAS, so a step can be captured once every function has run before on the same shapes.
 
-Gradients of float16 images are stored ``SCALE`` times as large, so that small ones do not vanish:
-they become so in :func:`average_gradient`, and those of parameters come out at their own size.
+Gradients of float16 images are stored multiplied by ``SCALE``, so that small ones do not underflow:
+:func:`average_gradient` applies the factor, and gradients of parameters are returned without it.
 """
 
 import functools
@@ -26,21 +26,22 @@ from chainer_jo.backends.shapes import output_shape
 __all__ = ['describe', 'output_shape', 'update']
 
 FLOAT16, FLOAT32 = np.dtype(np.float16), np.dtype(np.float32)
-# Of the gradients of images. The mean over a batch of 128 and an average over 64 pixels leave some
-# 1e-5 of them, where float16 has two digits; the largest, times 1024, is far below its 65504.
+# Factor of the gradients of images. After the mean over a batch of 128 and the average over 64
+# pixels they are around 1e-5, where float16 has two digits; the largest, times 1024, is far below
+# its limit of 65504.
 SCALE = {FLOAT32: 1, FLOAT16: 1024}
 _TYPE_NAMES = {FLOAT32: 'float', FLOAT16: '__half'}
-# The first kernel of a reduction makes at most this many parts: four blocks per multiprocessor of
-# an H100, which has 132.
+# The first kernel of a reduction computes at most this many partial results: four blocks for each
+# of the 132 multiprocessors of an H100.
 _PARTS = 528
 _ROWS_OF_A_THREAD = 4
 
 
 def load():
-    """Loads CuPy, the front end and cuDNN.
+    """Loads CuPy, cuDNN and its front end.
 
     Raises:
-        OSError: One of them or a GPU is missing; the message says which.
+        OSError: One of them, or a GPU, is missing; the message says which.
     """
     try:
         import cupy
@@ -54,21 +55,21 @@ def load():
 
 
 def takes(array):
-    """Says whether this is an array of CuPy of a type that is computed here."""
-    # A CuPy array implies CuPy is already imported; without one there is no need to.
+    """Returns whether this is a CuPy array of a supported dtype."""
+    # Looked up, not imported: if there is a CuPy array, CuPy has been imported already.
     cupy = sys.modules.get('cupy')
     return cupy is not None and isinstance(array, cupy.ndarray) and array.dtype in SCALE
 
 
 def _empty(shape, dtype=FLOAT32):
-    # CuPy is imported inside functions: this module is imported on machines without a GPU too.
+    # Imported in the function: this module is imported on machines without CuPy too.
     import cupy
 
     return cupy.empty(shape, dtype)
 
 
 def _empty_images(shape, dtype=FLOAT32):
-    # The shape is Chainer's, the memory order that of tensor cores: only the strides show it.
+    # Chainer's shape with the memory order that tensor cores need; only the strides show it.
     n, c, h, w = shape
     return _empty((n, h, w, c), dtype).transpose(0, 3, 1, 2)
 
@@ -88,31 +89,31 @@ def _contiguous(*arrays, dtype=FLOAT32):
 
 
 def _launch(name, entry, grid, block, *arguments, shared=0, **macros):
-    """Runs a kernel on the current stream; Python's numbers become int and float.
+    """Runs a kernel on the current stream; Python numbers are passed as C's int and float.
 
-    ``shared`` is its shared memory in bytes, where the kernel leaves that open.
+    ``shared`` is the size of dynamic shared memory in bytes, for kernels that use it.
     """
-    # CuPy passes Python numbers as 64-bit values; the kernels take 32 bits.
+    # CuPy passes Python numbers as 64-bit values, but the kernels take 32 bits.
     kinds = {int: np.int32, float: np.float32}
     arguments = tuple(kinds.get(type(value), lambda v: v)(value) for value in arguments)
     kernel = kernels.function(name, entry, **macros)
-    # A block gets no more than 48 KB unless its kernel says so.
+    # CUDA allows a block no more than 48 KB unless the kernel asks for more.
     if shared and kernel.max_dynamic_shared_size_bytes < shared:
         kernel.max_dynamic_shared_size_bytes = shared
     kernel(grid, block, arguments, shared_mem=shared)
 
 
 def _launch_flat(name, entry, size, *arguments, **macros):
-    """Runs a kernel with a thread for each of ``size`` numbers."""
+    """Runs a kernel with one thread for each of ``size`` elements."""
     _launch(name, entry, (math.ceil(size / THREADS),), (THREADS,), *arguments, **macros)
 
 
 class _Rows:
-    """How kernels of ``channel_last.cuh`` go over images: rows of packs of channels."""
+    """How kernels with ``channel_last.cuh`` divide images: into rows of packs of channels."""
 
     def __init__(self, x, **macros):
         n, c, h, w = x.shape
-        # Four channels are loaded at once; the three channels of an input image one by one.
+        # Four channels are loaded at once; other counts, such as an input image's three, singly.
         vector = 1 if c % 4 else 4
         self.rows, self.columns = n * h * w, c // vector
         self.macros = {'HALF': int(x.dtype == FLOAT16), 'VEC': vector, 'THREADS': THREADS}
@@ -125,30 +126,33 @@ class _Rows:
         return (x, self._groups)
 
     def parts(self):
-        """Returns the rows of a part of a reduction, and the number of parts."""
-        # The split of rows depends on the shape alone, so the rounding of a sum does too.
+        """Returns the number of rows in a part of a reduction, and the number of parts."""
+        # The split depends only on the shape, so that the rounding of a sum does too.
         least = self.block[1] * _ROWS_OF_A_THREAD
         chunk = max(least, math.ceil(self.rows / _PARTS))
         return chunk, math.ceil(self.rows / chunk)
 
     def launch(self, name, entry, x, *arguments):
-        """Runs a kernel with ``x`` blocks for each group of columns."""
+        """Runs a kernel with ``x`` blocks per group of columns."""
         _launch(name, entry, self.grid(x), self.block, *arguments, **self.macros)
 
     def launch_over(self, name, entry, *arguments):
-        """Runs a kernel that goes over all rows."""
+        """Runs a kernel over all rows."""
         blocks = math.ceil(self.rows / (self.block[1] * _ROWS_OF_A_THREAD))
         self.launch(name, entry, blocks, *arguments, self.rows, self.columns)
 
     def reduce(self, name, entry, numbers, *arguments):
-        """Runs a reduction's first kernel; returns its parts, of ``numbers`` a column each."""
+        """Runs the first kernel of a reduction and returns its partial results.
+
+        ``numbers`` gives the size of a column's result for the number of channels in a pack.
+        """
         chunk, parts = self.parts()
         partial = _empty((parts, self.columns, numbers(self.macros['VEC'])))
         self.launch(name, entry, parts, *arguments, partial, self.rows, self.columns, chunk)
         return partial
 
     def finish(self, name, entry, partial, *arguments):
-        """Runs a reduction's second kernel, a block for each column."""
+        """Runs the second kernel of a reduction, one block per column."""
         arguments = (partial, len(partial), self.columns, *arguments)
         _launch(name, entry, (self.columns,), (THREADS,), *arguments, **self.macros)
 
@@ -168,17 +172,17 @@ def convert(x, dtype, factor=1.0):
 
 
 def convert_gradient(gx, dtype):
-    """Returns the gradient of an image, or of weights, as another type and at its scale."""
+    """Returns a gradient of images or weights in another type, with that type's scale factor."""
     return convert(gx, dtype, SCALE[np.dtype(dtype)] / SCALE[gx.dtype])
 
 
 def weights(W, dtype):
-    """Returns weights as the convolutions of images of a type take them, to be used twice."""
+    """Returns weights in the form that convolutions of images of a type use, for reuse."""
     return convert(W, dtype)
 
 
 def all_weights(Ws, dtype):
-    """Returns what :func:`weights` does of each array of a list, by one kernel for many of them."""
+    """Returns the result of :func:`weights` for each array of a list, with few kernel launches."""
     found = [W if W.dtype == dtype else _empty_images(W.shape, dtype) for W in Ws]
     pairs = [(W, to) for W, to in zip(map(_channel_last, Ws), found, strict=True) if to is not W]
     for table, count, blocks in many_arrays.tables('st', pairs):
@@ -198,7 +202,7 @@ def _convolve(operation, x_shape, W_shape, stride, pad, first, second, result):
 def convolution(x, W, stride, pad, residual=None, b=None):
     """Returns the convolution of ``x``, plus ``residual`` and the bias ``b`` if given.
 
-    Here and in the gradients, float32 factors are rounded to TF32, unless
+    Here and in the gradients, float32 factors are rounded to TF32 unless
     ``chainer.config.use_cudnn_tensor_core`` is ``'never'``.
     """
     y = _empty_images(output_shape(x.shape, W.shape, stride, pad), x.dtype)
@@ -224,21 +228,22 @@ def convolution_gradient_W(x, W_shape, gy, stride, pad):
     return convert_gradient(gW, FLOAT32)
 
 
-# Of gradient_W.cu: channels of a block, threads, and how many blocks of 132 processors to have.
+# For gradient_W.cu: channels and threads of a block, and how many blocks to aim at, about two for
+# each of 132 multiprocessors.
 _TILE, _TILE_THREADS, _BLOCKS = 32, 288, 256
-# Two blocks of as much shared memory fit on a processor of an H100.
+# With this much shared memory, two blocks fit on a multiprocessor of an H100.
 _SHARED_BYTES = 112 << 10
 
 
 def _shared_bytes(x, rows):
-    """Returns the shared memory of a block of ``gradient_W.cu``: two steps' worth."""
+    """Returns the shared memory of a block of ``gradient_W.cu``, in bytes: buffers of two steps."""
     pitch, depth = x.shape[3] + 2, 16 if x.dtype == FLOAT16 else 8
     pixels = math.ceil(rows * pitch / depth) * depth
     return 2 * (2 * pixels + 2 * pitch + 2) * (_TILE + 8) * x.itemsize
 
 
 def _rows_of_a_step(x, W_shape, stride, pad):
-    """Returns how many rows of an image ``gradient_W.cu`` takes at a time; 0 where it cannot."""
+    """Returns how many image rows ``gradient_W.cu`` processes per step; 0 if it cannot be used."""
     n_out, n_in, *window = W_shape
     suits = (*window, stride, pad) == (3, 3, 1, 1) and n_out % _TILE == n_in % _TILE == 0
     if not suits or chainer.config.use_cudnn_tensor_core == 'never':
@@ -250,11 +255,11 @@ def _rows_of_a_step(x, W_shape, stride, pad):
 
 @functools.cache
 def _largest_shared_memory(number):
-    """Returns how many bytes a block of ``gradient_W.cu`` may have on a GPU; 0 if it cannot run."""
+    """Returns how much shared memory a block may have on a GPU, in bytes; 0 if it is too old."""
     import cupy
 
     device = cupy.cuda.Device(number)
-    # TF32 and copies in the background came with this generation.
+    # TF32 and asynchronous copies to shared memory came with this generation.
     new_enough = int(device.compute_capability) >= 80
     return device.attributes['MaxSharedMemoryPerBlockOptin'] if new_enough else 0
 
@@ -278,7 +283,7 @@ def _gradient_of_3x3(x, W_shape, gy, rows):
 
 
 def _add_bias(y, b):
-    """Adds ``b`` ``(O,)`` to images that this module has made, in place."""
+    """Adds ``b`` ``(O,)`` to a result of this module, in place."""
     rows = _Rows(y)
     packs = rows.rows * rows.columns
     _launch_flat('bias', 'add', packs, y, *_contiguous(b), packs, rows.columns, **rows.macros)
@@ -298,21 +303,21 @@ _BN = 'batch_normalization_relu'
 
 
 def normalize(x, gamma, beta, eps, running=None, relu=False, residual=None):
-    """Returns ``gamma * (x - mean) / sqrt(variance + eps) + beta`` by the batch's statistics.
+    """Returns ``gamma * (x - mean) / sqrt(variance + eps) + beta`` with the batch's statistics.
 
     Args:
-        running (tuple): None, or ``(mean, variance, decay)``: contiguous arrays that move towards
-            the batch's mean and unbiased variance, and how much of them stays.
-        relu (bool): Whether only what is positive stays, after ``residual`` is added.
-        residual (array): None, or what is added.
+        running (tuple): None, or ``(mean, variance, decay)``: two contiguous arrays that move
+            towards the batch's mean and unbiased variance, and the share of them that is kept.
+        relu (bool): Whether ReLU follows, after ``residual`` is added.
+        residual (array): None, or an array to add.
 
     Returns:
         tuple: The result; mean and (biased) variance of each channel; what
-        :func:`normalize_gradients` needs for the signs.
+        :func:`normalize_gradients` needs to find the signs before ReLU.
     """
     x = _channel_last(x)
     rows, (mean, variance) = _Rows(x, RELU=0), _empty((2, x.shape[1]))
-    # Null pointers for the kernel.
+    # The kernel takes null pointers for "no running statistics".
     moving = running or (np.uint64(0), np.uint64(0), 0.0)
     partial = rows.reduce(_BN, 'statistics', lambda vector: 1 + 2 * vector, x)
     rows.finish(_BN, 'finish_statistics', partial, mean, variance, *moving)
@@ -321,7 +326,7 @@ def normalize(x, gamma, beta, eps, running=None, relu=False, residual=None):
 
 
 def normalize_fixed(x, gamma, beta, mean, variance, eps, keep, relu=False, residual=None):
-    """Normalises by given statistics. Returns the result and, to ``keep``, the signs."""
+    """Normalises with given statistics. Returns the result and, if ``keep``, the signs."""
     x, y = _channel_last(x), _empty_images(x.shape, x.dtype)
     parameters = (*_contiguous(gamma, beta, mean, variance), float(eps))
     rows = _Rows(x, RELU=int(relu))
@@ -331,8 +336,8 @@ def normalize_fixed(x, gamma, beta, mean, variance, eps, keep, relu=False, resid
         rows.launch_over(_BN, 'normalize_and_add', x, _channel_last(residual), *parameters, y)
     if not (keep and relu):
         return y, None
-    # Without a residual the signs are recomputed from x and beta at no cost. With one they are read
-    # from y, which the next layer keeps anyway.
+    # Without a residual the signs are recomputed from x and beta at no cost. With one, they are
+    # those of y, which the next layer keeps anyway.
     return y, beta if residual is None else y
 
 
@@ -348,7 +353,7 @@ def normalize_gradients(
     x, gy, gx = _channel_last(x), _channel_last(gy), _empty_images(x.shape, x.dtype)
     fused = relu and not with_residual
     rows, (ggamma, gbeta) = _Rows(x, RELU=int(fused)), _empty((2, x.shape[1]))
-    # beta is needed for the signs only.
+    # beta is needed for the signs only; otherwise any array of its shape will do.
     beta = kept if fused else gamma
     given = (x, gy, *_contiguous(gamma, beta, mean, variance), float(eps))
     partial = rows.reduce(_BN, 'gradient_sums', lambda vector: 2 * vector, *given)
@@ -360,7 +365,7 @@ def normalize_gradients(
 
 
 def relu_gradient(y, gy):
-    """Returns ``gy`` where ``y``, the result of a ReLU, is positive, and elsewhere 0."""
+    """Returns ``gy`` where ``y``, the result of a ReLU, is positive, and 0 elsewhere."""
     y, gx = _channel_last(y), _empty_images(y.shape, y.dtype)
     macros = _Rows(y).macros
     packs = y.size // macros['VEC']
@@ -369,11 +374,11 @@ def relu_gradient(y, gy):
 
 
 def max_pooling(x, k, stride, pad, cover_all=False):
-    """Returns the largest number of each window, and what :func:`max_pooling_gradient` needs.
+    """Returns the maximum of each window, and what :func:`max_pooling_gradient` needs.
 
     Args:
-        k, stride, pad (int): Size and step of the square windows, and rows and columns on each
-            side that are in no window the largest; ``pad < k``, ``k`` at most 16.
+        k, stride, pad (int): Size and stride of the square windows, and the padding, which is never
+            the maximum; ``pad < k``, ``k`` at most 16.
         cover_all (bool): Whether a last window may reach beyond the image; ``stride + pad <= k``.
     """
     shape = output_shape(x.shape, (x.shape[1], 0, k, k), stride, pad, cover_all)
@@ -405,9 +410,9 @@ def average(x):
 
 
 def average_gradient(x_shape, dtype, gy):
-    """Returns the gradient of :func:`average`'s argument from ``gy``, ``(N, C)``, float32."""
+    """Returns the gradient of :func:`average`'s argument for ``gy``, ``(N, C)``, float32."""
     (gy,), gx = _contiguous(gy), _empty_images(x_shape, dtype)
-    # The backward pass through the images begins here, so their gradients are scaled here.
+    # The backward pass through the images begins here, so this is where the factor comes in.
     rows, pixels = _Rows(gx), math.prod(x_shape[2:])
     arguments = (gy, gx, SCALE[gx.dtype] / pixels, pixels, rows.columns)
     rows.launch('pooling', 'average_gradient', len(gx), *arguments)
@@ -415,7 +420,7 @@ def average_gradient(x_shape, dtype, gy):
 
 
 def add(x, y, out=None):
-    """Returns the sum of two images; ``out`` may be ``x``, if it is a result of this module."""
+    """Returns the sum of two image arrays; ``out`` may be ``x`` if that is channel-last."""
     out = _empty_images(x.shape, x.dtype) if out is None else out
     vector = 1 if x.size % 4 else 4
     macros = {'HALF': int(x.dtype == FLOAT16), 'VEC': vector}
@@ -425,15 +430,15 @@ def add(x, y, out=None):
 
 
 def accumulate(gx, other, gy):
-    """Returns the sum of two gradients: in place, unless the first is ``gy``, others' too."""
-    # Copied: `gy` itself may also be the gradient of another input.
+    """Returns ``gx + other``, in place unless ``gx`` is ``gy``."""
+    # Not in place then: `gy` may be the gradient of another input as well.
     if _lies_channel_last(gx):
         return add(gx, other, None if gx is gy else gx)
     return gx + other
 
 
 def linear(x, W, b):
-    """Returns ``x W' + b``, ``(N, O)``, of ``x`` ``(N, I)`` and ``W`` ``(O, I)``, all float32."""
+    """Returns ``x W' + b``, ``(N, O)``, for ``x`` ``(N, I)`` and ``W`` ``(O, I)``, all float32."""
     # Not cuBLAS, which CuPy refuses to capture; the last layer is too small for it to matter.
     y, sizes = _empty((len(x), len(W))), (len(x), *W.shape[::-1])
     _launch_flat('linear', 'linear', y.size, *_contiguous(x, W, b), y, *sizes)
@@ -475,15 +480,15 @@ def joint_loss(y, log_f, alpha, beta, kl):
     Args:
         y (array): Labels, ``(B, C)``, float32.
         log_f (array): ``(B, C)``, float32.
-        alpha (float): Where it is 0, ``L_p`` is not computed.
-        beta (float): Where it is 0, ``L_e`` is not computed.
-        kl (bool): Whether ``L_c`` is the KL divergence; else it is the cross entropy.
+        alpha (float): Weight of ``L_p``, which is not computed if this is 0.
+        beta (float): Weight of ``L_e``, which is not computed if this is 0.
+        kl (bool): Whether ``L_c`` is the KL divergence or the cross entropy.
 
     Returns:
-        tuple: The loss, ``()``, and what :func:`joint_loss_gradient` needs, the sums of ``f`` over
-        the batch, ``(C,)``.
+        tuple: The loss, ``()``, and the sums of ``f`` over the batch, ``(C,)``, which
+        :func:`joint_loss_gradient` needs.
     """
-    # A single block can sum the batch without a second kernel: (B, C) is small.
+    # (B, C) is small, and a single block can sum it without a second kernel.
     loss, f_sums = _empty(()), _empty(y.shape[1])
     arguments = (*_contiguous(y, log_f), float(alpha), float(beta), int(kl), loss, f_sums)
     _launch('losses', 'joint_loss', (1,), (THREADS,), *arguments, *y.shape, THREADS=THREADS)
@@ -491,7 +496,7 @@ def joint_loss(y, log_f, alpha, beta, kl):
 
 
 def joint_loss_gradient(y, log_f, alpha, beta, f_sums, gy):
-    """Returns the gradient of :func:`joint_loss`'s ``log_f`` from ``gy``, ``()``."""
+    """Returns the gradient of :func:`joint_loss`'s ``log_f`` for ``gy``, ``()``."""
     (gy,), gx = _contiguous(gy), _empty(y.shape)
     arguments = (*_contiguous(y, log_f), float(alpha), float(beta), f_sums, gy, gx, *y.shape)
     _launch_flat('losses', 'joint_loss_gradient', gx.size, *arguments, THREADS=THREADS)
@@ -499,19 +504,20 @@ def joint_loss_gradient(y, log_f, alpha, beta, f_sums, gy):
 
 
 def add_to_sums(sums, loss, log_f, y):
-    """Adds to an epoch's sums, (3,), float64: loss times images, images, hits.
+    """Adds a batch to an epoch's ``sums``, (3,), float64: loss times images, images, hits.
 
     Args:
         loss (array): The mean over the batch, ``()``, float32.
         log_f (array): Scores, ``(B, C)``, float32.
-        y (array): Labels, ``(B, C)``, float32; a hit has its largest number where ``log_f`` has.
+        y (array): Labels, ``(B, C)``, float32. A hit is a row whose maximum is at the same class in
+            ``y`` and in ``log_f``.
     """
     arguments = (*_contiguous(loss, log_f, y), sums, *y.shape)
     _launch('losses', 'add_to_sums', (1,), (THREADS,), *arguments, THREADS=THREADS)
 
 
 def mix_up(v, partner, lam):
-    """Does what :func:`chainer_jo.functions.losses.mix_up` does; images then lie channel-last."""
+    """Does what :func:`chainer_jo.functions.losses.mix_up` does; mixed images are channel-last."""
     if v.ndim == 4:
         v, mixed = convert(v, FLOAT32), _empty_images(v.shape)
     else:
@@ -531,7 +537,7 @@ def record(history, f, index, turn):
 def augment(images, mean, index, offsets, flips, pad):
     """Does what :func:`chainer_jo.datasets.augment.augment` does, in one kernel.
 
-    The result lies channel-last.
+    The result is channel-last.
     """
     _, c, h, w = images.shape
     x = _empty_images((len(index), c, h, w))

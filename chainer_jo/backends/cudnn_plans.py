@@ -1,9 +1,10 @@
-"""cuDNN's plans for convolutions: found once, kept, run on raw memory.
+"""cuDNN's execution plans for convolutions: built once, kept, and run on raw memory.
 
-A plan is made for a GPU, or for the description of one (:func:`build` needs no GPU then). Only
-deterministic ones are taken: results are the same bit for bit on every run. That is also why none
-is chosen by measuring on the spot: where two are nearly as fast, a resumed trial might get the
-other one. ``plans.json`` holds what was measured once, see ``reproduce/measure_plans.py``.
+A plan is built for a GPU, or for the description of one; then :func:`build` needs no GPU. Only
+deterministic plans are used, so that results are the same bit for bit on every run. For the same
+reason plans are not chosen by timing them at run time: if two are almost equally fast, a resumed
+trial might get the other one. ``plans.json`` holds the fastest plans, as measured once by
+``reproduce/measure_plans.py``.
 """
 
 import functools
@@ -17,19 +18,19 @@ import numpy as np
 from chainer_jo.errors import ChainerJoError
 
 WHEEL = 'nvidia-cudnn-frontend==1.23.0'
-FIRST, SECOND, RESULT = 1, 2, 3  # the names of a plan's arrays
+FIRST, SECOND, RESULT = 1, 2, 3  # Identifiers of a plan's arrays.
 _local = threading.local()
 
 
 class Convolution(typing.NamedTuple):
-    """What one plan computes, for images and weights that lie channel-last.
+    """What one plan computes, for channel-last images and weights.
 
     Attributes:
         operation (str): ``'forward'`` takes x and W, ``'gradient_x'`` takes W and gy,
             ``'gradient_W'`` takes x and gy.
         dtype (str): ``'float32'`` or ``'float16'``, of all three arrays; sums are float32.
         x_shape, W_shape, y_shape (tuple): ``(N, I, H, W)``, ``(O, I, kh, kw)``, ``(N, O, ...)``.
-        stride, pad (int): The same both ways.
+        stride, pad (int): The same for height and width.
         tensor_cores (bool): Whether float32 factors may be rounded to TF32.
     """
 
@@ -50,10 +51,10 @@ class Convolution(typing.NamedTuple):
 
 @functools.cache
 def load():
-    """Loads the front end and cuDNN.
+    """Loads cuDNN and its front end.
 
     Raises:
-        OSError: One is missing or too old; the message says which.
+        OSError: One of them is missing or too old; the message says which.
     """
     try:
         import cudnn
@@ -62,7 +63,7 @@ def load():
     except (ImportError, OSError, RuntimeError) as error:
         raise OSError(f'{WHEEL.partition("=")[0]} cannot be loaded ({error})') from error
     if version < 90000:
-        raise OSError(f'cuDNN is version {version}, and 90000 or newer is needed')
+        raise OSError(f'cuDNN has version {version}, but 90000 or newer is needed')
     return cudnn
 
 
@@ -78,23 +79,24 @@ def _version():
 
 @functools.cache
 def measured(gpu):
-    """Returns which plan of a convolution was the fastest on a GPU, with this cuDNN.
+    """Returns the fastest plan of each measured convolution, for a GPU and this version of cuDNN.
 
     Args:
-        gpu (str): The name that CUDA gives it.
+        gpu (str): CUDA's name of the GPU.
 
     Returns:
-        dict: ``str(convolution)`` to the plan's place in cuDNN's list; empty for other GPUs.
+        dict: ``str(convolution)`` to the plan's index in cuDNN's list; empty if the GPU or the
+        version was not measured.
     """
     text = resources.files(__package__).joinpath('plans.json').read_text()
     return json.loads(text).get(f'{gpu}, cuDNN {_version()}', {})
 
 
 def list_plans(convolution, **device):
-    """Returns the front end's graph of a :class:`Convolution` with cuDNN's list of plans for it.
+    """Returns the front end's graph of a :class:`Convolution`, with cuDNN's list of plans for it.
 
-    None of them is built yet; some may turn out not to be allowed. Arguments and errors are those
-    of :func:`build`.
+    No plan is built yet, and some may turn out to be unsupported. Arguments and errors are those of
+    :func:`build`.
     """
     cudnn = load()
     try:
@@ -122,11 +124,11 @@ def build(convolution, place=None, **device):
     """Returns the front end's graph of a :class:`Convolution` with one plan, ready to run.
 
     Args:
-        place (int): The plan's in cuDNN's list; None for the one that cuDNN likes best.
-        device: ``handle=``, or ``device_property=`` for a GPU that is not there.
+        place (int): The plan's index in cuDNN's list; None for the one that cuDNN ranks first.
+        device: ``handle=``, or ``device_property=`` for a GPU that is not present.
 
     Raises:
-        ChainerJoError: cuDNN has no plan.
+        ChainerJoError: cuDNN has no plan for this convolution.
     """
     cudnn, graph = load(), list_plans(convolution, **device)
     try:
@@ -179,9 +181,9 @@ def _unwanted(cudnn, convolution):
 
 
 class _Device:
-    """A thread's handle for one GPU, with its plans and their working memory.
+    """A thread's handle for one GPU, with its plans and their workspaces.
 
-    Each plan keeps an array of its own: a captured graph remembers its address.
+    Each plan keeps its own workspace, because a captured graph contains the address.
     """
 
     def __init__(self, number):
@@ -197,7 +199,7 @@ class _Device:
         if convolution not in self._plans:
             graph = build(convolution, self._places.get(str(convolution)), handle=self.handle)
             # Not from the current pool, which may belong to a captured graph: this array outlives
-            # it, and CuPy 13 frees a pool's memory under the arrays that remain.
+            # the graph, and CuPy 13 frees a pool's memory even while arrays still use it.
             with cupy.cuda.using_allocator(cupy.get_default_memory_pool().malloc):
                 memory = cupy.empty(max(1, graph.get_workspace_size()), np.uint8)
             self._plans[convolution] = graph, memory
@@ -215,13 +217,13 @@ def _device(number):
 def run(convolution, first, second, result):
     """Computes a :class:`Convolution` of CuPy arrays on the current stream.
 
-    The plan is found at the first call, which must not be part of a captured graph.
+    The first call builds the plan, and must not be part of a captured graph.
     """
     import cupy
 
     device = _device(first.device.id)
     graph, memory = device.plan(convolution)
     load().set_stream(handle=device.handle, stream=cupy.cuda.get_current_stream().ptr)
-    # Raw pointers: exchanging arrays would synchronize streams in its own way.
+    # Raw pointers: passing arrays to the front end would also synchronize streams.
     pointers = {FIRST: first.data.ptr, SECOND: second.data.ptr, RESULT: result.data.ptr}
     graph.execute(pointers, memory.data.ptr, handle=device.handle)

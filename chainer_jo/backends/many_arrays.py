@@ -1,7 +1,7 @@
-"""Kernels that go over many arrays of a GPU in one launch.
+"""Kernels that process many GPU arrays in one launch.
 
-A net has a hundred parameters, most of them of a few hundred numbers: a kernel for each would take
-longer to launch than to run. See ``kernels/many_arrays.cuh``.
+A net has a hundred parameters, most of them with a few hundred elements: a kernel for each would
+take longer to launch than to run. See ``kernels/many_arrays.cuh``.
 """
 
 import functools
@@ -10,13 +10,13 @@ import numpy as np
 
 from chainer_jo.backends.kernels import THREADS
 
-#: Tuples of arrays in a launch: so many that its arguments stay below the 4 KB of every GPU.
+#: Tuples of arrays in a launch; kernel arguments are limited to 4 KB, and more would not fit.
 MOST = 120
 
 
 @functools.cache
 def table_type(names):
-    """Returns the type of the kernel's table: a row of addresses for each name, sizes, blocks."""
+    """Returns the dtype of the kernel's table: addresses for each name, sizes, first blocks."""
     return np.dtype(
         [
             *((name, np.uint64, MOST) for name in names),
@@ -26,16 +26,16 @@ def table_type(names):
 
 
 def tables(names, tuples):
-    """Yields what launches of a kernel over all tuples take: its table, their number, the blocks.
+    """Yields the arguments of each launch: the table, the number of tuples, the number of blocks.
 
     Args:
         names (str): One letter for each array of a tuple, in the order of the kernel's table.
-        tuples (list of tuple): Arrays of CuPy; those of one tuple have the same size, and lie in
-            memory in the same order.
+        tuples (list of tuple): CuPy arrays; those of one tuple have the same size and the same
+            memory layout.
     """
     for start in range(0, len(tuples), MOST):
-        # Passed by value as kernel arguments: an array of addresses would have to be copied to the
-        # GPU in every step, which a captured step cannot do.
+        # Passed by value, as a kernel argument: an array of addresses would have to be copied to
+        # the GPU in every step, which a captured step cannot do.
         table, blocks, group = np.zeros((), table_type(names)), 0, tuples[start : start + MOST]
         for i, arrays in enumerate(group):
             for name, array in zip(names, arrays, strict=True):

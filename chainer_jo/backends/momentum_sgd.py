@@ -6,13 +6,13 @@ from chainer_jo.backends import kernels, many_arrays
 
 
 def update(arrays, lr, momentum, weight_decay):
-    """Takes a step, in place: ``v <- momentum v - lr (g + weight_decay p);  p <- p + v``.
+    """Makes a step, in place: ``v <- momentum v - lr (g + weight_decay p);  p <- p + v``.
 
     Args:
-        arrays (list of tuple): ``(p, g, v)`` of each parameter, float32, of one shape; ``p`` and
-            ``v`` are written.
-        lr (array): ``()``, float32, on the GPU: a captured step reads what it is by then.
-        momentum (float): Share of ``v`` that stays.
+        arrays (list of tuple): ``(p, g, v)`` of each parameter, float32, all of one shape; ``p``
+            and ``v`` are changed in place.
+        lr (array): ``()``, float32, on the GPU, so that a captured step reads its current value.
+        momentum (float): Share of ``v`` that is kept.
         weight_decay (float): Factor of ``p`` in the gradient.
     """
     arrays = [(p, *(_like(array, p) for array in (g, v))) for p, g, v in arrays]
@@ -23,9 +23,9 @@ def update(arrays, lr, momentum, weight_decay):
 
 
 def _like(array, other):
-    """Returns an array that lies in memory as ``other`` does: both are read in one order."""
+    """Returns an array with the memory layout of ``other``: the kernel reads both in one order."""
     steps = zip(array.shape, array.strides, other.strides, strict=True)
-    # The stride of an axis of length 1 says nothing: weights of 1x1 have it either way.
+    # The stride of an axis of length 1 does not matter; 1x1 weights may have either.
     if all(length == 1 or stride == wanted for length, stride, wanted in steps):
         return array
     import cupy

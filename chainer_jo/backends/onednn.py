@@ -1,9 +1,9 @@
 """oneDNN convolutions, batch normalisation and pooling for NumPy arrays, forward and backward.
 
-Functions and layout are those of :mod:`~chainer_jo.backends.contract`; images are float32 or
-``BFLOAT16``. A primitive, the library's word for one operation on arrays of given shapes, takes
-milliseconds to make, so each is made once per shape and kept. Calls from several threads take
-turns.
+Functions and layout follow :mod:`~chainer_jo.backends.contract`; images are float32 or
+``BFLOAT16``. A primitive, oneDNN's name for one operation on arrays of given shapes, takes
+milliseconds to create, so each is created once per shape and kept. Calls from several threads run
+one after another.
 """
 
 import ctypes
@@ -18,8 +18,7 @@ from chainer_jo.backends.buffers import Pool
 from chainer_jo.backends.shapes import output_shape
 from chainer_jo.errors import ChainerJoError
 
-# NumPy has no bfloat16. A record type holds its bits, so that nothing computes with them by
-# mistake.
+# NumPy has no bfloat16. The bits are kept in a record type, with which NumPy refuses to compute.
 BFLOAT16 = np.dtype([('bfloat16', np.uint16)])
 FLOAT32 = np.dtype(np.float32)
 DATA_TYPES = {FLOAT32: api.F32, BFLOAT16: api.BF16}
@@ -30,13 +29,13 @@ pool = Pool()
 
 
 def _cache(function):
-    # A net needs about 50 primitives per batch size; the bound matters for data of many sizes.
+    # A net needs about 50 primitives per batch size; the bound matters for images of many sizes.
     _caches.append(functools.lru_cache(maxsize=512)(function))
     return _caches[-1]
 
 
 def forget_primitives():
-    """Drops all primitives: each computes with the number of threads it was created for."""
+    """Drops all primitives, which keep the number of threads that they were created for."""
     for cached in _caches:
         cached.cache_clear()
 
@@ -52,7 +51,7 @@ def load():
     """Loads the library once and returns it with its engine and stream.
 
     Raises:
-        OSError: It cannot be loaded; the message says why.
+        OSError: The library cannot be loaded; the message says why.
     """
     library, engine, stream = api.load(), ctypes.c_void_p(), ctypes.c_void_p()
     if library.dnnl_engine_create(engine, api.CPU, 0):
@@ -63,26 +62,26 @@ def load():
 
 
 def describe():
-    """Returns version and threads in a few words. Raises as :func:`load`."""
+    """Returns the version and the number of threads in a few words. Raises as :func:`load`."""
     version = load().library.dnnl_version().contents
     return f'oneDNN {version.major}.{version.minor}.{version.patch}, {threads()} threads'
 
 
 def threads():
-    """Returns the number of threads that compute. Raises as :func:`load`."""
+    """Returns the number of threads in use. Raises as :func:`load`."""
     return load().library.omp_get_max_threads()
 
 
 def why_fewer_threads(count):
     """Returns why OpenMP would start fewer than ``count`` threads, or ``None``. Raises as `load`.
 
-    The library shares its work out beforehand and would wait for ever for those that are missing.
+    oneDNN divides its work among all threads in advance, and would wait for ever for missing ones.
     """
     library = load().library
     if library.omp_get_thread_limit() < count:
         return f'OMP_THREAD_LIMIT is {library.omp_get_thread_limit()}'
     if count > 1 and library.omp_get_dynamic():
-        return 'OMP_DYNAMIC is true: there may be fewer on a busy machine'
+        return 'OMP_DYNAMIC is true: OpenMP may start fewer threads on a busy machine'
     if count > 1 and not library.omp_get_max_active_levels():
         return 'OMP_MAX_ACTIVE_LEVELS is 0'
     return None
@@ -98,8 +97,8 @@ def instruction_set():
 
 
 def has_bfloat16():
-    """Says whether this processor multiplies bfloat16 (AVX-512-BF16 or AMX). Raises as `load`."""
-    # A bit set: a larger instruction set contains the bits of every smaller one.
+    """Returns whether this processor multiplies bfloat16 (AVX-512-BF16, AMX). Raises as `load`."""
+    # A set of bits: a larger instruction set contains the bits of every smaller one.
     isa = load().library.dnnl_get_effective_cpu_isa()
     return isa & api.ISA_AVX512_BF16 == api.ISA_AVX512_BF16
 
@@ -116,7 +115,7 @@ def _call(name, *arguments, what):
 
 
 class _Object:
-    """Owns one object of the library, made by ``<create>`` and ended with it."""
+    """Owns an object of the library: calls ``create`` now, and ``destroy`` when it is deleted."""
 
     def __init__(self, create, destroy, *arguments, what):
         self._as_parameter_ = None
@@ -131,7 +130,7 @@ class _Object:
 
 
 class _Primitive:
-    """A primitive with its memory objects; called with one array for each named argument."""
+    """A primitive with its memory objects; call it with one array for each named argument."""
 
     def __init__(self, descriptor, names, what):
         self._descriptor, self._what = descriptor, what
@@ -145,24 +144,24 @@ class _Primitive:
         return _Object('memory_create', 'memory_destroy', *arguments, what=self._what)
 
     def layout(self, name):
-        """Returns the memory descriptor of an argument; it lives as long as the primitive."""
-        # Read from the primitive: with TAG_ANY only the primitive knows which layout was chosen.
+        """Returns the memory descriptor of an argument, valid as long as the primitive."""
+        # Read from the primitive: with TAG_ANY, oneDNN chooses the layout when it creates it.
         query = load().library.dnnl_primitive_desc_query_md
         return ctypes.c_void_p(query(self._descriptor, api.QUERY_EXEC_ARG_MD, api.ARGUMENTS[name]))
 
     def empty(self, name):
-        """Returns a flat buffer for an argument whose layout is the library's own."""
+        """Returns a flat buffer for an argument whose layout the library has chosen."""
         return pool.empty((load().library.dnnl_memory_desc_get_size(self.layout(name)),), np.uint8)
 
     def __call__(self, **arrays):
-        # All calls share the memory objects: two threads would overwrite each other's arrays.
+        # All calls share the memory objects, so two threads would overwrite each other's arrays.
         with _lock:
             for name, array in arrays.items():
                 handle = array.ctypes.data
                 _call('memory_set_data_handle', self._memories[name], handle, what=self._what)
             arguments = (load().stream, len(self._arguments), self._arguments)
             _call('primitive_execute', self._primitive, *arguments, what=self._what)
-            # The arrays may be gone as soon as this returns.
+            # The arrays may be deleted as soon as this returns.
             _call('stream_wait', load().stream, what=self._what)
 
 
@@ -190,7 +189,7 @@ def _reorder(source, target, what):
 
 
 def _empty_images(shape, dtype=FLOAT32):
-    # The shape is Chainer's, the memory order the library's: only the strides show it.
+    # Chainer's shape with the memory order that oneDNN needs; only the strides show it.
     n, c, h, w = shape
     return pool.empty((n, h, w, c), dtype).transpose(0, 3, 1, 2)
 
@@ -207,20 +206,20 @@ def _channel_last(x):
     return copy
 
 
-# The library reads vectors by address alone, so they must be contiguous; those of a link are.
+# The library gets only the address of a vector, so it must be contiguous; a link's vectors are.
 def _contiguous(*vectors):
     return map(np.ascontiguousarray, vectors)
 
 
 class _Geometry:
-    """What the three primitives of one convolution have in common."""
+    """What the three primitives of one convolution share."""
 
     def __init__(self, dtype, x_shape, W_shape, stride, pad):
         self.what = f'{dtype} convolution of {x_shape} by {W_shape}, stride {stride}, pad {pad}'
         self.y_shape = output_shape(x_shape, W_shape, stride, pad)
         self.x, self.y = (_layout(shape, api.TAG_ACDB, dtype) for shape in (x_shape, self.y_shape))
         self.b = _layout(W_shape[:1], api.TAG_A)
-        # TAG_ANY: the library blocks weights to fit its registers, differently for each primitive.
+        # TAG_ANY: the library blocks weights for its registers, differently for each primitive.
         self.W, self.gW = (_layout(W_shape, api.TAG_ANY, kind) for kind in (dtype, FLOAT32))
         self.plain_W = _layout(W_shape, api.TAG_ABCD)
         self.window = tuple(
@@ -244,8 +243,8 @@ class _Geometry:
 
 def _adding(layout, what):
     post_ops = _Object('post_ops_create', 'post_ops_destroy', what=what)
-    # Not the post-op "sum", which adds to the destination: the residual would have to be copied
-    # there.
+    # Not the post-op "sum": it adds to the destination, so the residual would have to be copied
+    # there first.
     _call('post_ops_append_binary', post_ops, api.BINARY_ADD, layout, what=what)
     return _with_post_ops(post_ops, what)
 
@@ -260,7 +259,7 @@ def _with_post_ops(post_ops, what):
 def _convolution(dtype, x_shape, W_shape, stride, pad, with_residual, with_bias):
     geometry = _Geometry(dtype, x_shape, W_shape, stride, pad)
     names = ('src', 'weights', 'dst', *['residual'] * with_residual, *['bias'] * with_bias)
-    # Added while the result is still in a register, which saves a pass over memory.
+    # The residual is added while the result is still in a register, which saves a pass over memory.
     attributes = _adding(geometry.y, geometry.what) if with_residual else None
     primitive = _Primitive(geometry.forward(attributes, with_bias), names, geometry.what)
     return primitive, geometry.reorder(geometry.plain_W, primitive.layout('weights'))
@@ -285,17 +284,18 @@ def _convolution_backward_weights(dtype, x_shape, W_shape, stride, pad):
 
 
 def weights(W, dtype):
-    """Returns weights as they are: every primitive has its own layout for them."""
+    """Returns weights unchanged: every primitive has its own layout for them."""
     return W
 
 
 def all_weights(Ws, dtype):
-    """Returns a list of weights as they are; see :func:`weights`."""
+    """Returns the weights unchanged, as a list; see :func:`weights`."""
     return list(Ws)
 
 
-# On AVX2, oneDNN 3.2 packs the pixels that a strided 1x1 convolution sees in whole registers. Where
-# the channels do not fill the last one it writes past its own memory, and the process dies later.
+# On AVX2, oneDNN 3.2 packs the pixels that a strided 1x1 convolution reads into whole registers. If
+# the channels do not fill the last register, it writes past its buffer and the process crashes
+# later.
 def _overruns(channels, W_shape, stride, pad):
     return W_shape[2:] == (1, 1) and stride > 1 and pad == 0 and channels % 8
 
@@ -306,7 +306,7 @@ def convolution(x, W, stride, pad, residual=None, b=None):
         x, stride = x[:, :, ::stride, ::stride], 1
     key = (x.shape, W.shape, stride, pad)
     primitive, reorder = _convolution(x.dtype, *key, residual is not None, b is not None)
-    # Reordered in every call, since every step changes them: they are few beside the images.
+    # Reordered in every call, since every step changes them; they are small compared with images.
     weights = primitive.empty('weights')
     reorder(src=np.ascontiguousarray(W), dst=weights)
     y = _empty_images(output_shape(*key), x.dtype)
@@ -348,7 +348,7 @@ def convolution_gradient_W(x, W_shape, gy, stride, pad):
 def bias_gradient(gy):
     """Returns the gradient of a convolution's bias, the sum over images and pixels, ``(O,)``."""
     rows = _channel_last(convert(gy, FLOAT32)).transpose(0, 2, 3, 1).reshape(-1, gy.shape[1])
-    # NumPy would add row after row; a product adds in blocks, which is faster and rounds less.
+    # NumPy's sum adds row after row; a product adds in blocks, which is faster and rounds less.
     return np.ones(len(rows), np.float32) @ rows
 
 
@@ -376,7 +376,7 @@ def _normalization_forward(dtype, shape, eps, kind, fixed, relu):
 @_cache
 def _normalization_backward(dtype, shape, eps, fixed, relu):
     what, x, flags, forward = _normalization(dtype, shape, eps, api.FORWARD_TRAINING, fixed, relu)
-    # A gradient's primitive is created from the forward primitive, whose choices it must share.
+    # The primitive of the gradient is created from the forward one, and must match its choices.
     arguments = (api.BACKWARD, x, x, x, eps, flags, forward, None)
     descriptor = _describe('batch_normalization_backward', *arguments, what=what)
     results = ('diff_src', 'diff_scale', 'diff_shift')
@@ -385,17 +385,17 @@ def _normalization_backward(dtype, shape, eps, fixed, relu):
 
 
 def normalize(x, gamma, beta, eps, running=None, relu=False, residual=None):
-    """Returns ``gamma * (x - mean) / sqrt(variance + eps) + beta`` by the batch's statistics.
+    """Returns ``gamma * (x - mean) / sqrt(variance + eps) + beta`` with the batch's statistics.
 
     Args:
-        running (tuple): None, or ``(mean, variance, decay)``: arrays that move towards the batch's
-            mean and unbiased variance, and how much of them stays.
-        relu (bool): Whether only what is positive stays, after ``residual`` is added.
-        residual (array): None, or what is added.
+        running (tuple): None, or ``(mean, variance, decay)``: two arrays that move towards the
+            batch's mean and unbiased variance, and the share of them that is kept.
+        relu (bool): Whether ReLU follows, after ``residual`` is added.
+        residual (array): None, or an array to add.
 
     Returns:
         tuple: The result; mean and (biased) variance of each channel; what
-        :func:`normalize_gradients` needs for the signs.
+        :func:`normalize_gradients` needs to find the signs before ReLU.
     """
     mean, variance = np.empty((2, x.shape[1]), np.float32)
     y, kept = _normalized(x, gamma, beta, mean, variance, eps, False, relu, residual, True)
@@ -405,7 +405,7 @@ def normalize(x, gamma, beta, eps, running=None, relu=False, residual=None):
 
 
 def _update_running(running_mean, running_variance, decay, mean, variance, m):
-    # In place: the link and its snapshots hold these arrays.
+    # In place: the link holds these arrays, and snapshots read them from there.
     running_mean *= decay
     running_mean += (1 - decay) * mean
     running_variance *= decay
@@ -413,13 +413,13 @@ def _update_running(running_mean, running_variance, decay, mean, variance, m):
 
 
 def normalize_fixed(x, gamma, beta, mean, variance, eps, keep, relu=False, residual=None):
-    """Normalises by given statistics. Returns the result and, to ``keep``, the signs."""
+    """Normalises with given statistics. Returns the result and, if ``keep``, the signs."""
     return _normalized(x, gamma, beta, mean, variance, eps, True, relu, residual, keep)
 
 
 def _normalized(x, gamma, beta, mean, variance, eps, fixed, relu, residual, keep):
     fused = relu and residual is None
-    # Inference keeps no signs and gives no statistics.
+    # The inference primitive neither keeps signs nor computes statistics.
     kind = api.FORWARD_TRAINING if keep or not fixed else api.FORWARD_INFERENCE
     primitive = _normalization_forward(x.dtype, x.shape, eps, kind, fixed, fused)
     y = _empty_images(x.shape, x.dtype)
@@ -434,7 +434,7 @@ def _normalized(x, gamma, beta, mean, variance, eps, fixed, relu, residual, keep
         **extra,
     )
     if residual is not None:
-        # The library fuses the addition into a normalisation on GPUs only.
+        # The library can fuse this addition into the normalisation on GPUs only.
         _add(y, residual, y, relu)
         signs = y if relu and keep else None
     return y, signs
@@ -474,7 +474,7 @@ def _relu_backward(dtype, shape):
 
 
 def relu_gradient(y, gy):
-    """Returns ``gy`` where ``y``, the result of a ReLU, is positive, and elsewhere 0."""
+    """Returns ``gy`` where ``y``, the result of a ReLU, is positive, and 0 elsewhere."""
     gx = _empty_images(y.shape, y.dtype)
     _relu_backward(y.dtype, y.shape)(dst=_channel_last(y), diff_dst=_channel_last(gy), diff_src=gx)
     return gx
@@ -482,13 +482,13 @@ def relu_gradient(y, gy):
 
 def _pooling(dtype, kind, shape, window, stride, pad, cover_all):
     y_shape = output_shape(shape, (shape[1], 0, *window), stride[0], pad, cover_all)
-    # How far the last windows reach beyond the image; negative where they do not.
+    # How far the last windows reach beyond the image; negative if they do not.
     beyond = (
         (count - 1) * step + k - size - pad
         for count, step, k, size in zip(y_shape[2:], stride, window, shape[2:], strict=True)
     )
     layouts = tuple(_layout(s, api.TAG_ACDB, dtype) for s in (shape, y_shape))
-    # Not 1 as elsewhere: the library counts the gaps between taps.
+    # A dilation of 0, not 1 as elsewhere: the library counts the gaps between elements.
     paddings = api.Dims(pad, pad), api.Dims(*beyond)
     window = (api.Dims(*stride), api.Dims(*window), api.Dims(0, 0), *paddings)
     what = f'{dtype} pooling of {shape}'
@@ -517,11 +517,11 @@ def _whole(shape):
 
 
 def max_pooling(x, k, stride, pad, cover_all=False):
-    """Returns the largest number of each window, and what :func:`max_pooling_gradient` needs.
+    """Returns the maximum of each window, and what :func:`max_pooling_gradient` needs.
 
     Args:
-        k, stride, pad (int): Size and step of the square windows, and rows and columns on each
-            side that are in no window the largest; ``pad < k``.
+        k, stride, pad (int): Size and stride of the square windows, and the padding, which is never
+            the maximum; ``pad < k``.
         cover_all (bool): Whether a last window may reach beyond the image; ``stride + pad <= k``.
     """
     window = (k, stride, pad, cover_all)
@@ -546,14 +546,14 @@ def _windows(dtype, shape, k, stride, pad, cover_all):
 
 def average(x):
     """Returns the average of each channel of each image, ``(N, C)``, float32."""
-    # Converted first: the sum over an image is computed and kept in float32.
+    # Converted first, so that the sum over an image is computed in float32.
     y, x = np.empty(x.shape[:2], np.float32), convert(x, FLOAT32)
     _pooling_forward(*_whole(x.shape))(src=_channel_last(x), dst=y)
     return y
 
 
 def average_gradient(x_shape, dtype, gy):
-    """Returns the gradient of :func:`average`'s argument from ``gy``, ``(N, C)``, float32."""
+    """Returns the gradient of :func:`average`'s argument for ``gy``, ``(N, C)``, float32."""
     gx = _empty_images(x_shape)
     _pooling_backward(*_whole(x_shape))(diff_dst=np.ascontiguousarray(gy), diff_src=gx)
     return convert(gx, dtype)
@@ -581,13 +581,13 @@ def _add(x, y, out, relu):
 
 
 def add(x, y, out=None):
-    """Returns the sum of two images; ``out`` may be ``x``, if it is a result of this module."""
+    """Returns the sum of two image arrays; ``out`` may be ``x`` if that is channel-last."""
     return _add(x, y, _empty_images(x.shape, x.dtype) if out is None else out, False)
 
 
 def accumulate(gx, other, gy):
-    """Returns the sum of two gradients: in place, unless the first is ``gy``, others' too."""
-    # Copied: `gy` itself may also be the gradient of another input.
+    """Returns ``gx + other``, in place unless ``gx`` is ``gy``."""
+    # Not in place then: `gy` may be the gradient of another input as well.
     if _lies_channel_last(gx):
         return add(gx, other, None if gx is gy else gx)
     return gx + other
@@ -600,7 +600,7 @@ def _conversion(source, target, shape):
 
 
 def convert(x, dtype):
-    """Returns ``x`` as float32 or as ``BFLOAT16``, rounded to the nearest."""
+    """Returns ``x`` as float32 or as ``BFLOAT16``, rounded to nearest."""
     if x.dtype == dtype:
         return x
     y = _empty_images(x.shape, dtype)
@@ -609,10 +609,10 @@ def convert(x, dtype):
 
 
 def convert_gradient(gx, dtype):
-    """Returns the gradient of an image as another type; all types have the same scale here."""
+    """Returns a gradient of images in another type; here no type has a scale factor."""
     return convert(gx, dtype)
 
 
 def takes(array):
-    """Says whether this is an array of NumPy of a type that is computed here."""
+    """Returns whether this is a NumPy array of a supported dtype."""
     return isinstance(array, np.ndarray) and array.dtype in DATA_TYPES

@@ -1,6 +1,6 @@
-"""The part of oneDNN's C interface that is used here, declared for ctypes.
+"""The part of oneDNN's C interface that this package uses, declared for ctypes.
 
-Names and values are those of ``dnnl_types.h`` and ``dnnl.h`` of oneDNN 3.2, without ``dnnl_``.
+Names and values are those of ``dnnl_types.h`` and ``dnnl.h`` in oneDNN 3.2, without ``dnnl_``.
 """
 
 import ctypes
@@ -61,7 +61,7 @@ ARGUMENTS = {
     'diff_weights': 161,
     'diff_scale': 255,
     'diff_shift': 256,
-    'residual': 32768 | 2,  # second source of the first post-op
+    'residual': 32768 | 2,  # The second source of the first post-op.
 }
 
 Dims = c_int64 * 12
@@ -90,7 +90,7 @@ _OUT = POINTER(c_void_p)
 _OBJECT = c_void_p
 _DIMS = POINTER(c_int64)
 
-# Every function of the library returns a status.
+# Every one of these functions returns a status.
 _SIGNATURES = {
     'engine_create': (_OUT, c_int, c_size_t),
     'stream_create': (_OUT, _OBJECT, c_uint),
@@ -154,8 +154,8 @@ def load():
     """Returns oneDNN's library with every function used here declared.
 
     Raises:
-        OSError: The wheel is not installed, cannot be loaded, or is another version; the message
-            is a reason in one line.
+        OSError: The wheel is not installed, cannot be loaded, or has another version; the message
+            gives the reason in one line.
     """
     library = ctypes.CDLL(_path())
     for name, arguments in _SIGNATURES.items():
@@ -185,4 +185,4 @@ def _path():
     for file in files:
         if file.name == 'libdnnl.so.3':
             return str(file.locate())
-    raise OSError(f'the package {WHEEL} holds no libdnnl.so.3')
+    raise OSError(f'the package {WHEEL} does not contain libdnnl.so.3')

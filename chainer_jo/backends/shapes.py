@@ -2,14 +2,14 @@
 
 
 def output_shape(x_shape, W_shape, stride, pad, cover_all=False):
-    """Returns the shape ``(N, O, H', W')`` of the result of a convolution, or of pooling.
+    """Returns the output shape ``(N, O, H', W')`` of a convolution or of pooling.
 
     Args:
         x_shape (tuple): ``(N, I, H, W)``.
         W_shape (tuple): ``(O, I, kh, kw)``.
-        stride, pad (int): The same both ways.
-        cover_all (bool): False leaves out what is left of the image at its end; True adds a window
-            that reaches beyond it.
+        stride, pad (int): The same for height and width.
+        cover_all (bool): Whether to add a window that reaches beyond the image, to cover rows and
+            columns at its end that would be left out otherwise.
     """
     more = stride - 1 if cover_all else 0
     height, width = (

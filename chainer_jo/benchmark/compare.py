@@ -1,4 +1,4 @@
-"""Systems side by side on one machine: they take turns, so that all see the same machine."""
+"""Compares systems on one machine. They take turns, so that the conditions are the same for all."""
 
 import contextlib
 import datetime
@@ -16,9 +16,9 @@ from chainer_jo.training import device as devices
 from chainer_jo.training import evaluation
 
 SCHEMA = 2
-EPOCH_IMAGES = 45_000  # On a GPU, all of them.
+EPOCH_IMAGES = 45_000  # The images of an epoch, which all fit on a GPU.
 EVALUATIONS, AUGMENTATIONS = 3, 20
-# A turn on a GPU: the first steps fill its queue and raise its clock, the others are timed.
+# In a turn on a GPU, the first steps fill the queue and raise the clock rate; the others are timed.
 GPU_WARM_UP, GPU_STEPS = 5, 50
 # TF32, float32 on a GPU, and float16 have ten bits of mantissa.
 TOLERANCES = {
@@ -30,34 +30,34 @@ TOLERANCES = {
 def run(device, rounds, peer, out, say, create=workload.papers):
     """Measures all systems that run here and writes ``<out>/cpu.json`` and ``cpu.md``, or ``gpu``.
 
-    Names of files with results of another net than the paper's for CIFAR-10 begin with its own.
+    For nets other than the paper's net for CIFAR-10, the file names begin with the net's name.
 
     Args:
         device (str): ``auto``, ``cpu`` or ``cuda:N``.
-        rounds (int): Rounds in which every system takes a step; on a GPU, 50.
-        peer (str): Interpreter of an environment with PyTorch; ``None`` for ``.venv-peer``, which
-            ``reproduce/benchmark.sh`` makes.
+        rounds (int): Number of rounds; in each, every system takes one step, or 50 on a GPU.
+        peer (str): Python interpreter of an environment with PyTorch; ``None`` for ``.venv-peer``,
+            which ``reproduce/benchmark.sh`` makes.
         out (pathlib.Path): Folder of the results.
         say (callable): Called with lines of progress.
         create (callable): Makes the :class:`~chainer_jo.benchmark.workload.Workload` in a folder.
 
     Returns:
-        dict: The content of ``cpu.json`` or ``gpu.json``; ``rows`` has one entry a system.
+        dict: The content of ``cpu.json`` or ``gpu.json``; ``rows`` has one entry per system.
 
     Raises:
         ConfigError: The device is a GPU that cannot be used.
-        ChainerJoError: No system runs, or one ended before its time.
+        ChainerJoError: No system runs, or one exited early.
     """
     device = choose(device)
     started = datetime.datetime.now(datetime.UTC)
     described = machine.describe(device)
     with tempfile.TemporaryDirectory() as folder, contextlib.ExitStack() as processes:
         work = create(folder, **sizes(device))
-        # All are started before any is measured: they share the memory and the caches throughout.
+        # All are started before any is measured, so that all share memory and caches throughout.
         running, notes = _start(systems(device, peer, work.net), work, processes, say)
         _measure(running, rounds, device, work, say)
         if device != 'cpu':
-            # Last, because counting disturbs the timing.
+            # Last, because counting kernels disturbs the timing.
             notes += _count_kernels(running, say)
     report = {
         'schema': SCHEMA,
@@ -74,7 +74,7 @@ def run(device, rounds, peer, out, say, create=workload.papers):
 
 
 def choose(device):
-    """Returns the device that ``auto``, ``cpu`` or ``cuda:N`` names here: ``cpu`` or ``cuda:N``."""
+    """Returns the device for ``auto``, ``cpu`` or ``cuda:N``: ``cpu`` or ``cuda:N``."""
     name = devices.choose(device, 'auto')
     return 'cpu' if name == '@numpy' else name.replace('@cupy', 'cuda')
 
@@ -85,7 +85,7 @@ def kind(device):
 
 
 def sizes(device):
-    """Returns the numbers of images that differ from a CPU's: all of them fit on a GPU."""
+    """Returns numbers of images that are larger on a GPU, where a whole epoch fits in memory."""
     if device == 'cpu':
         return {}
     return {'images': EPOCH_IMAGES, 'evaluation_images': evaluation.GPU_BATCH_SIZE}
@@ -99,12 +99,12 @@ def write(report, text, out, name):
 
 
 def _start(wanted, work, processes, say):
-    """Starts and warms up the systems; returns those that run, and notes of the others.
+    """Starts and warms up the systems; returns those that run, and notes on the others.
 
-    On a CPU one after the other. On a GPU all at once: what takes minutes there are compilers.
+    On a CPU they start one after the other, on a GPU all at once: compilers take minutes there.
 
     Raises:
-        ChainerJoError: None of them runs; the message is the last one's.
+        ChainerJoError: No system runs; the message is that of the last one.
     """
     running, notes, failed = [], [], None
     together = wanted[0].task['device'] != 'cpu'
@@ -114,6 +114,7 @@ def _start(wanted, work, processes, say):
             task = json.dumps(system.task | {'workload': work.as_dict()})
             system.process = WorkerProcess([*system.words, task])
             processes.push(system.process)
+            # Sent at once, so that all systems of a group compile at the same time.
             for _ in range(workload.BATCHES):
                 system.process.send('step 1')
         for system in group:
@@ -133,7 +134,7 @@ def _start(wanted, work, processes, say):
 
 
 def _warm_up(system):
-    """Waits until a system has taken its first steps, and keeps their losses."""
+    """Waits for the first steps of a system, and keeps their losses."""
     system.process.__enter__()
     system.losses = [system.process.read()['loss'] for _ in range(workload.BATCHES)]
 
@@ -144,14 +145,14 @@ def _last_lines(error, count=3):
 
 
 def check_same(system, reference):
-    """Checks that a system has the parameters and the losses of another.
+    """Checks that a system has the number of parameters and the losses of another.
 
     The first loss checks the net; the second, after one step, the gradients and the optimizer.
 
     Raises:
-        ChainerJoError: It does not: their times could not be compared.
+        ChainerJoError: They differ, so the times cannot be compared.
     """
-    # Relative: the sums differ in their order, and so in their last digits.
+    # Relative, since the order of sums differs, and with it the last digits.
     tolerance = TOLERANCES[kind(system.task['device'])][system.precision]
     parameters = [one.process.greeting['parameters'] for one in (system, reference)]
     pairs = zip(system.losses, reference.losses, strict=True)
@@ -160,19 +161,19 @@ def check_same(system, reference):
     )
     if parameters[0] != parameters[1] or not same:
         raise ChainerJoError(
-            f'{system.title} computes something else than {reference.title}',
+            f'{system.title} does not compute the same as {reference.title}',
             seen=f'{parameters[0]} parameters, losses {system.losses}; '
             f'{parameters[1]} and {reference.losses}',
-            fix='mend the net of one of them',
+            fix='correct the net of one of them',
         )
 
 
 def _measure(running, rounds, device, work, say):
-    """Lets the systems take turns: training, then evaluation, then what is timed alone."""
+    """Measures the systems in turns: training, then evaluation, then augmentation alone."""
     for i in range(rounds):
         say(f'round {i + 1} of {rounds}')
         for system in running:
-            # On a GPU one step is over too soon to be a turn.
+            # On a GPU a single step is too short to be timed.
             if device == 'cpu':
                 system.run('step 1')
             else:
@@ -188,14 +189,14 @@ def _measure(running, rounds, device, work, say):
         for system in running:
             system.run('evaluate')
     for system in running:
-        # Taken from one system: all of them run the same NumPy code for it.
+        # Measured in one system only, since all run the same NumPy code for it.
         if system.title == 'chainer_jo float32' and device == 'cpu' and not work.title:
             for _ in range(AUGMENTATIONS):
                 system.run('augment')
 
 
 def _count_kernels(running, say):
-    """Asks every system how many kernels a step launches; returns notes of those that fail."""
+    """Asks each system how many kernels a step launches; returns notes on those that fail."""
     notes = []
     for system in running:
         say(f'{system.title}: kernels')
@@ -207,7 +208,7 @@ def _count_kernels(running, say):
 
 
 def _row(system, work):
-    # Medians, as another program may disturb some turns and never speeds one up.
+    # Medians, because other programs may slow some turns down.
     middle = {command: median(seconds) for command, seconds in system.seconds.items()}
     step = middle['step']
     row = {

@@ -1,4 +1,4 @@
-"""How fast a streamed set is read, beside Pillow's bare decoding of the same files."""
+"""Measures how fast a streamed data set is read, compared with plain decoding by Pillow."""
 
 import datetime
 import time
@@ -19,7 +19,7 @@ from chainer_jo.training.read_ahead import read_ahead
 
 SCHEMA = 2
 FILES, BATCH = 1000, 32
-# Decoded, a thousand photographs take some gigabytes.
+# A thousand decoded photographs would take some gigabytes of memory.
 RESIZED_FILES = 128
 ENDINGS = ('.jpg', '.jpeg')
 COLUMNS = ('what', 'images/s', 'share of the bare rate', 'turns')
@@ -29,26 +29,26 @@ READ = {name: f'decoded, resized and cropped, --decoder {name}' for name in DECO
 
 
 def run(folder, device, rounds, out, say):
-    """Measures all ways in turns, and writes ``<out>/decoding.json`` and ``decoding.md``.
+    """Measures all ways of reading in turns; writes ``<out>/decoding.json`` and ``decoding.md``.
 
-    They read the same files with a thread per core, in batches of 32. Then an epoch is measured,
+    They read the same files with one thread per core, in batches of 32. Then an epoch is measured;
     see :func:`chainer_jo.benchmark.overlap.measure`.
 
     Args:
-        folder (pathlib.Path): JPEG files, of which the first 1,000 are taken.
-        device (str): ``auto``, ``cpu`` or ``cuda:N``: where the net of an epoch computes.
-        rounds (int): Turns of each.
+        folder (pathlib.Path): Folder of JPEG files; the first 1,000 are used.
+        device (str): ``auto``, ``cpu`` or ``cuda:N``: the device of the net in the epoch.
+        rounds (int): Number of turns of each.
         out (pathlib.Path): Folder of the results.
         say (callable): Called with lines of progress.
 
     Returns:
-        dict: The content of ``decoding.json``. ``rows`` has one entry for each way of reading, and
-        ``share`` that of the bare rate; ``epochs`` one for each kind of step; ``resize_share``,
-        what part of Pillow's reading is resizing; ``difference``, by how many of 255 levels the
-        decoders differ at most and on average, ``None`` where there is one.
+        dict: The content of ``decoding.json``. ``rows`` has one entry for each way of reading, with
+        its ``share`` of the rate of plain decoding; ``epochs`` has one for each kind of step.
+        ``resize_share`` is the share of Pillow's time that is resizing. ``difference`` says by how
+        many of 255 levels the decoders differ, at most and on average; ``None`` if there is one.
 
     Raises:
-        ConfigError: There are less than 64 JPEG files in the folder.
+        ConfigError: There are fewer than 64 readable JPEG files in the folder.
     """
     paths = _readable(folder)
     device, started = compare.choose(device), datetime.datetime.now(datetime.UTC)
@@ -57,6 +57,7 @@ def run(folder, device, rounds, out, say):
     sources = {name: _source(paths, name) for name in found}
     ways = {BARE: (_bare(paths), len(paths))}
     ways |= {READ[name]: (_read(source), len(paths)) for name, source in sources.items()}
+    # Spread over all files, so that their sizes are typical.
     few = paths[:: -(-len(paths) // RESIZED_FILES)]
     ways[RESIZE] = _resized(few), len(few)
     rates = _rates(ways, rounds, say)
@@ -97,13 +98,13 @@ def run(folder, device, rounds, out, say):
 
 def _readable(folder):
     found = sorted(path for path in folder.rglob('*') if path.suffix.lower() in ENDINGS)
-    # Read once before any turn: damaged files are left out, the others are then in the page cache.
+    # Read once in advance, to leave out damaged files and to have the others in the page cache.
     paths = [path for path in found[:FILES] if _is_readable(path)]
     if len(paths) < 2 * BATCH:
         raise ConfigError(
-            'there is too little to decode',
-            seen=f'{len(paths)} .jpg files that can be read in {folder}',
-            fix=f'name a folder of photographs, at least {2 * BATCH}',
+            'there are too few files to decode',
+            seen=f'{len(paths)} readable .jpg files in {folder}',
+            fix=f'name a folder with at least {2 * BATCH} photographs',
         )
     return paths
 
@@ -132,7 +133,7 @@ def _source(paths, decoder):
 
 
 def _rates(ways, rounds, say):
-    """Returns images a second, the median of turns, of each ``{name: (function, images)}``."""
+    """Returns images per second, the median of turns, of each ``{name: (function, images)}``."""
     seconds = {name: [] for name in ways}
     for i in range(rounds):
         say(f'round {i + 1} of {rounds}')
@@ -144,7 +145,7 @@ def _rates(ways, rounds, say):
 
 
 def _in_threads(function, items):
-    """Returns what calls a function of groups of items, by a thread per core, to the end."""
+    """Returns a function that calls ``function`` on groups of all items, in a thread per core."""
     groups = [items[start : start + BATCH] for start in range(0, len(items), BATCH)]
 
     def once():
@@ -169,7 +170,7 @@ def _read(source):
 
 
 def _resized(paths):
-    """What :func:`decode` does once the pixels of a file are there."""
+    """Returns a function that does what :func:`decode` does after it has decoded the pixels."""
     images = [decode.opened(path, 3, (SIZE, SIZE)) for path in paths]
     offsets = augment.crops(rng(0, 'benchmark/crop'), (len(paths),), (SIZE - CROP, SIZE - CROP))
     part = partial(decode.scaled, size=(SIZE, SIZE), crop=(CROP, CROP))
@@ -194,7 +195,7 @@ def _difference(one, other):
 
 
 def to_markdown(report):
-    """Returns the page of what :func:`run` returns."""
+    """Returns the result of :func:`run` as a Markdown page."""
     width, height = report['mean_sides']
     size = report['bytes'] / report['files'] / 1000
     rows = (

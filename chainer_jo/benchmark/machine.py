@@ -1,4 +1,4 @@
-"""What machine a benchmark ran on."""
+"""Describes the machine on which a benchmark runs."""
 
 import os
 import platform
@@ -8,9 +8,9 @@ from chainer_jo.training.machine import cores, name_value_lines, processor
 
 
 def describe(device='cpu'):
-    """Returns processor, cores, memory, system and, if it is the device, GPU as JSON values.
+    """Returns processor, cores, memory, system and, if it is the device, the GPU, as JSON values.
 
-    What is unknown is ``None``.
+    Unknown values are ``None``.
 
     Args:
         device (str): ``cpu`` or ``cuda:N``.

@@ -1,4 +1,4 @@
-"""A busy neighbour: a step alone, and beside a process that keeps one core busy all the time."""
+"""Measures a step alone, and next to a process that keeps one core busy all the time."""
 
 import contextlib
 import datetime
@@ -18,29 +18,29 @@ from chainer_jo.errors import ConfigError
 from chainer_jo.training.machine import cores
 
 SCHEMA = 1
-STEPS = 2  # Of a turn.
+STEPS = 2  # Per turn.
 COLUMNS = ('system', 'precision', 'threads', 's/step alone', 's/step beside', 'times', 'turns')
-# It goes when whoever started it has gone, however that was.
+# It exits when its parent process is gone, even if that was killed.
 BUSY = 'import os\nwhile os.getppid() == {parent}: pass'
 
 
 def run(rounds, peer, out, say, create=workload.papers):
-    """Measures steps on the CPU, with one thread and with one a core; writes ``neighbour-cpu.*``.
+    """Measures steps on the CPU, with one thread and one per core; writes ``neighbour-cpu.*``.
 
     Args:
-        rounds (int): Turns of each system, alone and beside the neighbour.
-        peer (str): Interpreter of an environment with PyTorch; see
+        rounds (int): Number of turns of each system, alone and next to the busy process.
+        peer (str): Python interpreter of an environment with PyTorch; see
             :func:`~chainer_jo.benchmark.systems.systems`.
         out (pathlib.Path): Folder of the results.
         say (callable): Called with lines of progress.
         create (callable): Makes the :class:`~chainer_jo.benchmark.workload.Workload` in a folder.
 
     Returns:
-        dict: The content of ``neighbour-cpu.json``; ``rows`` has one entry a system and number of
-        threads.
+        dict: The content of ``neighbour-cpu.json``; ``rows`` has one entry for each system and
+        number of threads.
 
     Raises:
-        WorkerError: A process of ours ended before its time.
+        WorkerError: A process of this package's own system exited early.
     """
     started = datetime.datetime.now(datetime.UTC)
     described, notes = machine.describe(), []
@@ -84,13 +84,13 @@ def _systems(peer):
 
 
 class _Measured:
-    """A system with a number of threads, and its times."""
+    """A system with a given number of threads, and its times."""
 
     def __init__(self, system, threads, work, processes):
         self.system, self.threads = system, threads
         words = [*system.words, json.dumps(system.task | {'workload': work.as_dict()})]
         self._process = WorkerProcess(words, threads=threads)
-        # Before it is waited for: one that does not start is cleared away, too.
+        # Before waiting for it, so that a process that fails to start is cleaned up too.
         processes.push(self._process)
         self._process.__enter__()
         self._process.ask('step 2')
@@ -102,7 +102,8 @@ class _Measured:
             self.beside.append(self._step())
 
     def _step(self):
-        # The idle threads of the system before fall asleep, and the neighbour wakes up.
+        # Time for the idle threads of the previous system to fall asleep, and for the busy process
+        # to start.
         time.sleep(PAUSE_SECONDS)
         return self._process.ask(f'step {STEPS}')['seconds']
 
@@ -122,7 +123,7 @@ class _Measured:
 
 @contextlib.contextmanager
 def busy_neighbour():
-    """Keeps one core busy, in a process of its own, while the block runs."""
+    """Keeps one core busy, in another process, while the block runs."""
     words = [sys.executable, '-c', BUSY.format(parent=os.getpid())]
     with subprocess.Popen(words) as neighbour:
         try:
@@ -132,13 +133,13 @@ def busy_neighbour():
 
 
 def to_markdown(report):
-    """Returns the page of what :func:`run` returns."""
+    """Returns the result of :func:`run` as a Markdown page."""
     rows = report['rows']
     lines = [
         '# A step beside a busy process, on the CPU',
         '',
         *page.heading(report),
-        f'The systems took turns of {STEPS} steps, first alone, then beside a process that keeps '
+        f'The systems took turns of {STEPS} steps, first alone, then next to a process that keeps '
         'one core busy. Medians.',
         '',
         *page.table(COLUMNS, map(_cells, rows)),

@@ -1,4 +1,7 @@
-"""Whether images are read while the net trains: an epoch beside its step and its reading alone."""
+"""Measures whether images are read while the net trains.
+
+The time of an epoch is compared with the time of its steps alone and of reading alone.
+"""
 
 import time
 from dataclasses import dataclass
@@ -25,13 +28,13 @@ CPU_STEPS = 2
 
 @dataclass
 class Epoch:
-    """Seconds of a batch in an epoch, on average: one number a turn in each list.
+    """Mean seconds per batch in an epoch; each list has one number per turn.
 
     Attributes:
-        step: What computes.
-        resident: Its images lie on the device.
-        reading: They are read, and nothing computes.
-        streamed: They are read while it computes.
+        step: Name of the step.
+        resident: Times of steps with images in memory.
+        reading: Times of reading the images without steps.
+        streamed: Times of steps while images are read.
     """
 
     step: str
@@ -41,25 +44,25 @@ class Epoch:
 
     @property
     def ratio(self):
-        """The time of an epoch over the longer of its two parts, each alone."""
+        """The time of an epoch over the longer of its two parts, each measured alone."""
         return median(self.streamed) / max(median(self.resident), median(self.reading))
 
 
 def measure(source, device, rounds, say):
-    """Measures two kinds of step, each over images in memory and over those that are read.
+    """Measures two kinds of step, each with images in memory and with images that are read.
 
-    The first is that of ResNet-50 on Clothing1M. On a CPU it computes on the cores on which images
-    are decoded. The second computes nothing and waits, as for a GPU, just as long as a batch is
-    read: the hardest case for what reads ahead.
+    The first is a step of ResNet-50 on Clothing1M; on a CPU it shares the cores with the decoding
+    of images. The second computes nothing and waits, as for a GPU, exactly as long as it takes to
+    read a batch, which is the hardest case for reading ahead.
 
     Args:
-        source (LabelledImages): The images, at least 64 of them, in colour.
+        source (LabelledImages): At least 64 colour images.
         device (str): As for ``--device``.
-        rounds (int): Turns of each; medians count.
+        rounds (int): Number of turns of each; the medians count.
         say (callable): Called with lines of progress.
 
     Returns:
-        list of Epoch: Of both steps.
+        list of Epoch: One for each kind of step.
     """
     steps = min(CPU_STEPS, len(source) // BATCH) if device == 'cpu' else len(source) // BATCH
     reading = [_seconds_of_reading(source, len(source) // BATCH) for _ in range(rounds)]
@@ -78,7 +81,7 @@ def measure(source, device, rounds, say):
 
 
 def _seconds_of_reading(source, batches):
-    """Returns how long a batch takes where nothing computes beside its threads."""
+    """Returns the seconds to read a batch while nothing else computes."""
     groups = np.arange(batches * BATCH).reshape(batches, BATCH)
     start = time.perf_counter()
     for _ in read_ahead(lambda group: source.read(group, centre(source, BATCH)), groups):
@@ -98,7 +101,7 @@ def _in_memory(source):
 
 
 def _assembly(source, device):
-    """A trial of cross entropy on Clothing1M, as ever but for its images and random weights."""
+    """Returns a trial of cross entropy on Clothing1M, with given images and random weights."""
     settings = config.trial('cross_entropy', 'clothing1m', 'none', None, 0, **SETTINGS)
     few = ArrayImages(np.zeros((BATCH, *source.shape), 'B'), np.zeros(BATCH, 'i'))
     mean = np.full((3, 1, 1), 0.5, 'f')
@@ -107,11 +110,11 @@ def _assembly(source, device):
 
 
 def _seconds_of_epoch(assembly, steps, step=None):
-    """Returns how long a batch takes in the middle of a trial; ``step`` replaces what computes."""
+    """Returns the seconds per batch in the middle of a trial, with ``step`` instead of its own."""
     updater = assembly.updater('train')
     updater.captured = step or updater.captured
     try:
-        # As many before as are measured, so that no batch was read before the clock started.
+        # As many steps first as are measured, so that no measured batch was read in advance.
         for _ in range(steps):
             updater.update()
         updater.sums.tolist()

@@ -1,4 +1,4 @@
-"""A benchmark as a Markdown page."""
+"""Formats benchmarks as Markdown pages."""
 
 _FIRST = ('system', 'precision')
 _LAST = ('images/s', 's/epoch', 'peak memory', 'evaluation images/s')
@@ -38,7 +38,7 @@ INCLUDED = {
 
 
 def to_markdown(report):
-    """Returns the page of what :func:`chainer_jo.benchmark.compare.run` returns."""
+    """Returns the result of :func:`chainer_jo.benchmark.compare.run` as a Markdown page."""
     rows, place = report['rows'], 'cpu' if report['device'] == 'cpu' else 'gpu'
     lines = [
         f'# Speed of a training step on the {place.upper()}',
@@ -57,7 +57,7 @@ def to_markdown(report):
 
 
 def heading(report):
-    """Yields the lines about day, machine and net."""
+    """Yields the lines about date, machine and net."""
     work = report['workload']
     yield place(report)
     yield (
@@ -67,7 +67,7 @@ def heading(report):
 
 
 def place(report):
-    """Returns the line about day and machine."""
+    """Returns the line about date and machine."""
     machine, memory = report['machine'], report['machine']['memory_bytes']
     return (
         f'{report["date"][:10]}, '
@@ -86,12 +86,12 @@ def _net(net):
 
 
 def gib(count):
-    """Returns a number of bytes in words."""
+    """Returns a number of bytes in GiB."""
     return f'{count / 2**30:.2f} GiB'
 
 
 def table(columns, lines, words=2):
-    """Returns a table: ``words`` columns of words, the others numbers."""
+    """Returns a Markdown table; all columns after the first ``words`` are numbers."""
     return [
         f'| {" | ".join(columns)} |',
         '| ' + '--- | ' * words + ' | '.join(['---:'] * (len(columns) - words)) + ' |',

@@ -1,4 +1,4 @@
-"""A worker process, seen from outside."""
+"""Starts a worker process of a benchmark, and talks to it."""
 
 import contextlib
 import json
@@ -11,43 +11,44 @@ from chainer_jo.training.machine import THREAD_VARIABLES, cores
 
 
 class WorkerError(ChainerJoError):
-    """A worker ended, or never began."""
+    """A worker exited early, or did not start."""
 
 
 def environment(jobs=1, threads=None):
-    """Returns the variables of workers: threads for their share, and OpenMP's own way to wait.
+    """Returns the environment variables of workers: their threads, and OpenMP's default waiting.
 
-    By default an idle thread spins for some milliseconds, then sleeps: quick between the layers of
-    one step, and quiet while other systems have their turn.
+    By default an idle thread spins for some milliseconds and then sleeps. So it is quick between
+    the layers of a step, and quiet during the turns of other systems.
 
     Args:
-        jobs (int): How many workers compute at the same time.
-        threads (int): Those of each; by default its share of the cores.
+        jobs (int): Number of workers that compute at the same time.
+        threads (int): Threads of each worker; by default its share of the cores.
     """
     share = os.environ.get('OMP_NUM_THREADS') or str(max(1, cores() // jobs))
+    # A user's settings of these would change how idle threads wait.
     kept = {k: v for k, v in os.environ.items() if k not in ('OMP_WAIT_POLICY', 'GOMP_SPINCOUNT')}
     return kept | dict.fromkeys(THREAD_VARIABLES, str(threads or share))
 
 
 class WorkerProcess:
-    """Starts a worker; a ``with`` block waits until it is ready, and ends it.
+    """Starts a worker; a ``with`` block waits until it is ready, and ends it on exit.
 
-    One that cannot be started says so when it is waited for.
+    If the worker cannot be started, the error is raised on entering the block.
 
     Args:
-        words (sequence of str): Its command line.
+        words (sequence of str): The worker's command line.
         jobs (int), threads (int): See :func:`environment`.
 
     Attributes:
-        greeting (dict): What it said first.
+        greeting (dict): The worker's first message.
 
     Raises:
-        WorkerError: It did not start.
+        WorkerError: The worker did not start.
     """
 
     def __init__(self, words, jobs=1, threads=None):
         self._words = words
-        # A file holds whatever a compiler prints; a pipe that nobody reads would block it.
+        # A file, because compilers may print a lot, and a pipe that nobody reads would block them.
         self._said = tempfile.TemporaryFile('w+')  # noqa: SIM115
         pipes = {'stdin': subprocess.PIPE, 'stdout': subprocess.PIPE, 'stderr': self._said}
         self._process = None
@@ -67,20 +68,20 @@ class WorkerProcess:
     def __exit__(self, *_):
         if self._process is not None:
             with contextlib.suppress(BrokenPipeError):
-                # A worker ends when its commands end, so that it can free its memory.
+                # A worker exits at the end of its commands, so that it can free its memory.
                 self._process.stdin.close()
             self._process.wait()
             self._process.stdout.close()
         self._said.close()
 
     def ask(self, command):
-        """Returns the answer to a command, when it is there."""
+        """Gives a command, waits for the answer and returns it."""
         self.send(command)
         return self.read()
 
     def send(self, command):
-        """Gives a command and does not wait; :meth:`read` returns the answer."""
-        # If the process is gone or never started, the missing answer will say why.
+        """Gives a command without waiting; :meth:`read` returns the answer."""
+        # If the process is gone or never started, `read` reports why.
         with contextlib.suppress(BrokenPipeError, AttributeError):
             self._process.stdin.write(command + '\n')
             self._process.stdin.flush()
@@ -89,7 +90,7 @@ class WorkerProcess:
         """Waits for the answer to the oldest command and returns it."""
         line = self._process.stdout.readline()
         if not line:
-            # No line means that the process is gone: its exit code and stderr say why.
+            # The process is gone; its exit code and stderr say why.
             code = self._process.wait()
             self._said.seek(0)
             said = self._said.read().strip()
@@ -101,5 +102,5 @@ class WorkerProcess:
         return WorkerError(
             f'{self._words[0]} cannot run its part of the benchmark',
             seen=seen,
-            fix='mend the cause, or see python -m chainer_jo benchmark --help',
+            fix='correct the cause, or see python -m chainer_jo benchmark --help',
         )

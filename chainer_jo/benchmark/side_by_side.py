@@ -1,4 +1,4 @@
-"""Trials side by side on one device: how many images a second they train in sum."""
+"""Measures how many images per second several simultaneous trials on one device train in total."""
 
 import contextlib
 import datetime
@@ -12,7 +12,7 @@ from chainer_jo.benchmark.process import WorkerProcess
 from chainer_jo.benchmark.systems import plain, trial
 
 SCHEMA = 1
-# Per process and turn: many enough that starting and stopping at different moments does not matter.
+# Per process and turn: enough that different start and end times of the processes do not matter.
 STEPS = {'cpu': 4, 'gpu': 300}
 COLUMNS = ('precision', 'trials', 'images/s in sum', 'peak memory in sum', 'turns')
 
@@ -23,18 +23,18 @@ def run(device, jobs, rounds, out, say, create=workload.papers):
     Args:
         device (str): ``auto``, ``cpu`` or ``cuda:N``.
         jobs (sequence of int): Sizes of the groups; the trials of a group train at the same time,
-            each in a process of its own that has its share of the cores.
-        rounds (int): Turns of each group.
+            each in its own process with its share of the cores.
+        rounds (int): Number of turns of each group.
         out (pathlib.Path): Folder of the results.
         say (callable): Called with lines of progress.
         create (callable): Makes the :class:`~chainer_jo.benchmark.workload.Workload` in a folder.
 
     Returns:
-        dict: The content of the JSON file; ``rows`` has one entry a group.
+        dict: The content of the JSON file; ``rows`` has one entry per group.
 
     Raises:
         ConfigError: The device is a GPU that cannot be used.
-        WorkerError: A process ended before its time.
+        WorkerError: A process exited early.
     """
     device = compare.choose(device)
     started = datetime.datetime.now(datetime.UTC)
@@ -69,12 +69,13 @@ def _systems(device):
 
 
 class _Group:
-    """Some processes of one system that work at the same time."""
+    """Several processes of one system that compute at the same time."""
 
     def __init__(self, system, count, work, processes, say):
         say(f'{system.title}: {count} side by side')
         self.system, self.seconds = system, []
         words = [*system.words, json.dumps(system.task | {'workload': work.as_dict()})]
+        # All are started before the first is waited for, so that they load at the same time.
         starting = [WorkerProcess(words, count) for _ in range(count)]
         self.members = [processes.enter_context(process) for process in starting]
         self._ask('step 2')
@@ -82,7 +83,7 @@ class _Group:
     def _ask(self, command):
         for member in self.members:
             member.send(command)
-        # All get the command before any answer is read, so that they compute at the same time.
+        # All get the command before an answer is read, so that they compute at the same time.
         return [member.read() for member in self.members]
 
     def step(self, count):
@@ -106,7 +107,7 @@ class _Group:
 
 
 def to_markdown(report):
-    """Returns the page of what :func:`run` returns."""
+    """Returns the result of :func:`run` as a Markdown page."""
     rows = report['rows']
     lines = [
         f'# Trials side by side on one {compare.kind(report["device"]).upper()}',

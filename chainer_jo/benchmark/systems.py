@@ -1,4 +1,4 @@
-"""The systems of a benchmark: whose step it is, in what precision, by which worker."""
+"""The systems that a benchmark compares, with their workers and precisions."""
 
 import sys
 import time
@@ -7,7 +7,7 @@ from pathlib import Path
 
 from chainer_jo.benchmark.process import WorkerProcess
 
-# On a CPU: long enough for the idle threads of the previous system to fall asleep.
+# Pause on a CPU, long enough for the idle threads of the previous system to fall asleep.
 PAUSE_SECONDS = 0.1
 REPOSITORY = Path(__file__).parents[2]
 PEER = REPOSITORY / '.venv-peer' / 'bin' / 'python'
@@ -16,17 +16,17 @@ PEER_SCRIPT = REPOSITORY / 'reproduce' / 'benchmark_pytorch.py'
 
 @dataclass
 class System:
-    """One system, and what was measured of it.
+    """A system and its measurements.
 
     Attributes:
-        name (str): For people.
-        words (list of str): Command line of its worker, but for the task.
-        task (dict): What its worker is told besides the workload; has ``precision``.
+        name (str): The name that tables show.
+        words (list of str): Command line of its worker, without the task.
+        task (dict): What the worker is told in addition to the workload; includes ``precision``.
         process (WorkerProcess): Its worker.
-        losses (list of float): Before each step of the warm-up.
-        seconds (dict): Command to the times that its runs took.
-        peak_memory_bytes (int): After all steps of training.
-        kernels (int): Launched by a step; ``None`` where they were not counted.
+        losses (list of float): The loss in each step of the warm-up.
+        seconds (dict): Maps a command to the times of its runs.
+        peak_memory_bytes (int): Peak memory after all training steps.
+        kernels (int): Kernels that a step launches; ``None`` if they were not counted.
     """
 
     name: str
@@ -48,11 +48,11 @@ class System:
 
     @property
     def computes_the_reference(self):
-        """Whether its losses are to be those of the first system."""
+        """Whether its losses must equal those of the first system."""
         return self.task.get('method', 'cross_entropy') == 'cross_entropy'
 
     def run(self, command, name=None):
-        """Runs a command once and keeps its time, under ``name`` or its own first word."""
+        """Runs a command once and keeps its time, under ``name`` or the command's first word."""
         if self.task['device'] == 'cpu':
             time.sleep(PAUSE_SECONDS)
         answer = self.process.ask(command)
@@ -65,9 +65,9 @@ def systems(device, peer, net):
 
     Args:
         device (str): ``cpu`` or ``cuda:N``.
-        peer (str): Interpreter of an environment with PyTorch; ``None`` for ``.venv-peer``, which
-            ``reproduce/benchmark.sh`` makes.
-        net (dict): That of the :class:`~chainer_jo.benchmark.workload.Workload`.
+        peer (str): Python interpreter of an environment with PyTorch; ``None`` for ``.venv-peer``,
+            which ``reproduce/benchmark.sh`` makes.
+        net (dict): The net of the :class:`~chainer_jo.benchmark.workload.Workload`.
     """
     peer = str(peer or PEER)
     if 'name' in net:
@@ -76,12 +76,12 @@ def systems(device, peer, net):
 
 
 def plain(name, device, backend, precision='float32'):
-    """Returns a system that trains as a user of Chainer would write it."""
+    """Returns a system with a training step as a user of Chainer would write it."""
     return _own(name, {'device': device, 'backend': backend, 'precision': precision})
 
 
 def trial(name, device, precision, method='cross_entropy', stage='train', capture=True):
-    """Returns a system that trains as a trial of this project does."""
+    """Returns a system with the training step of a trial of this package."""
     task = {'device': device, 'backend': 'auto', 'precision': precision}
     return _own(name, task | {'method': method, 'stage': stage, 'capture': capture})
 
@@ -91,7 +91,7 @@ def _own(name, task):
 
 
 def pytorch(peer, device, precision='float32', layout='channels_last', mode='eager'):
-    """Returns the system of the peer: ``peer`` is the interpreter that has PyTorch."""
+    """Returns a system that trains with PyTorch; ``peer`` is the Python interpreter that has it."""
     words = [
         'pytorch',
         *([layout] if layout != 'nchw' else []),
@@ -102,7 +102,7 @@ def pytorch(peer, device, precision='float32', layout='channels_last', mode='eag
 
 
 def of_net(device, peer):
-    """For a net by name, whose step by Chainer's own functions would take a minute on a CPU."""
+    """Returns the systems for a named net: without Chainer, whose step takes a minute on a CPU."""
     return [
         system
         for precision in ('float32', 'bfloat16' if device == 'cpu' else 'float16')
@@ -125,7 +125,7 @@ def on_cpu(peer):
 
 
 def on_gpu(device, peer):
-    # The reference is the first, against which losses are checked.
+    # The first is the reference, whose losses the others must have.
     found = [plain('chainer', device, 'chainer'), pytorch(peer, device, layout='nchw')]
     for precision in ('float32', 'float16'):
         found += [

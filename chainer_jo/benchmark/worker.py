@@ -1,4 +1,4 @@
-"""One system of a benchmark, in a process of its own: does what it is told, when it is told."""
+"""The worker process of one system in a benchmark, which runs commands that it is given."""
 
 import re
 import resource
@@ -22,7 +22,7 @@ from chainer_jo.training import evaluation
 from chainer_jo.training.assembly import assemble
 from chainer_jo.training.data import Part, TrialData
 from chainer_jo.training.images import ResidentImages
-from chainer_jo.training.machine import Machine
+from chainer_jo.training.machine import Machine, threads
 from chainer_jo.version import __version__
 
 PAD = 4
@@ -37,7 +37,7 @@ def serve(task, commands):
             :class:`~chainer_jo.benchmark.workload.Workload`; and, for the step of a trial,
             ``method``, ``stage`` and ``capture``.
         commands (iterable of str): ``step N``, ``evaluate``, ``augment``, ``memory`` or
-            ``kernels``, one a line.
+            ``kernels``, one per line.
     """
     device = chainer.get_device(devices.choose(task['device'], task['backend']))
     device.use()
@@ -50,9 +50,10 @@ def serve(task, commands):
     chainer.config.type_check = False  # as in a trial
     worker = (_TrialWorker if 'method' in task else _PlainWorker)(task, device)
     yield {'versions': _versions(device), 'parameters': int(worker.net.count_params())}
-    for command in commands:
-        name, *count = command.split()
-        yield getattr(worker, name)(*map(int, count))
+    with backends.binding_threads(device.name, threads()):
+        for command in commands:
+            name, *count = command.split()
+            yield getattr(worker, name)(*map(int, count))
 
 
 def _versions(device):
@@ -64,7 +65,7 @@ def _versions(device):
 
 
 class _Worker:
-    """A net with the workload's weights on the device in use; a subclass trains it."""
+    """A net with the workload's weights on the current device; a subclass trains it."""
 
     def __init__(self, task, device):
         self.device, self.workload = device, workloads.Workload(**task['workload'])
@@ -79,12 +80,12 @@ class _Worker:
         self.images, self.mean = self.device.send((images, mean))
 
     def step(self, count):
-        """Steps of training: the time of one, and the loss of the last."""
+        """Takes training steps; returns the mean time of a step and the loss of the last one."""
         self._synchronize()
         start = time.perf_counter()
         for _ in range(count):
             self.train()
-        # A GPU works asynchronously: without this the clock would time the launches only.
+        # A GPU works asynchronously: without this, only the launches would be timed.
         self._synchronize()
         seconds = (time.perf_counter() - start) / count
         return {'seconds': seconds, 'loss': self.loss()}
@@ -94,7 +95,7 @@ class _Worker:
             self.device.xp.cuda.runtime.deviceSynchronize()
 
     def evaluate(self):
-        """One batch of evaluation, from the images' bytes to the host."""
+        """Evaluates one batch, from images in bytes to outputs on the host."""
         images = ResidentImages(self.images[: self.workload.evaluation_images], self.mean)
         self._synchronize()
         start = time.perf_counter()
@@ -102,7 +103,7 @@ class _Worker:
         return {'seconds': time.perf_counter() - start}
 
     def augment(self):
-        """The augmentation of one training batch."""
+        """Augments one training batch."""
         n, generator = self.workload.batch, np.random.default_rng(0)
         index = np.arange(n, dtype=np.int32)
         offset, flip = augment.crops(generator, (n,), 2 * PAD), augment.flips(generator, (n,))
@@ -111,19 +112,20 @@ class _Worker:
         return {'seconds': time.perf_counter() - start}
 
     def memory(self):
-        """The largest memory so far: on a GPU what CuPy took of it, else of the process."""
+        """Returns the peak memory so far: CuPy's memory pool on a GPU, else the process."""
         if self.device.xp is not np:
             return {'bytes': self.device.xp.get_default_memory_pool().total_bytes()}
+        # macOS counts bytes, Linux kibibytes.
         unit = 1 if sys.platform == 'darwin' else 1024
         return {'bytes': resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * unit}
 
     def kernels(self):
-        """How many kernels a step launches; ``None`` where nothing counts them."""
+        """Returns how many kernels a step launches; ``None`` if they cannot be counted."""
         return {'kernels': None}
 
 
 class _PlainWorker(_Worker):
-    """The step as a user of Chainer writes it, from ready batches."""
+    """Trains as a user of Chainer would write it, from batches that are ready."""
 
     def __init__(self, task, device):
         super().__init__(task, device)
@@ -138,6 +140,7 @@ class _PlainWorker(_Worker):
         self.net.cleargrads()
         self._loss.backward()
         self.optimizer.update()
+        # The loss is kept, but must not keep the graph of this step alive during the next.
         self._loss.unchain()
 
     def loss(self):
@@ -145,7 +148,7 @@ class _PlainWorker(_Worker):
 
 
 class _TrialWorker(_Worker):
-    """The step of a trial, with all its images on the device."""
+    """Runs the training step of a trial, with all images on the device."""
 
     def __init__(self, task, device):
         super().__init__(task, device)
@@ -162,9 +165,10 @@ class _TrialWorker(_Worker):
         self.updater.update()
 
     def loss(self):
-        """The mean loss since the last call, or since the epoch began."""
+        """Returns the mean loss since the last call, or since the start of the epoch."""
         total, images, _ = self.updater.sums.tolist()
         before, self._seen = self._seen, (total, images)
+        # The sums start again in each epoch.
         if images <= before[1]:
             before = 0.0, 0
         return (total - before[0]) / (images - before[1])
@@ -181,7 +185,7 @@ class _TrialWorker(_Worker):
 
 
 def _config(task, work):
-    """The configuration of a trial that trains the workload's net with its optimizer."""
+    """Returns the configuration of a trial with the workload's net and optimizer."""
     trial = config.trial(task['method'], 'cifar10', 'symmetric', 0.5, workloads.SEED)
     settings = {key: work.optimizer[key] for key in ('momentum', 'weight_decay')}
     common = trial.common | settings | {'batch_size': work.batch}
@@ -189,7 +193,7 @@ def _config(task, work):
 
 
 def _data(work):
-    """The workload's images as those of a trial; one of them stands for the other parts."""
+    """Returns the workload's images as training data, with one of them for validation."""
     images, mean, t = workloads.draw_images(work.images)
     source = ArrayImages(images, t, t)
     train, one = (Part(source, np.arange(n), t[:n]) for n in (len(t), 1))
@@ -197,5 +201,5 @@ def _data(work):
 
 
 def count_kernels(dot):
-    """Returns how many kernels are in a CUDA graph that ``cudaGraphDebugDotPrint`` wrote."""
+    """Returns the number of kernels in a CUDA graph, as ``cudaGraphDebugDotPrint`` writes it."""
     return len(re.findall(r'label="{\s*KERNEL\b', dot))

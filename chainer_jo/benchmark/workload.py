@@ -1,4 +1,4 @@
-"""The training step that every system of a benchmark runs: the same net, weights and images."""
+"""The training step that every system of a benchmark runs: net, weights, images, optimizer."""
 
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -22,17 +22,17 @@ BATCHES = 2
 
 @dataclass(frozen=True)
 class Workload:
-    """What a worker process is told, as plain JSON values.
+    """The workload of a worker process, as plain JSON values.
 
     Attributes:
         net (dict): ``filters``, ``blocks`` and ``stem_stride``; or ``RESNET50``.
         optimizer (dict): ``learning_rate``, ``momentum`` and ``weight_decay`` of SGD.
         images (int): Number of training images, which :func:`images` draws.
         evaluation_images (int): Images in a batch of evaluation.
-        arrays (str): A file of float32 values: the arrays of ``shapes`` one after the other.
-        shapes (dict): Name to shape: ``x``, the first batches of an epoch of those images, ready
-            for the net; ``t``, their classes; and every parameter and statistic of the net under
-            Chainer's name for it.
+        arrays (str): Path of a file of float32 values: the arrays of ``shapes``, concatenated.
+        shapes (dict): Name to shape: ``x``, the first batches of an epoch, ready for the net;
+            ``t``, their classes; and every parameter and statistic of the net by its name in
+            Chainer.
     """
 
     net: dict
@@ -44,12 +44,12 @@ class Workload:
 
     @property
     def title(self):
-        """What the names of files begin with that hold results of a net by name, else nothing."""
+        """Prefix of the names of result files: the net's name, if it has one."""
         return f'{self.net["name"]}_' if 'name' in self.net else ''
 
     @property
     def epoch_images(self):
-        """Images in an epoch of the paper, of Clothing1M or else of CIFAR-10."""
+        """Images in an epoch of the paper's experiment, on Clothing1M or else CIFAR-10."""
         return 1_000_000 if self.title else 45_000
 
     @property
@@ -76,7 +76,7 @@ def papers(folder, images=BATCHES * 128, **options):
     settings = paper.hyperparameters('paper')
     common = settings['common']
     optimizer = {key: common[key] for key in ('momentum', 'weight_decay')}
-    # High enough for the second loss to show the gradients.
+    # High enough that an error in the gradients would show in the second loss.
     optimizer['learning_rate'] = 0.1
     return create(folder, settings['net'], optimizer, common['batch_size'], images, **options)
 
@@ -84,9 +84,9 @@ def papers(folder, images=BATCHES * 128, **options):
 def resnet50(folder, **_):
     """Returns ResNet-50 with the mini-batch and the optimizer of the experiments on Clothing1M.
 
-    Takes no numbers of images, as :func:`papers` does for a GPU: no step of a trial is measured.
+    The numbers of images that :func:`papers` takes are ignored, since no trial is measured.
     """
-    # The losses of two steps show the gradients at this rate, and in 16 bits still agree.
+    # At this rate an error in the gradients shows in the second loss, and 16 bits still agree.
     optimizer = {'learning_rate': 1e-3, 'momentum': 0.9, 'weight_decay': 1e-3}
     return create(folder, RESNET50, optimizer, 32, BATCHES * 32, evaluation_images=64)
 
@@ -107,7 +107,7 @@ def create(folder, net, optimizer, batch, images, evaluation_images=evaluation.B
             if not is_constant(name)
         },
     }
-    # Plain numbers, which PyTorch's environment can read without this package.
+    # Plain numbers, which the environment of PyTorch can read without this package.
     values = np.concatenate([array.astype(np.float32).ravel() for array in arrays.values()])
     path = Path(folder) / 'workload.float32'
     store.write_bytes(path, values.tobytes())
@@ -117,7 +117,7 @@ def create(folder, net, optimizer, batch, images, evaluation_images=evaluation.B
 
 def draw_images(n, size=SIZE):
     """Returns training images ``(n, C, H, W)``, uint8, their mean, and classes ``(n,)``, int32."""
-    # Random pixels will do: no system's speed depends on what an image shows.
+    # Random pixels will do, since speed does not depend on the content of images.
     generator = rng(SEED, 'benchmark/images')
     shape = (CHANNELS, size, size)
     images = generator.integers(256, size=(n, *shape), dtype=np.uint8)
@@ -125,7 +125,7 @@ def draw_images(n, size=SIZE):
 
 
 def first_batches(n, batch):
-    """Returns the first batches that a trial makes of ``n`` images: ``(BATCHES, batch, ...)``."""
+    """Returns the first batches of a trial on ``n`` images: ``(BATCHES, batch, ...)``."""
     common = paper.hyperparameters('paper')['common'] | {'batch_size': batch}
     images, mean, t = draw_images(n)
     drawn = tables.draw(SEED, STAGE, 0, n, common)
@@ -139,9 +139,9 @@ def first_batches(n, batch):
 
 
 def _calm(net):
-    """Weakens the residual branches of a fresh ResNet-50, as training does.
+    """Scales down the residual branches of an untrained ResNet-50, as training would.
 
-    They double what rounding does sixteen times over, and no two systems would agree.
+    Otherwise each of the sixteen blocks doubles rounding errors, and no two systems would agree.
     """
     for name, param in net.namedparams():
         if name.endswith('bn3/gamma'):
@@ -149,7 +149,7 @@ def _calm(net):
 
 
 def ready_batches(net, batch):
-    """Returns batches of a net of its own size: images ``(BATCHES, batch, ...)`` and classes."""
+    """Returns batches for a named net: images ``(BATCHES, batch, ...)`` and classes."""
     images, mean, _ = draw_images(BATCHES * batch, net['size'])
     x = augment.evaluation_batch(images, mean, slice(None))
     t = rng(SEED, 'benchmark/classes').integers(net['n_class'], size=(BATCHES, batch))
@@ -157,7 +157,7 @@ def ready_batches(net, batch):
 
 
 def is_constant(name):
-    """Says whether a name is that of what no system is given: a count, or a net's constant."""
+    """Returns whether a name is not part of the workload: a counter or a constant of the net."""
     return name.endswith('/N') or name in ('mean', 'std')
 
 

@@ -1,24 +1,25 @@
-"""The noise, estimated from the outputs of a net that was trained on noisy labels."""
+"""Estimates the transition matrix from the outputs of a net trained on noisy labels."""
 
 from chainer import backend
 
 
 def estimate_transition(f, drop):
-    """Returns the estimate of ``T[i, j] = P(noisy = j | true = i)``, ``(C, C)``, rows sum to 1.
+    """Returns an estimate of ``T[i, j] = P(noisy = j | true = i)``, ``(C, C)``, rows sum to 1.
 
-    The net learned ``P(noisy | x)``. At an anchor of class ``i``, an image that surely shows it,
-    that is row ``i`` of ``T``: ``T_ij = f_j(x_i)``. The anchor is the image with the largest
-    ``f_i`` after a share of them, the outliers, is dropped.
+    The net has learned ``P(noisy | x)``. At an anchor ``x_i``, an image that certainly shows class
+    ``i``, this is row ``i`` of ``T``: ``T_ij = f_j(x_i)``. The anchor of class ``i`` is the image
+    with the largest ``f_i`` after a share of the images with the largest ``f_i`` has been dropped
+    as outliers.
 
     Args:
         f (array): Outputs for all training images, ``(N, C)``, rows sum to 1.
-        drop (float): Share of images that count as outliers for each class, in ``[0, 1)``.
+        drop (float): Share of images dropped as outliers for each class, in ``[0, 1)``.
 
     Source: Patrini et al., CVPR 2017, Sec. 4.1; the 97th percentile as in their public code.
     """
     xp = backend.get_array_module(f)
     outlier = f >= xp.percentile(f, 100 * (1 - drop), axis=0)
-    # One image for each class, perhaps one for two: nothing here knows the true classes.
+    # One image per class. Two classes may share one: nothing here knows the true classes.
     anchor = xp.where(outlier, 0, f).argmax(axis=0)
     T = f[anchor]
     # Outputs in float32 sum to 1 up to rounding only.

@@ -1,4 +1,4 @@
-"""Batch normalisation, with ReLU and a residual where a net has them, in one pass."""
+"""Batch normalisation, with an optional residual and ReLU in the same pass."""
 
 import chainer
 import chainer.functions as F
@@ -11,11 +11,11 @@ from chainer_jo.functions.first_order import FirstOrderFunction
 def batch_normalization(
     x, gamma, beta, running_mean, running_var, eps=2e-5, decay=0.9, relu=False, residual=None
 ):
-    """Normalises each channel, adds ``residual``, and keeps what is positive if ``relu``.
+    """Normalises each channel, adds ``residual`` if given, and applies ReLU if ``relu``.
 
-    With ``chainer.config.train`` the statistics are the batch's, and the running ones are updated
-    in place as :func:`chainer.functions.batch_normalization` does (variance unbiased). Without,
-    the running ones are used.
+    If ``chainer.config.train`` is true, the batch's statistics are used and the running statistics
+    are updated in place as in :func:`chainer.functions.batch_normalization` (unbiased variance).
+    Otherwise the running statistics are used.
 
     Args:
         x (Variable or array): ``(N, C, H, W)``.
@@ -23,8 +23,8 @@ def batch_normalization(
         running_mean, running_var (array): ``(C,)``.
         eps (float): Added to the variance.
         decay (float): Share of the old running statistics that is kept.
-        relu (bool): Whether ReLU comes last.
-        residual (Variable or array): None, or what is added before ReLU, of the shape of ``x``.
+        relu (bool): Whether to apply ReLU at the end.
+        residual (Variable or array): None, or an array of the shape of ``x``, added before ReLU.
 
     Returns:
         Variable: Shape of ``x``.
@@ -59,7 +59,7 @@ class _BatchNormalization(FirstOrderFunction):
         shape = self.gamma.shape
         if not self.running_mean.shape == self.running_var.shape == shape:
             raise ValueError(f'running statistics must have the shape {shape} of gamma')
-        # Saved now: the switch may have changed by the backward pass.
+        # Saved now, since chainer.config may have changed by the backward pass.
         self.fixed, self.with_residual = not chainer.config.train, bool(residual)
         given = (self.x, self.gamma, beta)
         if self.fixed:

@@ -1,4 +1,4 @@
-"""Convolution that adds a bias and a residual on the way."""
+"""Convolution that also adds a bias and a residual."""
 
 import chainer.functions as F
 from chainer.utils import type_check
@@ -9,12 +9,12 @@ from chainer_jo.functions.first_order import FirstOrderFunction
 
 
 def convolution_2d(x, W, stride, pad, residual=None, b=None):
-    """Convolves, and adds ``residual`` and ``b`` with no pass over memory where it can be.
+    """Convolves, and adds ``residual`` and ``b``, without another pass over memory if possible.
 
     Args:
         x (Variable or array): ``(N, I, H, W)``.
         W (Variable or array): ``(O, I, kh, kw)``.
-        stride (int): Step of the window, the same both ways.
+        stride (int): Stride of the window, the same for height and width.
         pad (int): Rows and columns of zeros on each side.
         residual (Variable or array): None, or an array of the result's shape.
         b (Variable or array): None, or a bias, ``(O,)``, float32.
@@ -27,13 +27,13 @@ def convolution_2d(x, W, stride, pad, residual=None, b=None):
     inputs = (x, W, *(given[name] for name in names))
     if backends.op('convolution', *inputs):
         return _Convolution2D(stride, pad, names).apply(inputs)[0]
-    # The reference: Chainer's own, on any device and in any type, float64 too.
+    # The reference: Chainer's own function, on any device and in any dtype, including float64.
     y = F.convolution_2d(x, W, b, stride=stride, pad=pad)
     return y if residual is None else y + residual
 
 
 class _Convolution2D(FirstOrderFunction):
-    """``names`` says what the inputs after ``x`` and ``W`` are."""
+    """``names`` lists the inputs after ``x`` and ``W``."""
 
     def __init__(self, stride, pad, names):
         self.stride, self.pad, self.names = stride, pad, names
@@ -48,7 +48,7 @@ class _Convolution2D(FirstOrderFunction):
 
     def forward(self, inputs):
         self.x, W, *others = inputs
-        # Converted once here on a GPU, and used again for the gradient of x.
+        # On a GPU, converted once here and used again for the gradient of x.
         self.W = self.backend.weights(W, self.x.dtype)
         self.tensor_cores = backends.tensor_cores()
         others = dict(zip(self.names, others, strict=True))
@@ -63,6 +63,6 @@ class _Convolution2D(FirstOrderFunction):
             'b': lambda: self.backend.bias_gradient(gy),
         }
         names = ('x', 'W', *self.names)
-        # The gradients are computed with the precision of the result.
+        # The gradients are computed in the precision of the result.
         with backends.using_tensor_cores(self.tensor_cores):
             return [gradient[names[i]]() for i in indexes]

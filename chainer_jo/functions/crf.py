@@ -1,9 +1,9 @@
-"""The conditional random field over a clean label and a noisy one, exactly.
+"""A conditional random field over a clean and a noisy label, computed exactly.
 
 A state is a pair ``(y_hat, y)`` of classes with ``p(y_hat, y | x) = exp(s) / Z(x)`` and
 ``s = a_y_hat(x) + pair[y_hat, y]``, where ``a`` ``(B, C)`` are the net's logits. There are only
-``C * C`` states, so every sum below runs over all of them. Source: Vahdat, NIPS 2017, reduced to
-one-hot labels.
+``C * C`` states, so every sum below is exact, over all of them. Source: Vahdat, NIPS 2017, reduced
+to one-hot labels.
 """
 
 import chainer.functions as F
@@ -14,17 +14,17 @@ from chainer_jo.functions.product import product
 
 def clean_scores(a, pair):
     """Returns the logits ``(B, C)`` of ``p(y_hat | x)``; their logsumexp is ``log Z(x)``."""
-    # The noisy class summed out: p(y_hat | x) for a label that nobody has seen.
+    # The noisy class is summed out: at test time no label is observed.
     return a + F.logsumexp(pair, axis=1)
 
 
 def clamped_scores(a, pair, y):
-    """Returns ``s(y_hat, y)`` for all ``y_hat``, ``(B, C)``, at given one-hot ``y`` ``(B, C)``."""
+    """Returns ``s(y_hat, y)`` for all ``y_hat``, ``(B, C)``, given one-hot ``y`` ``(B, C)``."""
     return a + product(y, pair, transposed=True)
 
 
 def e_step(s, log_auxiliary, alpha):
-    """Returns the ``q`` that is nearest to the posterior and an auxiliary distribution at once.
+    """Returns the ``q`` between the posterior and an auxiliary distribution.
 
     ``q = argmin KL(q || p(y_hat | y, x)) + alpha KL(q || p_aux(y_hat | y))``, in closed form
     ``q ~ [p * p_aux^alpha]^(1 / (1 + alpha))``.
@@ -41,7 +41,7 @@ def e_step(s, log_auxiliary, alpha):
 
 
 def gibbs_sweep(a, pair, y, u):
-    """Returns the next state of Gibbs chains: ``y_hat`` given ``y``, then ``y`` given ``y_hat``.
+    """Moves Gibbs chains one step: draws ``y_hat`` given ``y``, then ``y`` given ``y_hat``.
 
     Args:
         a (array): ``(B, C)``.
@@ -59,6 +59,6 @@ def gibbs_sweep(a, pair, y, u):
 def _draw(logits, u):
     xp = backend.get_array_module(logits)
     p = xp.exp(logits - logits.max(axis=1, keepdims=True))
-    # The class into whose part of [0, sum p) the number falls: nothing is drawn on a device.
+    # By inverting the cumulative sum: u comes from the host, and nothing is drawn on a device.
     below = p.cumsum(axis=1)
     return (below <= u[:, None] * below[:, -1:]).sum(axis=1).clip(0, logits.shape[1] - 1)

@@ -1,8 +1,8 @@
-"""How many dimensions a set of points seems to have around each of them."""
+"""Local intrinsic dimensionality: how many dimensions a set of points has around each point."""
 
 from chainer import backend
 
-#: Keeps the logarithm finite where two points coincide, as the public code of D2L does.
+#: Keeps the logarithm finite if two points coincide, as in D2L's public code.
 EPS = 1e-8
 
 
@@ -14,7 +14,7 @@ def local_intrinsic_dimensionality(points, k):
 
     Args:
         points (array): Shape ``(n, D)``.
-        k (int): Neighbours; all ``n - 1`` where there are fewer.
+        k (int): Number of neighbours; at most ``n - 1`` are used.
 
     Returns:
         array: Shape ``(n,)``, float64.
@@ -22,12 +22,12 @@ def local_intrinsic_dimensionality(points, k):
     Source: Ma et al., Dimensionality-Driven Learning with Noisy Labels, Eq. (4).
     """
     xp = backend.get_array_module(points)
-    # The distance of near points is a small difference of large squares.
+    # In float64: the distance of close points is a small difference between large squares.
     points = points.astype('d')
     square = (points**2).sum(axis=1)
     distance = xp.sqrt(xp.maximum(square[:, None] + square - 2 * points @ points.T, 0))
     xp.fill_diagonal(distance, 0)
-    # The nearest of all is the point itself.
+    # The first is the point itself, at distance 0.
     r = xp.sort(distance, axis=1)[:, 1 : k + 1]
-    # The k-th neighbour is in the mean with log 1 = 0, as in the equation.
+    # The mean includes the k-th neighbour, with log 1 = 0, as in the equation.
     return -1 / xp.log(r / r[:, -1:] + EPS).mean(axis=1)

@@ -1,4 +1,4 @@
-"""Functions whose gradients are plain arrays."""
+"""Base class of functions whose gradients are plain arrays."""
 
 import chainer
 
@@ -7,27 +7,27 @@ from chainer_jo.functions.tape import Activation
 
 
 class FirstOrderFunction(chainer.FunctionNode):
-    """A function on oneDNN or cuDNN that can be differentiated once.
+    """A function on oneDNN or cuDNN without second derivatives.
 
-    A subclass gives ``gradients`` instead of ``backward``, and keeps what that needs in attributes:
-    its call is a node of Chainer's graph, or an entry of a tape if the first input is an
+    A subclass implements ``gradients`` instead of ``backward``, and keeps what it needs for that in
+    attributes. A call is a node of Chainer's graph, or an entry of a tape if the first input is an
     :class:`~chainer_jo.functions.tape.Activation`.
 
-    Chainer wants ``backward`` in terms of functions that can be differentiated again, and keeps a
-    graph of the gradients for that. No method here needs second derivatives: plain arrays save
-    the nodes, and let gradients be added in place.
+    Chainer requires that ``backward`` consists of differentiable functions, and builds a graph of
+    the gradients. No method here needs second derivatives. Plain arrays save the nodes of that
+    graph, and allow gradients to be added in place.
 
     Attributes:
-        backend (module): What computed the result, and so what computes its gradients; see
+        backend (module): The backend that computed the result; it also computes the gradients. See
             :func:`chainer_jo.backends.of`.
     """
 
     def gradients(self, indexes, gy):
-        """Returns an array, new or ``gy`` itself, for each index of an input.
+        """Returns the gradient of each input in ``indexes``: a new array, or ``gy`` itself.
 
         Args:
-            indexes (sequence of int): The inputs whose gradients are wanted.
-            gy (array): The gradient of the one output.
+            indexes (sequence of int): The inputs whose gradients are needed.
+            gy (array): The gradient of the only output.
         """
         raise NotImplementedError
 
@@ -38,14 +38,14 @@ class FirstOrderFunction(chainer.FunctionNode):
         return super().apply(inputs)
 
     def backward_accumulate(self, target_input_indexes, grad_outputs, grad_inputs):
-        """Adds to the gradients from other paths in place, by the backend."""
+        """Adds the gradients to those from other paths in place, with the backend."""
         if chainer.config.enable_backprop:
             raise NotImplementedError(
                 f'{self.label} has no second derivative; '
                 "call chainer_jo.backends.use('chainer') first"
             )
-        # Chainer's own way is to return new Variables and let it add them: a pass over memory for
-        # each path that meets here, and as much memory again.
+        # By default Chainer adds new Variables itself, which costs another array, and a pass over
+        # memory, for each path that meets here.
         gy = grad_outputs[0].array
         gxs, add = self.gradients(target_input_indexes, gy), self.backend.accumulate
         return tuple(

@@ -1,4 +1,4 @@
-"""The joint loss as one node of Chainer's graph, of one kernel in each direction."""
+"""The joint loss as one node of Chainer's graph, with one kernel forward and one backward."""
 
 from chainer.utils import type_check
 
@@ -8,9 +8,8 @@ from chainer_jo.functions.first_order import FirstOrderFunction
 def fused_loss(y, log_f, alpha=0.0, beta=0.0, kl=True):
     """Returns ``L_c + alpha L_p + beta L_e``, Eq. (3), a scalar Variable.
 
-    For arrays whose backend has the operation ``joint_loss``.
-
-    ``y`` and ``log_f`` are those of :mod:`chainer_jo.functions.losses`, where the terms are.
+    Only for arrays whose backend has the function ``joint_loss``.
+    :mod:`chainer_jo.functions.losses` describes ``y``, ``log_f`` and the terms.
 
     Args:
         kl (bool): Whether ``L_c`` is the KL divergence, Eq. (4), or the cross entropy, Eq. (1).
@@ -19,10 +18,11 @@ def fused_loss(y, log_f, alpha=0.0, beta=0.0, kl=True):
 
 
 class _FusedLoss(FirstOrderFunction):
-    """The labels are no input: they are constants (D-07).
+    """The labels are not an input, because they are constants (D-07).
 
-    The gradient of the terms for ``log f_j(x_i)``, where ``f_j`` is the mean over the batch:
-    ``-y_ij / n``, ``-f_j(x_i) / (C n f_j)`` and ``-f_j(x_i) (log f_j(x_i) + 1) / n``.
+    The gradients of the three terms with respect to ``log f_j(x_i)`` are ``-y_ij / n``,
+    ``-f_j(x_i) / (C n f_j)`` and ``-f_j(x_i) (log f_j(x_i) + 1) / n``, where ``f_j`` is the mean
+    over the batch.
     """
 
     def __init__(self, y, alpha, beta, kl):
@@ -37,6 +37,6 @@ class _FusedLoss(FirstOrderFunction):
         return (loss,)
 
     def gradients(self, indexes, gy):
-        # The kind of loss does not matter: KL divergence and cross entropy have the same gradient.
+        # `kl` does not matter here: KL divergence and cross entropy have the same gradient.
         given = self.y, self.log_f, *self.factors, self.f_sums, gy
         return [self.backend.joint_loss_gradient(*given)]

@@ -1,4 +1,4 @@
-"""The last layer of a net."""
+"""The linear function of a net's last layer."""
 
 import chainer.functions as F
 from chainer.utils import type_check
@@ -8,7 +8,7 @@ from chainer_jo.functions.first_order import FirstOrderFunction
 
 
 def linear(x, W, b):
-    """Returns ``x W' + b``, by a kernel that can be captured where the backend has one.
+    """Returns ``x W' + b``, with a kernel that can be captured if the backend has one.
 
     CuPy refuses to capture cuBLAS, which Chainer's own function calls.
 
@@ -37,8 +37,7 @@ class _Linear(FirstOrderFunction):
 
     def gradients(self, indexes, gy):
         found = {}
-        # One kernel computes the gradients of W and b: b is the weight of an input that is always
-        # 1.
+        # One kernel computes both gradients: b counts as the weight of an input that is always 1.
         if 0 in indexes:
             found[0] = self.backend.linear_gradient_x(self.W, gy)
         if 1 in indexes or 2 in indexes:

@@ -8,7 +8,7 @@ from chainer_jo.functions.first_order import FirstOrderFunction
 
 
 def log_softmax(x):
-    """Returns the logarithm of the softmax of each row, on a GPU in one kernel.
+    """Returns the logarithm of the softmax of each row, in one kernel on a GPU.
 
     Args:
         x (Variable or array): Logits, ``(B, C)``, float32.
@@ -26,7 +26,7 @@ class _LogSoftmax(FirstOrderFunction):
         type_check.expect(in_types[0].ndim == 2)
 
     def forward(self, inputs):
-        # All that the gradient needs: the logits themselves can be freed.
+        # The gradient needs only the result, so the logits can be freed.
         self.y = self.backend.log_softmax(*inputs)
         return (self.y,)
 

@@ -1,10 +1,10 @@
-"""The losses of Eqs. (1) to (9), in the paper's letters.
+"""The losses of Eqs. (1) to (9), in the paper's notation.
 
-Everywhere ``y`` is an array of labels, shape ``(B, C)``, float32, rows that sum to 1, and ``log_f``
-a Variable of the same shape, the logarithm of the net's output ``f(x, theta)``. Every loss is a
+``y`` is always an array of labels, shape ``(B, C)``, float32, rows that sum to 1. ``log_f`` is a
+Variable of the same shape, the logarithm of the net's output ``f(x, theta)``. Every loss is a
 scalar Variable, the mean over the batch, in nats. Gradients flow to ``log_f`` only.
 
-What a training step on a GPU takes is one kernel there, of the same equations.
+On a GPU each loss of a training step is a single kernel with the same equations.
 """
 
 import chainer.functions as F
@@ -24,7 +24,7 @@ def cross_entropy(y, log_f):
 def kl_divergence(y, log_f):
     """``L_c = 1/n sum_i KL(y_i || f(x_i))``, Eqs. (4) and (5); ``0 log 0`` is 0.
 
-    Its gradient is that of :func:`cross_entropy`, since the labels are constants (D-07).
+    It has the gradient of :func:`cross_entropy`, since the labels are constants (D-07).
     """
     if backends.op('joint_loss', y, log_f):
         return fused_loss(y, log_f)
@@ -39,7 +39,7 @@ def prior_loss(log_f):
 
     ``f_j`` is the mean output over the mini-batch (D-08).
     """
-    # Over the mini-batch alone, as the mean over all images would take a pass over them (D-08).
+    # The mean over all images would take a pass over the whole training set.
     n_class = log_f.shape[1]
     mean_f = F.mean(F.exp(log_f), axis=0)
     return -F.mean(F.log(n_class * mean_f))
@@ -47,20 +47,20 @@ def prior_loss(log_f):
 
 def entropy(log_f):
     """``L_e = -1/n sum_i sum_j f_j(x_i) log f_j(x_i)``, Eq. (7)."""
-    # From the log-probabilities: where f rounds to 0 this gives 0, while f log f would be NaN.
+    # From log-probabilities: if f rounds to 0 this gives 0, while f * log(f) would give NaN.
     return -F.sum(F.exp(log_f) * log_f) / len(log_f)
 
 
 def joint_loss(y, log_f, alpha, beta):
     """``L = L_c + alpha L_p + beta L_e``, Eq. (3)."""
-    # One kernel: with a kernel per operation, launching would take far longer than computing.
+    # One kernel: with a kernel per operation, launching them would take far longer than computing.
     if backends.op('joint_loss', y, log_f):
         return fused_loss(y, log_f, alpha, beta)
     return kl_divergence(y, log_f) + alpha * prior_loss(log_f) + beta * entropy(log_f)
 
 
 def mix_up(v, partner, lam):
-    """``v~ = lam v_i + (1 - lam) v_j``, Eq. (8), for images or labels.
+    """Returns ``v~ = lam v_i + (1 - lam) v_j``, Eq. (8), of images or labels.
 
     Args:
         v (array): Shape ``(B, ...)``, float32.
@@ -69,7 +69,7 @@ def mix_up(v, partner, lam):
     """
     if mix_in_one_kernel := backends.op('mix_up', v, lam):
         return mix_in_one_kernel(v, partner, lam)
-    # One weight per image, broadcast over all of its numbers.
+    # One weight per image, broadcast over its pixels or classes.
     lam = lam.reshape(lam.shape + (1,) * (v.ndim - 1)) if lam.ndim else lam
     return lam * v + (1 - lam) * v[partner]
 

@@ -1,8 +1,8 @@
-"""A part of a net computed in 16 bits, as one node of Chainer's graph.
+"""Computes a part of a net in 16 bits, as one node of Chainer's graph.
 
-Chainer's graph sees float32 images go in and float32 results come out. What lies between stays
-inside the node, on a tape: Chainer has no bfloat16, and its mixed float16 would keep all that
-Chainer's own functions keep.
+The node's inputs and outputs are float32 for Chainer. All 16-bit values stay inside the node, on a
+tape: Chainer has no bfloat16, and its own mixed16 mode would keep more arrays for the backward
+pass.
 """
 
 import chainer
@@ -13,12 +13,12 @@ from chainer_jo.functions.tape import Activation, Tape
 
 
 def in_precision(precision, function, x, links):
-    """Returns ``function(x)`` in any precision.
+    """Returns ``function(x)``, computed in any precision.
 
     Args:
         precision (str): One of :data:`chainer_jo.precision.PRECISIONS`.
         function, x: As for :func:`in_low_precision`.
-        links (iterable of Link): All whose parameters ``function`` uses.
+        links (iterable of Link): All Links whose parameters ``function`` uses.
     """
     if precision == 'float32':
         return function(x)
@@ -38,13 +38,13 @@ def in_low_precision(precision, function, x, parameters):
         precision (str): ``'bfloat16'``, on a CPU, or ``'float16'``, on a GPU.
         function (callable): Calls functions of this package only; its result is float32.
         x (Variable or array): ``(N, C, H, W)``, float32.
-        parameters (iterable of Parameter): All that ``function`` uses.
+        parameters (iterable of Parameter): All parameters that ``function`` uses.
 
     Returns:
-        Variable: The result, to be differentiated once and not again.
+        Variable: The result; it has no second derivative.
 
     Raises:
-        ConfigError: The device or its backend has no such precision.
+        ConfigError: The device or its backend does not support the precision.
     """
     backends.check_precision(precision, backends.name_for(x))
     node = _InLowPrecision(backends.DTYPES[precision], function, tuple(parameters))
@@ -56,7 +56,7 @@ class _InLowPrecision(FirstOrderFunction):
         self.dtype, self.function, self.parameters = dtype, function, parameters
 
     def forward(self, inputs):
-        # All weights at once: converting each by itself takes longer than some of the convolutions.
+        # All weights at once: to convert them one by one takes longer than some convolutions.
         weights = [p for p in self.parameters if p.ndim == 4]
         arrays = self.backend.all_weights([W.array for W in weights], self.dtype)
         converted = {id(W): array for W, array in zip(weights, arrays, strict=True)}

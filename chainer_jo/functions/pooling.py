@@ -1,4 +1,4 @@
-"""Pooling over windows, and over whole images."""
+"""Max pooling over windows, and average pooling over whole images."""
 
 import chainer.functions as F
 from chainer.utils import type_check
@@ -14,7 +14,7 @@ def global_average_pooling(x):
         x (Variable or array): ``(N, C, H, W)``.
 
     Returns:
-        Variable: ``(N, C)``, float32 also where ``x`` has 16 bits.
+        Variable: ``(N, C)``, float32 even if ``x`` has 16 bits.
     """
     if backends.op('average', x):
         return _Average().apply((x,))[0]
@@ -23,7 +23,7 @@ def global_average_pooling(x):
 
 class _Average(FirstOrderFunction):
     def forward(self, inputs):
-        # The gradient needs only shape and type: the image itself can be freed.
+        # The gradient needs only shape and type, so the images can be freed.
         self.shape, self.dtype = inputs[0].shape, inputs[0].dtype
         return (self.backend.average(*inputs),)
 
@@ -32,21 +32,22 @@ class _Average(FirstOrderFunction):
 
 
 def max_pooling_2d(x, ksize, stride, pad, cover_all=False):
-    """Returns the largest number of each window.
+    """Returns the maximum of each window.
 
-    By default the windows are those of a convolution: none reaches beyond the padding. Of equal
-    numbers the first one of a window gets the gradient.
+    By default the windows are those of a convolution: none reaches beyond the padding. If a window
+    has several equal maxima, the first one gets the gradient.
 
     Args:
         x (Variable or array): ``(N, C, H, W)``.
-        ksize, stride (int): Size of the window and its step, the same both ways.
-        pad (int): Rows and columns on each side that are never the largest; less than ``ksize``.
-        cover_all (bool): Whether every number is in a window, the last of which may reach beyond
-            the padding; Chainer's default, and Caffe's. ``stride + pad`` is at most ``ksize`` then.
+        ksize, stride (int): Size and stride of the window, the same for height and width.
+        pad (int): Padding on each side, which is never the maximum; less than ``ksize``.
+        cover_all (bool): Whether every element is in some window, so that the last windows may
+            reach beyond the padding. This is the default of Chainer and Caffe. ``stride + pad`` is
+            at most ``ksize`` then.
 
     Returns:
-        Variable: ``(N, C, (H + 2 pad - k) // stride + 1, (W + 2 pad - k) // stride + 1)``, with
-        ``cover_all`` rounded up and not down.
+        Variable: ``(N, C, (H + 2 pad - k) // stride + 1, (W + 2 pad - k) // stride + 1)``; with
+        ``cover_all`` the division rounds up.
     """
     if backends.op('max_pooling', x):
         return _MaxPooling2D(ksize, stride, pad, cover_all).apply((x,))[0]

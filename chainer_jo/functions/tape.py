@@ -1,12 +1,12 @@
-"""A record of function calls, run backwards for the gradients."""
+"""A record of function calls that is run backwards to compute gradients."""
 
 
 class Activation:
-    """What a function on a tape takes and returns in place of a Variable.
+    """The input and output of functions on a tape, instead of a Variable.
 
     Attributes:
         array (array): Its value.
-        tape (Tape): Where functions of it are recorded.
+        tape (Tape): The tape on which functions of it are recorded.
     """
 
     def __init__(self, array, tape):
@@ -14,18 +14,19 @@ class Activation:
 
 
 class Tape:
-    """The calls of :class:`~chainer_jo.functions.first_order.FirstOrderFunction`, in their order.
+    """Calls of :class:`~chainer_jo.functions.first_order.FirstOrderFunction`, in order.
 
     Args:
-        recording (bool): False where no gradients will be asked for.
-        arrays (dict): Arrays that functions get in the place of a parameter's own, by its ``id``.
+        recording (bool): False if no gradients will be needed.
+        arrays (dict): Arrays that functions get instead of a parameter's array, keyed by the
+            parameter's ``id``.
     """
 
     def __init__(self, recording, arrays=None):
         self._calls, self._arrays = [] if recording else None, arrays or {}
 
     def apply(self, function, inputs):
-        """Calls ``function`` on Activations and Parameters and returns an Activation."""
+        """Calls ``function`` with Activations and Parameters, and returns an Activation."""
         arrays = tuple(self._arrays.get(id(x), x.array) for x in inputs)
         y = Activation(function.forward(arrays)[0], self)
         if self._calls is not None:
@@ -33,23 +34,23 @@ class Tape:
         return y
 
     def gradients(self, y, gy, wanted):
-        """Returns the gradients of some Activations and Parameters, all used by calls.
+        """Returns the gradients of Activations and Parameters that were used on this tape.
 
-        A call is forgotten as soon as its gradients are there, so that its memory serves the next;
-        the tape is of no use afterwards.
+        Each call is dropped as soon as its gradients are computed, so that its memory can be
+        reused. The tape cannot be used again.
 
         Args:
             y (Activation): The result of the last call.
             gy (array): Its gradient.
-            wanted (sequence): Whose gradients.
+            wanted (sequence): The Activations and Parameters whose gradients to return.
 
         Raises:
-            RuntimeError: They were asked for before, or the tape did not record.
+            RuntimeError: The tape was used before, or did not record.
         """
         if self._calls is None:
-            raise RuntimeError('a tape gives gradients once, and only if it was recording')
+            raise RuntimeError('a tape gives gradients only once, and only if it was recording')
         calls, self._calls = self._calls, None
-        # Variables cannot be keys; their ids are unique while the calls are kept here.
+        # Variables cannot be dict keys. Their ids are unique as long as the calls hold them.
         needed = {id(x) for x in wanted} | {id(result) for _, _, result in calls}
         found = {id(y): gy}
         while calls:

@@ -1,8 +1,8 @@
-"""The layers of which nets are built, computed by the fastest backend that takes their arrays.
+"""Layers for building nets, computed by the fastest backend that takes their arrays.
 
-Every layer takes and returns Variables ``(N, C, H, W)``, float32, or what
-:func:`~chainer_jo.functions.low_precision.in_low_precision` puts in their place. They can be
-differentiated once. Pooling has no parameters, so it is a function.
+Every layer takes and returns Variables ``(N, C, H, W)``, float32, or the Activations of
+:func:`~chainer_jo.functions.low_precision.in_low_precision`. Layers have no second derivatives.
+Pooling has no parameters, so it is a function.
 """
 
 import chainer
@@ -24,12 +24,12 @@ class Convolution2D(chainer.Link):
     """Convolution; HeNormal weights ``W`` of shape ``(out, in, k, k)``.
 
     Args:
-        in_channels, out_channels (int): Channels of its argument and of its result.
-        ksize (int): ``k``, rows and columns of the window.
-        stride (int): Step of the window.
-        pad (int): Rows and columns of zeros on each side; by default half a window, with which an
-            odd ``ksize`` keeps the size of the image at stride 1.
-        nobias (bool): False adds a bias ``b`` of shape ``(out,)``, 0 at first.
+        in_channels, out_channels (int): Channels of the input and of the output.
+        ksize (int): ``k``, height and width of the window.
+        stride (int): Stride of the window.
+        pad (int): Rows and columns of zeros on each side. The default, half a window, keeps the
+            size of the image for an odd ``ksize`` and stride 1.
+        nobias (bool): False adds a bias ``b`` of shape ``(out,)``, which starts at 0.
         rng (numpy.random.Generator): Draws the initial weights.
     """
 
@@ -37,18 +37,18 @@ class Convolution2D(chainer.Link):
         super().__init__()
         self.stride, self.pad = stride, ksize // 2 if pad is None else pad
         with self.init_scope():
-            # Drawn now, from the trial's own generator: Chainer's layers may wait for the first
-            # batch, and its initializers use NumPy's global generator.
+            # Drawn now, and from the trial's own generator: Chainer's layers may draw them at the
+            # first batch, and its initializers use NumPy's global generator by default.
             self.W = chainer.Parameter(
                 initializers.HeNormal(rng=rng), (out_channels, in_channels, ksize, ksize)
             )
-            # A parameter set to None is not registered, so it is in no snapshot.
+            # An attribute that is None is not registered, so it does not appear in snapshots.
             self.b = None if nobias else chainer.Parameter(0, out_channels)
 
     def device_resident_accept(self, visitor):
         super().device_resident_accept(visitor)
-        # On a GPU weights and their gradients stay in the layout that convolutions take: changing
-        # it in every step would cost more than some of the convolutions.
+        # On a GPU, weights and their gradients stay in the layout that convolutions need: to change
+        # it in every step would cost more than some convolutions.
         if weights := backends.op('weights', self.W):
             self.W.array = weights(self.W.array, self.W.dtype)
 
@@ -61,27 +61,26 @@ class BatchNormalization(L.BatchNormalization):
     """Batch normalisation; running statistics with Chainer's default decay, 0.9.
 
     Args:
-        size (int): Channels.
-        relu (bool): Whether ReLU follows, in the same pass.
-        eps (float): Added to the variance; by default Chainer's.
+        size (int): Number of channels.
+        relu (bool): Whether to apply ReLU in the same pass.
+        eps (float): Added to the variance; the default is Chainer's.
     """
 
     def __init__(self, size, relu=False, eps=2e-5):
         super().__init__(size, eps=eps)
-        # A plain attribute, neither parameter nor persistent value, so it does not change
-        # snapshots.
+        # A plain attribute, neither a parameter nor a persistent value, so it is not in snapshots.
         self.relu = relu
 
     def forward(self, x, residual=None):
         """Returns ``x`` (N, size, H, W) normalised; a ``residual`` is added before ReLU."""
-        # Chainer's `decay` 0.9 is what PyTorch calls momentum 0.1; `eps` is 1e-5 there.
+        # Chainer's `decay` of 0.9 is a `momentum` of 0.1 in PyTorch, where `eps` is 1e-5.
         statistics = (self.avg_mean, self.avg_var, self.eps, self.decay)
         return batch_normalization(x, self.gamma, self.beta, *statistics, self.relu, residual)
 
 
 class Linear(L.Linear):
-    """The last layer, always float32."""
+    """The fully connected last layer, always float32."""
 
     def forward(self, x):
-        """Returns ``x W' + b``, ``(N, out)``, of ``x`` ``(N, in)``."""
+        """Returns ``x W' + b``, ``(N, out)``, for ``x`` ``(N, in)``."""
         return linear(x, self.W, self.b)

@@ -16,8 +16,8 @@ from chainer_jo.links.layers import (
 class Block(chainer.Chain):
     """BN-ReLU-conv-BN-ReLU-conv plus a shortcut.
 
-    The first block of every stage, also where the shape stays, projects the pre-activated input by
-    a 1x1 convolution; the others pass their input on unchanged.
+    In the first block of every stage the shortcut is a 1x1 convolution of the pre-activated input,
+    even if the shape does not change; in the others it is the unchanged input.
     """
 
     def __init__(self, in_channels, out_channels, stride, project, *, rng):
@@ -32,7 +32,7 @@ class Block(chainer.Chain):
         self.project = project
 
     def forward(self, x):
-        # Pre-activation: an unprojected shortcut passes x on as it came, before BN and ReLU.
+        # Pre-activation: without a projection the shortcut is x itself, before BN and ReLU.
         h = self.bn1(x)
         shortcut = self.projection(h) if self.project else x
         return self.conv2(self.bn2(self.conv1(h)), shortcut)
@@ -45,12 +45,12 @@ class PreActResNet(chainer.Chain):
         in_channels (int): Channels of the images.
         n_class (int): ``C``.
         filters (sequence of int): Channels of the stem and of each stage.
-        blocks (sequence of int): Blocks in each stage; stages after the first halve the image.
-        stem_stride (int): Stride of the first convolution; 2 makes a member of the family that
-            costs a quarter.
+        blocks (sequence of int): Number of blocks in each stage; every stage after the first halves
+            height and width.
+        stem_stride (int): Stride of the first convolution; 2 gives a net at a quarter of the cost.
         precision (str): ``float32``; ``strict_float32``, the same without tensor cores, which
-            round the factors of a convolution to TF32; ``bfloat16`` or ``float16`` for all but
-            the last layer. Parameters are always float32.
+            would round the factors of a convolution to TF32; ``bfloat16`` or ``float16`` for all
+            layers except the last. Parameters are always float32.
         rng (numpy.random.Generator): Draws the initial weights, in the order of the layers.
 
     Source: Sec. 4.2; widths and initialisers from Tanaka et al.'s public code.
@@ -72,10 +72,10 @@ class PreActResNet(chainer.Chain):
         self.precision = precision
         with self.init_scope():
             self.conv = Convolution2D(in_channels, filters[0], 3, stem_stride, rng=rng)
-            # A ChainList names its children by their order; a Sequential does not.
+            # A ChainList names its children by their position; a Sequential does not name them.
             self.blocks = chainer.ChainList(*_blocks(filters, blocks, rng))
             self.bn = BatchNormalization(filters[-1], relu=True)
-            # No ReLU follows, so the initializer is not HeNormal.
+            # Not HeNormal, since no ReLU follows.
             self.fc = Linear(filters[-1], n_class, initialW=initializers.LeCunNormal(rng=rng))
 
     def forward(self, x):
@@ -83,8 +83,8 @@ class PreActResNet(chainer.Chain):
         return self.fc(self.features(x))
 
     def features(self, x):
-        """Returns what the last layer sees, ``(N, filters[-1])``."""
-        # The last layer stays float32: labels are made from its outputs.
+        """Returns the input of the last layer, ``(N, filters[-1])``."""
+        # The last layer stays float32, because labels are computed from its outputs.
         below = (self.conv, self.blocks, self.bn)
         return in_precision(self.precision, self._features, x, below)
 
@@ -92,7 +92,7 @@ class PreActResNet(chainer.Chain):
         h = self.conv(x)
         for block in self.blocks:
             h = block(h)
-        # The last block ends without BN and ReLU: with pre-activation they belong to the next
+        # The last block ends without BN and ReLU: with pre-activation they come before the next
         # layer.
         return global_average_pooling(self.bn(h))
 

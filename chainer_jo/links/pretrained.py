@@ -1,6 +1,7 @@
-"""ImageNet weights of ResNet-50 from the files in which others publish them.
+"""Reads ImageNet weights of ResNet-50 from the files that other libraries publish.
 
-Files come from anywhere: nothing in them is run, and none takes more memory than the weights need.
+Files may come from anywhere: no code in them is run, and reading one takes no more memory than the
+weights need.
 """
 
 import hashlib
@@ -30,24 +31,24 @@ from chainer_jo.links.resnet50 import (
 )
 
 FIX = (
-    'bring resnet50-0676ba61.pth of torchvision (97.8 MiB, SHA-256 0676ba61…) or its older '
+    'get resnet50-0676ba61.pth of torchvision (97.8 MiB, SHA-256 0676ba61…) or its older '
     'resnet50-19c8e357.pth (102,502,400 bytes, 19c8e357…), model.safetensors of '
     'timm/resnet50.tv_in1k (102 MB, 5d061a3c…), or the npz that chainer.links.ResNet50Layers saves'
 )
-# All files above have fewer bytes; nothing that is read, or unpacked, may have more.
+# All files above are smaller; nothing larger is read or unpacked.
 LARGEST = 2**27
 HEADER, OPERATIONS = 2**21, 200_000
 
 
 @dataclass(frozen=True)
 class Weights:
-    """What :func:`read` found.
+    """The result of :func:`read`.
 
     Attributes:
-        form (Form): Which ResNet-50 they are of: its eps, its mean and std among others.
+        form (Form): The form of ResNet-50 that the weights belong to.
         digest (str): SHA-256 of the file, 64 hex digits.
-        arrays (dict): All parameters and statistics but the last layer's, by the names of
-            :class:`~chainer_jo.links.resnet50.ResNet50`; float32.
+        arrays (dict): All parameters and statistics except the last layer's, float32, by their
+            names in :class:`~chainer_jo.links.resnet50.ResNet50`.
     """
 
     form: Form
@@ -55,10 +56,10 @@ class Weights:
     arrays: dict = field(repr=False)
 
     def build(self, n_class, precision='float32', *, rng):
-        """Returns a ResNet50 that has them, with a last layer for ``n_class`` drawn from ``rng``.
+        """Returns a ResNet50 with these weights, and a new last layer for ``n_class`` classes.
 
-        Every other number that is drawn is thrown away, so that the last layer begins the same
-        with weights of a file and without.
+        Initial weights of all layers are drawn from ``rng``, then those that the file provides are
+        replaced. So the last layer starts the same with and without a file.
         """
         net = ResNet50(n_class, self.form, precision, rng=rng)
         reader = chainer.serializers.NpzDeserializer(
@@ -69,21 +70,23 @@ class Weights:
 
 
 def read(path):
-    """Reads weights of ImageNet.
+    """Reads ImageNet weights of all layers except the last.
 
-    They may be in a ``.safetensors`` file or a ``.pth`` file of torch's, of before 2020 too, under
-    the names of torchvision and timm; or in a ``.npz`` file of ``chainer.links.ResNet50Layers``,
-    whose first convolution, made for blue, green and red, is turned round. What counts is the
-    content, not the ending. Its last layer, of as many classes as it likes, is left out.
+    The file may be a ``.safetensors`` or a PyTorch ``.pth`` file, also from before 2020, with the
+    names of torchvision and timm. Or it may be a ``.npz`` file of
+    ``chainer.links.ResNet50Layers``; its first convolution is for BGR images, and is reversed. The
+    format is recognised by the content, not the file name. The last layer is skipped, and may have
+    any number of classes.
 
     Args:
         path (str or pathlib.Path): The file.
 
     Returns:
-        Weights: Those of all other layers.
+        Weights: The weights of all other layers.
 
     Raises:
-        DataError: The file is missing, damaged, or another; the message names those published.
+        DataError: The file is missing, damaged, or not one of these; the message names the
+            published files.
     """
     path = Path(path)
     try:
@@ -93,7 +96,7 @@ def read(path):
     except RefusedError as error:
         seen = error.seen
     except Exception as error:
-        # What the readers raise for a damaged file.
+        # For a damaged file the readers may raise any error.
         seen = f'{type(error).__name__}: {excerpt(error, 100)}'
     raise DataError(f'no weights of ResNet-50 in {path}', seen=seen, fix=FIX) from None
 
@@ -102,9 +105,9 @@ def _read(path):
     status = path.stat()
     # Reading a pipe could block for ever.
     if not stat.S_ISREG(status.st_mode):
-        raise RefusedError('a folder' if path.is_dir() else 'no regular file')
+        raise RefusedError('a folder' if path.is_dir() else 'not a regular file')
     if status.st_size > LARGEST:
-        raise RefusedError(f'{status.st_size:,} bytes, more than any of them has')
+        raise RefusedError(f'{status.st_size:,} bytes, more than any of the published files')
     with open(path, 'rb') as file:
         digest = hashlib.file_digest(file, 'sha256').hexdigest()
         _check_digest(path.name, digest, status.st_size)
@@ -114,47 +117,47 @@ def _read(path):
 
 
 def _check_digest(name, digest, size):
-    """Torch's files have in their names how their digest begins."""
+    """Checks the digest: the name of a PyTorch file contains how its digest begins."""
     said = re.search(r'-([0-9a-f]{8,64})\.pth$', name)
     if said and not digest.startswith(said[1]):
         raise RefusedError(f'{size:,} bytes whose SHA-256 begins with {digest[:8]}')
 
 
 class _File:
-    """A file of which no more is read than memory is meant to hold."""
+    """A file with a limit on how many bytes are read from it into memory."""
 
     def __init__(self, file, size):
         self.file, self.size, self.left = file, size, LARGEST
 
     def read(self, place, size):
-        """Returns ``size`` bytes from ``place`` on. Raises RefusedError if there are fewer."""
+        """Returns ``size`` bytes from offset ``place``. Raises RefusedError if there are fewer."""
         if size < 0 or place + size > self.size:
-            raise RefusedError('the file is cut short, or lies about its parts')
+            raise RefusedError('the file is truncated, or its header is wrong')
         self.spend(size)
         self.file.seek(place)
         return self.file.read(size)
 
     def spend(self, size):
-        """Counts bytes that memory will hold."""
+        """Counts ``size`` bytes against the limit."""
         self.left -= size
         if self.left < 0:
-            raise RefusedError('more numbers than ResNet-50 has')
+            raise RefusedError('more data than the weights of ResNet-50')
 
     def unpack(self, archive, name):
-        """Returns a member of an archive in this file."""
+        """Returns a member of the archive in this file."""
         content = label_formats.member(archive, name, self.left)
         self.spend(len(content))
         return content
 
 
 def _reader(file):
-    """Returns what reads a file of this kind."""
+    """Returns the function that reads the format of a file."""
     file.seek(0)
     head = file.read(512)
     label_formats.check_foreign(head)
     if head.startswith(b'PK\3\4'):
         return _zipped
-    # Checked first: the length before it may begin with any byte.
+    # Checked before the next format: the length that precedes the brace may begin with any byte.
     if head[8:9] == b'{':
         return _safetensors
     if head.startswith(b'\x80'):
@@ -163,9 +166,9 @@ def _reader(file):
 
 
 def _safetensors(file):
-    """A JSON object of names, types, shapes and places, its length before it, the numbers after."""
+    """Reads a safetensors file: length of the header, header in JSON, then the numbers."""
     if file.size < 8:
-        raise RefusedError('the file is cut short')
+        raise RefusedError('the file is truncated')
     length = int.from_bytes(file.read(0, 8), 'little')
     if length > HEADER:
         raise RefusedError(f'a header of {length:,} bytes')
@@ -174,17 +177,17 @@ def _safetensors(file):
         raise RefusedError('a header without names')
     header.pop('__metadata__', None)
     found, place = {}, 8 + length
-    # The format wants the numbers without overlap and without gap; so each begins where the last
-    # one ended, and the last ends with the file.
+    # The format allows neither overlaps nor gaps: each tensor begins where the previous one ends,
+    # and the last one ends with the file.
     for name, part in sorted(header.items(), key=lambda item: item[1]['data_offsets']):
         dtype, shape, (begin, end) = part['dtype'], part['shape'], part['data_offsets']
         kind = {'F32': '<f4', 'I64': '<i8'}.get(dtype)
         if kind is None:
             raise RefusedError(f'{excerpt(name)} has the type {excerpt(dtype, 20)}, not F32')
         if not all(type(n) is int and n >= 0 for n in (*shape, begin, end)):
-            raise RefusedError(f'{excerpt(name)} has an odd shape or place')
+            raise RefusedError(f'{excerpt(name)} has an invalid shape or offset')
         if (8 + length + begin, end - begin) != (place, math.prod(shape) * int(kind[-1])):
-            raise RefusedError(f'{excerpt(name)} is not where it should be, or has another size')
+            raise RefusedError(f'{excerpt(name)} has the wrong offset or size')
         found[name] = np.frombuffer(file.read(place, end - begin), kind).reshape(shape)
         place += end - begin
     if place != file.size:
@@ -195,23 +198,23 @@ def _safetensors(file):
 def _without_twins(pairs):
     found = dict(pairs)
     if len(found) < len(pairs):
-        raise RefusedError('a name that comes twice')
+        raise RefusedError('a name occurs twice')
     return found
 
 
 def _stream(file):
-    """A file of torch's from before 2020."""
+    """Reads a PyTorch file from before 2020."""
     head = file.read(0, min(HEADER, file.size))
     return _state(plain_pickle.load_torch_stream(head, OPERATIONS, file.read))
 
 
 def _zipped(file):
-    """A ``.npz`` file, or one of torch's."""
+    """Reads a ``.npz`` file or a current PyTorch file, both of which are zip archives."""
     label_formats.check_directory(file.file, file.size, HEADER)
     with zipfile.ZipFile(file.file) as archive:
         names = archive.namelist()
         if len(set(names)) < len(names):
-            raise RefusedError('a name that comes twice')
+            raise RefusedError('a name occurs twice')
         if 'conv1/W.npy' in names or 'fc6/W.npy' in names:
             return {
                 name.removesuffix('.npy'): label_formats.npy(file.unpack(archive, name), 0)
@@ -225,7 +228,7 @@ def _zipped(file):
             f'{folder}byteorder' in names
             and file.unpack(archive, f'{folder}byteorder') != b'little'
         ):
-            raise RefusedError('numbers of a machine that is not little-endian')
+            raise RefusedError('numbers that are not little-endian')
         content = label_formats.member(archive, pickles[0], HEADER)
         return _state(
             plain_pickle.load(
@@ -236,12 +239,12 @@ def _zipped(file):
 
 def _state(found):
     if type(found) is not dict:
-        raise RefusedError(f'a {type(found).__name__} in the place of named tensors')
+        raise RefusedError(f'a {type(found).__name__} instead of named tensors')
     return found
 
 
 class _Naming:
-    """How a library names the parts of ResNet-50, and which of its forms it trains."""
+    """A library's names for the arrays of ResNet-50, and the form of the net that it uses."""
 
     def __init__(self, form, index, leaves, counter, last, colours):
         self.form, self.counter, self.last, self.colours = form, counter, last, colours
@@ -256,13 +259,13 @@ class _Naming:
         }
 
     def arrays(self, found):
-        """Returns the arrays by this package's names. Raises RefusedError if any is odd."""
+        """Returns the arrays by this package's names. Raises RefusedError if one is invalid."""
         self._check_names(set(found))
         arrays = {}
         for name, (ours, shape) in self.parts.items():
             _check_array(name, found[name], shape)
             if ours.endswith('avg_var') and found[name].min() < 0:
-                raise RefusedError(f'{name} is a variance below 0')
+                raise RefusedError(f'{name} contains a variance below 0')
             arrays[ours] = found[name]
         W, b = (found[name] for name in self.last)
         classes = len(W) if np.ndim(W) else 0
@@ -276,13 +279,13 @@ class _Naming:
     def _check_names(self, found):
         wanted = {*self.parts, *self.last}
         if missing := sorted(wanted - found):
-            raise RefusedError(f'{len(found)} names, without {excerpt(", ".join(missing), 60)}')
+            raise RefusedError(f'{len(found)} names, but not {excerpt(", ".join(missing), 60)}')
         if other := sorted(map(str, found - wanted - self.counters)):
             raise RefusedError(f'names of another net: {excerpt(", ".join(other), 60)}')
 
 
 def _parts(form):
-    """Yields the names of a layer, that of one of its arrays, and its shape."""
+    """Yields, for each array, its layer's three names, its own name and its shape."""
     yield from _convolved('conv1', 'bn1', *('conv1', 'bn1') * 2, shape=(64, 3, 7, 7))
     if form.stem_bias:
         yield ('conv1',) * 3, 'b', (64,)
@@ -306,7 +309,7 @@ def _parts(form):
 
 
 def _convolved(*names, shape):
-    """The arrays of a convolution and of the normalisation after it."""
+    """Yields the arrays of a convolution and of the batch normalisation after it."""
     yield names[::2], 'W', shape
     for leaf in ('gamma', 'beta', 'avg_mean', 'avg_var'):
         yield names[1::2], leaf, shape[:1]
@@ -319,7 +322,7 @@ def _check_array(name, array, shape):
     if array.shape != shape:
         raise RefusedError(f'{name} has the shape {excerpt(array.shape)}, not {shape}')
     if not np.isfinite(array).all():
-        raise RefusedError(f'{name} holds what is no finite number')
+        raise RefusedError(f'{name} contains NaN or infinity')
 
 
 _TORCH = _Naming(
@@ -342,6 +345,6 @@ _CHAINER = _Naming(
     {leaf: f'/{leaf}' for leaf in ('W', 'b', 'gamma', 'beta', 'avg_mean', 'avg_var')},
     '/N',
     ('fc6/W', 'fc6/b'),
-    # Trained on images in BGR order.
+    # Caffe's weights were trained on images in BGR order.
     slice(None, None, -1),
 )

@@ -23,15 +23,15 @@ FEATURES = EXPANSION * WIDTHS[-1]
 
 @dataclass(frozen=True)
 class Form:
-    """Where the published nets of this name differ; weights fit the form they were trained in.
+    """Differences between published nets of this name; weights fit only the form they come from.
 
     Attributes:
         stride_first (bool): Whether a stage that halves the image does so in its first 1x1
-            convolution, which then skips three pixels of four, or in the 3x3 one.
+            convolution, which then skips three of four pixels, or in the 3x3 convolution.
         stem_bias (bool): Whether the first convolution has a bias.
-        pool (tuple): Padding of the max pooling, and whether its last windows reach beyond it.
+        pool (tuple): Padding of the max pooling, and whether its last windows may reach beyond it.
         eps (float): Added to the variance in batch normalisation.
-        mean, std (tuple of float): Of red, green and blue, where colours lie in [0, 1].
+        mean, std (tuple of float): Mean and standard deviation of red, green and blue in [0, 1].
     """
 
     stride_first: bool
@@ -42,11 +42,11 @@ class Form:
     std: tuple
 
 
-#: torchvision's and timm's, also known as v1.5.
+#: The form of torchvision and timm, also known as v1.5.
 TORCHVISION = Form(
     False, False, (1, False), 1e-5, mean=(0.485, 0.456, 0.406), std=(0.229, 0.224, 0.225)
 )
-#: He et al.'s, as ``chainer.links.ResNet50Layers`` has it: that eps, and colours up to 255.
+#: He et al.'s form, with the eps of ``chainer.links.ResNet50Layers``, and colours up to 255.
 CAFFE = Form(
     *(True, True, (0, True), 2e-5),
     mean=(123.152 / 255, 115.903 / 255, 103.063 / 255),
@@ -55,7 +55,7 @@ CAFFE = Form(
 
 
 class Bottleneck(chainer.Chain):
-    """1x1, 3x3 and 1x1 convolution, plus a shortcut, which ``conv4`` projects if ``project``."""
+    """1x1, 3x3 and 1x1 convolutions plus a shortcut; ``conv4`` projects it if ``project``."""
 
     def __init__(self, in_channels, width, stride, project, form, *, rng):
         super().__init__()
@@ -82,8 +82,9 @@ class Bottleneck(chainer.Chain):
 class ResNet50(chainer.Chain):
     """ResNet-50 with a last layer for ``n_class`` classes.
 
-    Names are those of :class:`chainer.links.ResNet50Layers`, but for a block's place in its stage,
-    a number here, and for ``fc``. Weights of ImageNet: see :mod:`chainer_jo.links.pretrained`.
+    Parameters are named as in :class:`chainer.links.ResNet50Layers`, except that blocks are
+    numbered and that the last layer is ``fc``. For ImageNet weights see
+    :mod:`chainer_jo.links.pretrained`.
 
     Args:
         n_class (int): ``C``.
@@ -92,9 +93,9 @@ class ResNet50(chainer.Chain):
         rng (numpy.random.Generator): Draws the initial weights, in the order of the layers.
 
     Attributes:
-        mean (array): ``(3, 1, 1)``, float32: what is subtracted from images in [0, 1], in red,
-            green and blue, before the net sees them. It divides by ``std`` by itself. Both are in
-            snapshots: what the weights were trained for stays with them.
+        mean (array): ``(3, 1, 1)``, float32: the mean that the caller subtracts from RGB images in
+            [0, 1]. The net itself divides by ``std``. Snapshots contain both, since the weights
+            depend on them.
     """
 
     def __init__(self, n_class, form=TORCHVISION, precision='float32', *, rng):
@@ -112,11 +113,11 @@ class ResNet50(chainer.Chain):
             self.fc = Linear(FEATURES, n_class, initialW=initializers.LeCunNormal(rng=rng))
 
     def forward(self, x):
-        """Returns the logits ``(N, C)`` of centred images ``(N, 3, H, W)``, float32."""
+        """Returns the logits ``(N, C)`` of mean-subtracted images ``(N, 3, H, W)``, float32."""
         return self.fc(self.features(x))
 
     def features(self, x):
-        """Returns what the last layer sees, ``(N, 2048)``."""
+        """Returns the input of the last layer, ``(N, 2048)``."""
         x = x / self.xp.broadcast_to(self.std, x.shape)
         below = (self.conv1, self.bn1, self.res2, self.res3, self.res4, self.res5)
         return in_precision(self.precision, self._features, x, below)

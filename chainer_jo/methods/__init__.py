@@ -1,4 +1,4 @@
-"""The systems of the tables, one file each; adding one touches this folder and ``paper`` only."""
+"""The methods of the tables, one file each; a new one changes this folder and ``paper`` only."""
 
 import ast
 import importlib
@@ -8,10 +8,10 @@ from chainer_jo import paper
 
 
 def load(name):
-    """Returns the Method class of the file ``name``: the last one that is defined there.
+    """Returns the Method class of the file ``name``: the last class that is defined there.
 
     Args:
-        name (str): Such as ``cross_entropy``, whose file holds ``CrossEntropy``.
+        name (str): Name of the file, such as ``cross_entropy`` for the class ``CrossEntropy``.
     """
     module = importlib.import_module(f'chainer_jo.methods.{name}')
     own = [
@@ -19,7 +19,7 @@ def load(name):
         for value in vars(module).values()
         if isinstance(value, type) and value.__module__ == module.__name__
     ]
-    # The last class in the file: a base class may stand before it.
+    # The last one, because a base class may be defined before it.
     return own[-1]
 
 
@@ -31,7 +31,7 @@ def card(name):
     """
     if name not in paper.methods():
         raise paper.unknown('method', name, paper.methods())
-    # Read, not imported: a card should not need Chainer.
+    # Parsed, not imported: showing a card should not load Chainer.
     source = (Path(__file__).parent / f'{name}.py').read_text()
     lines = [ast.get_docstring(ast.parse(source)), '']
     settings = paper.hyperparameters('paper')[name]

@@ -2,12 +2,13 @@
 
 Paper      Patrini, Rozza, Menon, Nock, Qu. Making Deep Neural Networks Robust to Label Noise: a
            Loss Correction Approach. CVPR 2017. arXiv 1609.03683
-Idea       Undo the noise in the loss: L = [T^-1 l]_y with l_j = -log f_j. Its mean over the noise
-           is the clean loss, whatever the net.
+Idea       Undo the noise in the loss: L = [T^-1 l]_y with l_j = -log f_j. For any net, its mean
+           over the noise is the loss on clean labels.
 Symbols    f = softmax output (B, C);  y = noisy labels, one-hot (B, C)
            T_ij = P(noisy = j | true = i), (C, C), of the noise in use
-Differs    Not in the paper's tables. The loss has no lower bound: log f is clipped as in Patrini's
-           code. A singular T (asymmetric noise at 0.5) is refused, or takes a pseudo-inverse.
+Differs    Not in the paper's tables. The loss has no lower bound, so log f is clipped as in
+           Patrini's code. A singular T (asymmetric noise at 0.5) is refused, or a pseudo-inverse
+           is used.
 """
 
 import chainer
@@ -26,13 +27,13 @@ class Backward(Method):
     def setup(self, noisy_labels, T):
         if self.stages['train'].get('singular') == 'refuse':
             refuse_singular(T)
-        # The inverse is kept, so that a captured step need not solve a linear system.
+        # The inverse is stored, so that a captured step need not solve a linear system.
         self.add_persistent('T_inverse', np.empty_like(T, 'f'))
         self.know(T)
 
     def know(self, T):
-        """Takes ``T``, ``(C, C)``, for the noise's transition matrix."""
-        # On the host: a matrix of this size is not worth loading cuSOLVER for.
+        """Sets the transition matrix ``T``, ``(C, C)``."""
+        # On the host: it is not worth loading cuSOLVER for a matrix of this size.
         T_inverse = np.linalg.pinv(chainer.get_device('@numpy').send(T))
         self.T_inverse[...] = self.device.send(T_inverse)
 
@@ -42,12 +43,12 @@ class Backward(Method):
 
 
 def refuse_singular(T):
-    """Raises ConfigError if ``T`` has no inverse: some noise cannot be undone."""
+    """Raises ConfigError if ``T`` is singular, so that the noise cannot be undone."""
     rank = np.linalg.matrix_rank(T)
     if rank < len(T):
         raise ConfigError(
-            'backward correction needs the inverse of T, and there is none at this noise',
-            seen=f'rank {rank} of {len(T)}: some classes have the same noisy labels',
-            fix='use --method forward, or --set backward.train.singular=pinv, a pseudo-inverse '
-            'that cannot tell those classes apart',
+            'backward correction needs the inverse of T, but T is singular for this noise',
+            seen=f'rank {rank} of {len(T)}: some classes have equally distributed noisy labels',
+            fix='use --method forward, or --set backward.train.singular=pinv for a pseudo-inverse, '
+            'which cannot tell those classes apart',
         )

@@ -6,8 +6,8 @@ Idea       Estimate T as `forward_estimated` does, then train a new net as `back
 Symbols    x_i = argmax_x f_i(x) without the top `drop` of f_i;  T_ij = f_j(x_i), rows normalised
            L = [T^-1 l]_y with l_j = -log f_j
 Differs    Not in the paper's tables. f as in `forward_estimated`; log f is clipped as in
-           `backward`. An estimate is hardly ever singular, but its inverse may be large, and so are
-           the steps: the quick preset needs a tenth of the learning rate.
+           `backward`. An estimated T is hardly ever singular, but its inverse may have large
+           entries, which make the steps large: the quick preset needs a tenth of the learning rate.
 """
 
 from chainer_jo.methods.backward import Backward

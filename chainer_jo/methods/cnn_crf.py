@@ -1,20 +1,20 @@
-"""CNN-CRF, our re-implementation from the equations; no reference code exists.
+"""CNN-CRF, re-implemented from the equations; there is no reference code.
 
 Paper      Vahdat. Toward Robustness against Label Noise in Training Deep Discriminative Neural
            Networks. NIPS 2017. arXiv 1706.00038
-Idea       The clean label is hidden. A net and a matrix W score each pair (clean, noisy); EM raises
-           the likelihood of the noisy labels. An auxiliary distribution holds the hidden label
-           near sense, strongly at first.
+Idea       The clean label is a hidden variable. A net and a matrix W score each pair (clean,
+           noisy), and EM maximises the likelihood of the noisy labels. An auxiliary distribution
+           regularises the hidden label, strongly at first.
 Symbols    y_hat, y = clean and noisy class;  a(x) = logits (B, C);  W (C, C), b (C,) learned
            s = a_y_hat(x) + b_y + W[y_hat, y];  p(y_hat, y | x) = exp(s) / Z(x)
            q ~ [p(y_hat | y, x) p_aux(y_hat | y)^alpha]^(1 / (1 + alpha));  L = -E_q[s] + log Z
-Differs    One-hot labels and no clean ones: 100 states, all sums exact. Vahdat's Gibbs chains are
-           the switch negative_phase = "pcd". No hidden units: summed out, they add a function of
-           y alone, which b already is. p_aux is Bayes' rule on the true T ("oracle", as for
-           `forward`) or keeps the noisy label with probability 1 - epsilon ("prior");
-           `cnn_crf_estimated` takes an estimated T. alpha and schedule are ours.
+Differs    One-hot labels and no clean ones: 100 states, so all sums are exact. The setting
+           negative_phase = "pcd" selects Vahdat's Gibbs chains. No hidden units: summed out, they
+           only add a function of y, which b already is. p_aux is Bayes' rule on the true T
+           ("oracle", as for `forward`), or keeps the noisy label with probability 1 - epsilon
+           ("prior"); `cnn_crf_estimated` uses an estimated T. alpha and the schedule are ours.
 Measured   Quick preset, symmetric 70 % (`quick_all_systems`), `last`: 31.80, below cross
-           entropy's 36.50, though 63.15 at its best epoch. We suppose that it memorises: doing so
+           entropy's 36.50, though 63.15 at its best epoch. We suppose that it memorises: that
            raises the exact likelihood of the noisy labels, and W and b, which are learned, do not
            prevent it. With Gibbs chains, negative_phase = "pcd", it is 72.40.
 """
@@ -38,8 +38,7 @@ class CNNCRF(Method):
     def setup(self, noisy_labels, T):
         settings, n_class = self.stages['train'], self.n_class
         with self.init_scope():
-            # In init_scope: the optimizer, weight decay included, treats them as weights of the
-            # net.
+            # Parameters: the optimizer updates them, with weight decay, like weights of the net.
             self.b = chainer.Parameter(np.zeros(n_class, 'f'))
             self.W = chainer.Parameter(np.zeros((n_class, n_class), 'f'))
         self.add_persistent('alpha', np.array(settings['alpha_first'], 'f'))
@@ -51,13 +50,13 @@ class CNNCRF(Method):
         self.know(T)
         chains = noisy_labels if settings['negative_phase'] == 'pcd' else noisy_labels[:0]
         self.add_persistent('chain', chains.astype(np.int32))
-        # Until the end of the first epoch the seed is derived from the labels.
+        # For the first epoch, seeded by the labels: a method has no generator before `end_epoch`.
         self.add_persistent(
             'uniform', np.random.default_rng(noisy_labels).random((len(chains), 2), 'f')
         )
 
     def know(self, T):
-        """Makes ``p_aux(y_hat | y)`` Bayes' rule on ``T``, ``(C, C)``, and equal classes."""
+        """Sets ``p_aux(y_hat | y)`` by Bayes' rule on ``T``, ``(C, C)``, with a uniform prior."""
         xp = self.xp
         p_aux = T / xp.maximum(T.sum(axis=0), TINY)
         self.log_auxiliary[...] = xp.log(xp.maximum(p_aux, TINY))
@@ -68,7 +67,7 @@ class CNNCRF(Method):
         return self.W + self.b
 
     def predict(self, x):
-        # Not the net's logits alone: W and b contribute to the clean class as well.
+        # Not just the net's logits: W and b also contribute to the clean class.
         return crf.clean_scores(self.net(x), self.pair)
 
     def log_f(self, x):
@@ -89,7 +88,7 @@ class CNNCRF(Method):
     def score_of_chains(self, a, pair, index):
         """Moves the images' chains by one sweep and returns the sum of ``s`` over their states.
 
-        Its gradient is an estimate of that of ``log Z``; its value is not.
+        Its gradient estimates that of ``log Z``, but its value does not estimate ``log Z``.
         """
         one_hot = self.xp.eye(len(pair), dtype='f')
         y_hat, y = crf.gibbs_sweep(a.array, pair.array, self.chain[index], self.uniform[index])

@@ -1,8 +1,8 @@
 """Cross entropy on the noisy labels.
 
 Paper      Zhang et al., Improved Mix-up with KL-Entropy for Learning From Noisy Labels, Eq. (1)
-Idea       Believe the labels. The net learns the clean ones first and memorises the rest when the
-           learning rate falls, so `last` lies far below `best`.
+Idea       Trust the labels. The net learns the clean ones first and memorises the wrong ones when
+           the learning rate falls, so `last` is far below `best`.
 Symbols    f = softmax output (B, C);  y = noisy labels, one-hot (B, C)
 Differs    D-34 (schedule)
 """

@@ -1,4 +1,4 @@
-"""The stage that estimates the transition matrix, for all methods that want one."""
+"""The stage that estimates the transition matrix, for all methods that need an estimate."""
 
 import numpy as np
 
@@ -9,11 +9,11 @@ from chainer_jo.methods.base import Method
 
 
 class EstimatedTransition(Method):
-    """Trains on the noisy labels, reads ``T`` off the outputs, and hands it to ``know(T)``.
+    """Trains on the noisy labels, estimates ``T`` from the outputs, and passes it to ``know(T)``.
 
-    Mixed in before a method that has ``know``; the true ``T`` is kept from that method. The
-    estimate is the one of the epoch with the best validation accuracy: later the net memorises the
-    noise and its outputs say nothing of it.
+    A mixin for a method that has ``know``; the method never sees the true ``T``. The estimate comes
+    from the epoch with the best validation accuracy. Later the net memorises the noisy labels, and
+    its outputs no longer tell ``P(noisy | x)``.
     """
 
     @classmethod
@@ -21,7 +21,7 @@ class EstimatedTransition(Method):
         return False
 
     def setup(self, noisy_labels, T):
-        # No correction until the noise has been estimated.
+        # The identity: no correction until the noise has been estimated.
         super().setup(noisy_labels, np.eye(self.n_class))
         self.add_persistent('best_accuracy', np.full((), -1.0))
 
@@ -34,5 +34,5 @@ class EstimatedTransition(Method):
             super().end_epoch(epoch, probe)
         elif probe.validation_accuracy > self.best_accuracy:
             self.best_accuracy[...] = probe.validation_accuracy
-            # In place in the method's own matrix, where the next stage and the snapshot find it.
+            # `know` writes to the method's own matrix, which the next stage and snapshots read.
             self.know(estimate_transition(probe.outputs(), self.hyper.drop))

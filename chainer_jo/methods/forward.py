@@ -2,12 +2,13 @@
 
 Paper      Patrini, Rozza, Menon, Nock, Qu. Making Deep Neural Networks Robust to Label Noise: a
            Loss Correction Approach. CVPR 2017. arXiv 1609.03683
-Idea       The net says what a label should be; the matrix says what noise makes of it. Compare
-           that with the noisy label: L = -log [T' f]_y. The minimum is at the clean posterior.
+Idea       The net predicts the clean label, and T turns this into a prediction of the noisy label,
+           which is compared with the given one: L = -log [T' f]_y. The minimum is at the clean
+           posterior.
 Symbols    f = softmax output (B, C);  y = noisy labels, one-hot (B, C)
            T_ij = P(noisy = j | true = i), (C, C), of the noise in use
-Differs    The paper does not say where its T is from; "T" is the true one in Patrini et al. The
-           schedule is theirs. The sum is taken in logarithms, where their code clips.
+Differs    The paper does not say where its T comes from; "T" is the true one in Patrini et al. The
+           schedule is theirs. The sum is a logsumexp; their code clips instead.
 """
 
 import numpy as np
@@ -22,12 +23,12 @@ class Forward(Method):
         return True
 
     def setup(self, noisy_labels, T):
-        # float32: a float64 matrix would make the whole loss float64.
+        # In float32: a float64 matrix would make the whole loss float64.
         self.add_persistent('T', np.empty_like(T, 'f'))
         self.know(T)
 
     def know(self, T):
-        """Takes ``T``, ``(C, C)``, for the noise's transition matrix."""
+        """Sets the transition matrix ``T``, ``(C, C)``."""
         self.T[...] = T
 
     def train(self, batch):

@@ -3,14 +3,15 @@
 Paper      Zhang, Sabuncu. Generalized Cross Entropy Loss for Training Deep Neural Networks with
            Noisy Labels. NeurIPS 2018. arXiv 1805.07836
 Idea       A loss between cross entropy (q -> 0), which fits fast, and mean absolute error (q = 1),
-           which wrong labels cannot pull far. Truncated: the images that the best net so far gives
-           their label less than `k` are left out, every `prune_every` epochs from `prune_from` on.
+           on which wrong labels have little influence. Truncated: images whose label has an output
+           below `k` in the best net so far are left out; the choice is renewed every `prune_every`
+           epochs from `prune_from` on.
 Symbols    f = softmax output (B, C);  y = noisy labels, one-hot (B, C);  f_y = f of the label
            L_q(f_y) = (1 - f_y^q) / q;  w = 1 if L_q(f_y) < L_q(k), else 0
-           L = 1/n sum_i w_i (L_q(f_y) - L_q(k)), or L_q alone where `truncated` is false
+           L = 1/n sum_i w_i (L_q(f_y) - L_q(k)), or L_q alone if `truncated` is false
 Differs    The best net is the one with the best validation accuracy; the public code takes the best
-           test accuracy. w comes from the images as they are, there from augmented ones. The first
-           learning rate is that of cross entropy; there it is 0.01, for ResNet-34.
+           test accuracy. w is computed on images without augmentation, in that code on augmented
+           ones. The first learning rate is that of cross entropy; there it is 0.01, for ResNet-34.
 """
 
 import chainer.functions as F
@@ -27,8 +28,7 @@ def L_q(log_f_y, q):
 class GCE(Method):
     def setup(self, noisy_labels, T):
         n = len(noisy_labels)
-        # Persistent, so that a resumed trial leaves out the same images. Until pruning begins:
-        # none.
+        # Persistent, so that a resumed trial leaves out the same images; none at first.
         self.add_persistent('w', np.ones(n, 'f'))
         self.add_persistent('best_f_y', np.ones(n, 'f'))
         self.add_persistent('best_accuracy', np.zeros((), 'd'))
@@ -39,7 +39,7 @@ class GCE(Method):
         loss = L_q(F.sum(batch.y * log_f, axis=1), q)
         if self.hyper.truncated:
             loss = self.w[batch.index] * (loss - (1 - k**q) / q)
-        # Divided by the batch size, not by the number of images left: few of them make a small
+        # Divided by the batch size, as in the equation: the fewer images are left, the smaller the
         # step.
         return F.mean(loss), log_f
 
@@ -48,9 +48,9 @@ class GCE(Method):
             return
         if probe.validation_accuracy > self.best_accuracy:
             self.best_accuracy[...] = probe.validation_accuracy
-            # Labels are one-hot here: the sum picks the output of the label.
+            # Labels are one-hot here, so the sum selects the output of the label.
             self.best_f_y[...] = (self.labels.y * probe.outputs()).sum(axis=1)
         since = epoch - self.hyper.prune_from
         if since >= 0 and since % self.hyper.prune_every == 0:
-            # L_q falls in f_y, so this is L_q(f_y) < L_q(k).
+            # L_q decreases with f_y, so this is L_q(f_y) < L_q(k).
             self.w[...] = self.best_f_y > self.hyper.k

@@ -17,11 +17,10 @@ class Ours(Tanaka):
     def fine_tune(self, batch):
         log_f = self.log_f(batch.x)
         L_c = kl_divergence(batch.y, log_f)
-        # With L_mix alone the plain pass is still made: it gives training accuracy and outputs
-        # (D-14).
+        # The plain pass is needed even with L_mix alone, for training accuracy and outputs (D-14).
         if self.hyper.loss == 'kl':
             return L_c, log_f
-        # A separate pass: batch normalisation sees plain and mixed images as two batches (D-14).
+        # A separate pass: for batch normalisation, plain and mixed images are two batches (D-14).
         log_f_mixed = self.log_f(batch.x_mixed)
         L_mix = mix_up_loss(batch.y, batch.partner, batch.lam, log_f_mixed)
         return (L_mix if self.hyper.loss == 'mix' else L_c + L_mix), log_f

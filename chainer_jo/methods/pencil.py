@@ -3,16 +3,17 @@
 Paper      Yi, Wu. Probabilistic End-to-end Noise Correction for Learning with Noisy Labels.
            CVPR 2019. arXiv 1903.07788
 Idea       Train on the noisy labels at a high learning rate; then train net and labels together,
-           each label drawn to the net's output and held by the given one; then the net alone.
+           where each label is pulled towards the net's output and held back by the given label;
+           then train the net alone.
 Symbols    f = softmax output (B, C);  yt = label logits, at first K times one-hot
            y^d = softmax(yt);  L_c = KL(f || y^d);  L_o = -log y^d at the noisy label
            L_e = entropy of f;  c = C
            L = 1/c L_c + alpha L_o + beta/c L_e;  yt <- yt - lambda dL/dyt
-Differs    D-16 (each stage begins with its momentum at 0). The public code has two slips, here
-           switches: it takes a second softmax in L_o (`softmax` = "twice"), and floor-divides the
-           last learning rate, 0.2 // 10 = 0 (`division` = "floor"). Batches are all full, so no
-           label moves further for being in a small one. Not all settings of the paper could be
-           confirmed: `evidence` in [[pencil_settings]].
+Differs    D-16 (the momentum is 0 at the start of each stage). The public code has two slips, which
+           are settings here: it applies a second softmax in L_o (`softmax` = "twice"), and
+           floor-divides the last learning rate, 0.2 // 10 = 0 (`division` = "floor"). All batches
+           are full here; in a smaller one the labels would take larger steps. Not all of the
+           paper's settings could be confirmed: see `evidence` in [[pencil_settings]].
 """
 
 import chainer
@@ -40,7 +41,7 @@ class Pencil(Method):
     def begin(self, stage):
         super().begin(stage)
         if stage == 'correct':
-            # Also called on resume; the snapshot is read afterwards and overwrites this.
+            # Also called on a resume; then the snapshot is loaded later and overwrites this.
             self.lam[...] = self.hyper.lambda_first
 
     def warm_up(self, batch):
@@ -49,9 +50,8 @@ class Pencil(Method):
 
     def correct(self, batch):
         log_f, c = self.log_f(batch.x), self.n_class
-        # A Variable, so that backward leaves the labels' gradient in it. Not a Parameter of the
-        # optimizer: label logits have their own learning rate, and neither momentum nor weight
-        # decay.
+        # A Variable, so that `backward` stores the gradient of the labels in it. Not a Parameter of
+        # the optimizer: label logits have their own learning rate, and no momentum or weight decay.
         self.yt = chainer.Variable(self.labels.logits[batch.index])
         log_yd = log_softmax(self.yt)
         L_c, L_e = reversed_kl(log_f, log_yd), entropy(log_f)
@@ -65,8 +65,7 @@ class Pencil(Method):
 
     def after_backward(self, batch):
         if self.stage == 'correct':
-            # An image that is in the batch twice takes both steps, in the same order on every
-            # device.
+            # An image that is in the batch twice takes both steps, in the same order on any device.
             index = self.gather(batch.index)
             # Each process divides its loss by the number of images in its own part.
             share = len(batch.index) / len(index)
@@ -83,7 +82,7 @@ class Pencil(Method):
         self.labels.y[...] = F.softmax(self.labels.logits).array
 
     def _lam(self, epoch):
-        """Returns lambda after so many epochs: on a straight line, or in one jump (D-52)."""
+        """Returns lambda after ``epoch`` epochs: linear, or a single jump (D-52)."""
         first, last = self.hyper.lambda_first, self.hyper.lambda_last
         jump = getattr(self.hyper, 'lambda_jump', None)
         if jump is not None:

@@ -1,6 +1,6 @@
 """The paper as data: hyper-parameters, table grids, presets and published numbers.
 
-Nothing here computes; the files beside this module are meant to be read.
+This module only reads the data files next to it, which are written for people to read as well.
 """
 
 import csv
@@ -13,19 +13,20 @@ from chainer_jo.errors import ConfigError
 
 FOLDER = Path(__file__).parent
 PRESETS = tuple(sorted(path.stem for path in (FOLDER / 'presets').glob('*.toml')))
-# What a preset says about its tables; it does not reach a trial, so the trial id leaves it out.
+# A preset's settings for tables. No trial sees them, so they are not part of the trial id.
 OF_THE_TABLES = ('grid', 'compare', 'differs')
 
 
 def hyperparameters(preset, dataset=None):
     """Returns the nested dict of ``hyperparameters.toml`` with the preset's overrides merged in.
 
-    The updaters of the stages are not in it: see :func:`updaters`.
+    The updaters of the stages are left out: see :func:`updaters`.
 
     Args:
         preset (str): Name of a file in ``presets``.
-        dataset (str): Whose own sections, ``[on.<data set>]``, take the place of the general ones
-            of that name; those of the preset go before those of ``hyperparameters.toml``.
+        dataset (str): The data set whose sections, ``[on.<data set>]``, replace the general
+            sections of the same name; those of the preset take precedence over those of
+            ``hyperparameters.toml``.
 
     Raises:
         ConfigError: There is no such preset.
@@ -33,20 +34,20 @@ def hyperparameters(preset, dataset=None):
     settings = _without_updaters(_read('hyperparameters.toml'))
     overrides = {key: v for key, v in _preset(preset).items() if key not in OF_THE_TABLES}
     own = [part.pop('on', {}).get(dataset, {}) for part in (settings, overrides)]
-    # Whole sections are replaced: a setting that is not written there does not exist for that data
-    # set.
+    # Whole sections are replaced: a setting that the data set's section leaves out does not exist
+    # for it.
     return _merge(settings, overrides) | own[0] | own[1]
 
 
 def updaters(method, stage):
-    """Returns the names of a stage's updaters, in ``training.updaters.KINDS``: a tuple.
+    """Returns the names of a stage's updaters as a tuple; see ``training.updaters.KINDS``.
 
-    What a stage does belongs to the method and is no setting of a trial: it can be neither preset
-    nor overridden, and is not in a trial's digest. Ids of trials from before it was written down
-    stay as they are.
+    They are part of the method, not a setting of a trial: presets and overrides cannot change them,
+    and a trial's digest does not include them. So trials that are older than these entries keep
+    their ids.
     """
     named = _read('hyperparameters.toml')[method][stage].get('updater', [])
-    # Usually there is one name, which reads better without brackets.
+    # Mostly there is one name, written without brackets because it reads better.
     return (named,) if isinstance(named, str) else tuple(named)
 
 
@@ -69,14 +70,14 @@ def methods():
 
 
 def grid(table, preset):
-    """Returns what a table needs under a preset.
+    """Returns the definition of a table under a preset.
 
     Returns:
-        dict: ``caption``, ``dataset``, ``noise``, ``rates`` (fractions, or a single ``None`` where
-        the noise has none), ``methods``, ``others`` (methods that the preset leaves out unless they
-        are asked for), ``trials``, ``tolerance``
-        (points), ``compare`` (``none``, ``orientation`` or ``verdict``: how far the paper's numbers
-        may stand beside this preset's) and, unless it is ``verdict``, ``differs``, the reason.
+        dict: ``caption``, ``dataset``, ``noise``, ``rates`` (fractions, or a single ``None`` if the
+        noise has no rate), ``methods``, ``others`` (methods that the preset runs only on request),
+        ``trials``, ``tolerance`` (points), ``compare`` (``none``, ``orientation`` or ``verdict``:
+        how far this preset's numbers can be compared with the paper's) and, unless it is
+        ``verdict``, ``differs``, the reason.
 
     Raises:
         ConfigError: There is no such table or preset.
@@ -92,23 +93,23 @@ def grid(table, preset):
 
 
 def columns(grid):
-    """Returns the columns of a grid as ``(noise, rate)``; of a set of labels ``file:<name>``."""
+    """Returns the columns of a grid as ``(noise, rate)``; a label set is ``file:<name>``."""
     noise, rates = grid['noise'], grid['rates']
     kinds = [noise] * len(rates) if isinstance(noise, str) else noise
-    # Kinds of noise that have no rate.
+    # Several kinds of noise that have no rate.
     rates = rates * len(kinds) if rates == [None] else rates
     return list(zip(kinds, rates, strict=True))
 
 
 def column(config):
-    """Returns the column ``(noise, rate)`` of a trial whose configuration (dict) is given."""
+    """Returns the column ``(noise, rate)`` of a trial with a given configuration (dict)."""
     noise, place = config['noise'], str(config.get('labels_file') or '')
     is_set = noise['kind'] == 'file' and ':' in place
     return f'file:{place.rpartition(":")[2]}' if is_set else noise['kind'], noise['rate']
 
 
 def label_sets(grid):
-    """Returns the names of the sets of labels that are a grid's columns; of most grids none."""
+    """Returns the names of the label sets that are columns of a grid; most grids have none."""
     kinds = [noise for noise, _ in columns(grid)]
     return [kind.removeprefix('file:') for kind in kinds if kind.startswith('file:')]
 
@@ -119,16 +120,20 @@ def tables():
 
 
 def folder(table, preset):
-    """Returns the name of the folder that a table's trials go to unless ``--out`` names another.
+    """Returns the name of the default folder of a table's trials, for when ``--out`` is not given.
 
-    A table of variants has its own: in that of a preset they would stand among the rows of others.
+    A table of variants has a folder of its own, because in the preset's folder its trials would
+    appear in other tables.
     """
     return f'{preset}_{table}' if 'variants' in _read('grids.toml').get(table, {}) else preset
 
 
 def published():
-    """Returns the paper's printed numbers: dicts with ``table``, ``method``, ``noise``, ``rate``,
-    ``best`` and ``last``; rates and accuracies are fractions, ``None`` where nothing is printed."""
+    """Returns the numbers that the paper prints, as a list of dicts.
+
+    Their keys are ``table``, ``method``, ``noise``, ``rate``, ``best`` and ``last``. Rates and
+    accuracies are fractions; ``None`` means that the paper prints no number.
+    """
     with open(FOLDER / 'published.csv', newline='') as file:
         return [
             {
@@ -143,12 +148,17 @@ def published():
         ]
 
 
-def unknown(kind, name, known):
-    """Returns the ConfigError for a name that does not exist, with the nearest one that does."""
+def unknown(kind, name, known, listed=None):
+    """Returns a ConfigError for an unknown name, which suggests the nearest of ``known``.
+
+    The message lists ``listed``, by default all of ``known``.
+    """
     near = difflib.get_close_matches(name, known, n=1, cutoff=0.4)
     hint = f'did you mean {near[0]}? ' if near else ''
     return ConfigError(
-        f'unknown {kind} {name!r}', seen=repr(name), fix=f'{hint}known: {", ".join(known)}'
+        f'unknown {kind} {name!r}',
+        seen=repr(name),
+        fix=f'{hint}known: {", ".join(listed or known)}',
     )
 
 
@@ -164,7 +174,7 @@ def _read(name):
 
 
 def _merge(base, overrides):
-    # Copied at each level: `_read` keeps what is merged in its cache.
+    # Copied at each level, because `_read` caches these dicts.
     merged = dict(base)
     for key, value in overrides.items():
         inner = isinstance(value, dict) and isinstance(base.get(key), dict)
@@ -173,5 +183,5 @@ def _merge(base, overrides):
 
 
 def _fraction(percent):
-    # Rounded: 8.9 / 100 is not exactly the 0.089 that is written elsewhere.
+    # Rounded: 8.9 / 100 is not exactly the 0.089 that other files contain.
     return round(float(percent) / 100, 6) if percent else None

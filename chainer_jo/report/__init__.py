@@ -1,1 +1,1 @@
-"""Finished trials as tables, differences to the paper, figures and a README; trains nothing."""
+"""Reports on finished trials: tables, differences from the paper, figures and a README."""

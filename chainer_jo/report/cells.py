@@ -1,4 +1,4 @@
-"""Sorts finished trials into the cells of a table, so that only equals are averaged."""
+"""Sorts finished trials into the cells of a table, so that only comparable ones are averaged."""
 
 import json
 from collections import Counter
@@ -11,14 +11,14 @@ STANDARD_DATA = ('official', 'embedded subset')
 
 @dataclass(frozen=True)
 class Cell:
-    """The trials that may be averaged: they differ in nothing but the seed.
+    """Trials that may be averaged, because they differ only in the seed.
 
     Attributes:
         method (str): Name of the method.
-        noise (str): Kind of noise, or ``file:<name>`` for a set of labels.
-        rate (float): Fraction of the labels that the noise draws anew, or ``None``.
-        modified (tuple of str): ``key=value`` wherever the trials depart from the grid, in their
-            settings or their data; empty for a cell of the grid itself.
+        noise (str): Kind of noise, or ``file:<name>`` for a label set.
+        rate (float): Fraction of the labels that the noise redraws, or ``None``.
+        modified (tuple of str): ``key=value`` for every difference from the grid, in settings or
+            data; empty for a cell of the grid itself.
         results (list of dict): Contents of ``result.json``; empty for a cell that was not run.
     """
 
@@ -35,14 +35,14 @@ def cells(grid, published, results, standard):
     Args:
         grid (dict): ``paper.grid(table, preset)`` with ``table`` and ``preset`` added.
         published (list of dict): ``paper.published()``.
-        results (list of dict): What ``collect`` returned.
-        standard (callable): Maps a trial's configuration to the one that today's preset gives for
-            the same method, noise, seed and overrides. A trial of older settings differs from it,
-            and so never mixes with the trials of today.
+        results (list of dict): The return value of ``collect``.
+        standard (callable): Maps a trial's configuration to the one that the current preset gives
+            for the same method, noise, seed and overrides. A trial with older settings differs from
+            it, and so is never averaged with current trials.
 
     Returns:
-        list of Cell: The grid's own cells, run or not, the paper's methods first and in its order;
-        after them the cells of modified trials.
+        list of Cell: The grid's own cells, run or not, with the paper's methods first and in the
+        paper's order; after them the cells of modified trials.
     """
     columns = paper.columns(grid)
     own = [result for result in results if _belongs(grid, columns, result)]
@@ -56,8 +56,8 @@ def cells(grid, published, results, standard):
         modified = _departures(result, standard(config), digest)
         if config['noise'].get('labels') != labels[noise]:
             modified += (f'labels={config["noise"]["labels"][:8]}',)
-        # Trials that differ from the grid get their own cell: an average with the others would mean
-        # nothing.
+        # Trials that differ from the grid get their own cell: an average with the others would be
+        # meaningless.
         found.setdefault((config['method'], noise, rate, modified), []).append(result)
 
     def place(key):
@@ -68,7 +68,7 @@ def cells(grid, published, results, standard):
 
 
 def _methods(grid, published, run):
-    """The grid's methods and others that were run, the paper's first and in its order."""
+    """Returns the grid's methods and others that were run, the paper's first, in its order."""
     shown = grid['methods'] + [method for method in grid['others'] if method in run]
     printed = list(dict.fromkeys(row['method'] for row in _printed(grid, published)))
     own = [method for method in shown if method not in printed]
@@ -91,26 +91,25 @@ def _belongs(grid, columns, result):
 
 
 def _usual_data(results, any_data):
-    """The digest of the data that most trials used, among those that may fill the cells.
+    """Returns the digest of the data that most trials used, among data that the cells may have.
 
-    These are the data sets that the project vouches for, or, with ``any_data``, all.
+    Cells may have the published data sets and the embedded subset; with ``any_data``, any data.
     """
     data = (result['data'] for result in results)
     usable = (item for item in data if any_data or item['variant'] in STANDARD_DATA)
     counts = Counter(item['digest'] for item in usable)
-    # For equal numbers of trials the larger digest: any rule will do that does not depend on the
-    # order of files.
+    # On a tie, the larger digest: any rule will do that does not depend on the order of files.
     return max(counts, key=lambda digest: (counts[digest], digest), default=None)
 
 
 def _usual_labels(results):
-    """``{noise: digest}`` of the labels that most trials of a column were given, or ``None``."""
+    """Returns ``{noise: digest}`` of the labels given to most trials of a column, or ``None``."""
     counts = {}
     for result in results:
         config = result['config']
         digests = counts.setdefault(paper.column(config)[0], Counter())
         digests[config['noise'].get('labels') or ''] += 1
-    # As above: for equal numbers of trials the larger.
+    # On a tie, the larger digest, as above.
     return {
         noise: max(digests, key=lambda digest: (digests[digest], digest)) or None
         for noise, digests in counts.items()
@@ -122,22 +121,24 @@ def _departures(result, expected, digest):
     overrides = [str(override) for override in config['modified']]
     seen, wanted = _flat(config), _flat(expected)
     differing = [key for key in seen | wanted if seen.get(key) != wanted.get(key)]
-    # Settings of an older version of a preset, which nobody typed: shown as if they had been.
+    # Settings of an older version of the preset are shown like overrides, although nobody typed
+    # them.
     overrides += [f'{key}={json.dumps(seen.get(key))}' for key in sorted(differing)]
     if data['digest'] != digest:
+        # The variant of data that are not published already contains their digest.
         known = data['digest'][:8] in data['variant']
         overrides.append(f'data={data["variant"]}' + ('' if known else f' {data["digest"][:8]}'))
     return tuple(overrides)
 
 
 def _flat(config, prefix=''):
-    """``{dotted key: value}`` of everything in a configuration that a cell's trials share."""
+    """Returns ``{dotted key: value}`` of all settings that the trials of a cell share."""
     flat = {}
     for key, value in config.items():
         if isinstance(value, dict):
             flat |= _flat(value, f'{prefix}{key}.')
-        # The trials of a cell differ in nothing but their seed; where labels were read from is no
-        # part of a trial.
+        # The trials of a cell differ only in their seed, and the path of a label file is not part
+        # of a trial.
         elif prefix or key not in ('seed', 'modified', 'labels_file'):
             flat[prefix + key] = value
     return flat

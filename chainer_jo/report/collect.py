@@ -1,8 +1,8 @@
-"""Reads finished trials: ``result.json`` for the figures, ``log.jsonl`` for the curves.
+"""Reads finished trials: ``result.json`` for the numbers, ``log.jsonl`` for the curves.
 
-Results may come from elsewhere, so nothing in them is trusted: a file that a report could stumble
-over, that could show something else than it says, or that is not as it was written, is named and
-left out.
+Results may come from other people, so nothing in them is trusted. A file is listed and left out if
+a report could fail on it, if its text could disguise what it says, or if it was changed after it
+was written.
 """
 
 import json
@@ -26,17 +26,18 @@ MEASURES = (
 
 
 def read_all(out):
-    """Returns the usable results under ``<out>/runs/*/result.json``, and what is wrong with others.
+    """Returns the usable results in ``<out>/runs/*/result.json``, and the problems of the others.
 
-    Files that are torn, altered, of another schema, with a value missing, out of range or not
-    printable, or in the folder of another trial are left out. Nothing else is read.
+    A file is left out if it is truncated or altered, if it has another schema, if a value is
+    missing, out of range or not printable, or if it is in the folder of another trial. No other
+    files are read.
 
     Args:
         out (path): Output folder of a preset, such as ``results/quick``.
 
     Returns:
-        tuple: A list of ``result.json`` contents (dict), sorted by trial id; accuracies and rates
-        are fractions. A list of dicts with the ``path`` and ``problem`` of each file left out, in
+        tuple: A list of ``result.json`` contents (dict), sorted by trial id, with accuracies and
+        rates as fractions. A list of dicts with ``path`` and ``problem`` of each file left out, in
         printable characters.
     """
     results, unusable = [], []
@@ -50,12 +51,12 @@ def read_all(out):
 
 
 def collect(out):
-    """Returns the results of :func:`read_all` alone."""
+    """Returns only the results of :func:`read_all`."""
     return read_all(out)[0]
 
 
 def unreadable(out):
-    """Returns what :func:`read_all` leaves out."""
+    """Returns the files that :func:`read_all` leaves out, with their problems."""
     return read_all(out)[1]
 
 
@@ -63,7 +64,7 @@ def read_result(path):
     """Returns the content of one ``result.json``.
 
     Raises:
-        DataError: It is not one that a report would use.
+        DataError: A report could not use the file.
     """
     result, problem = _read(Path(path))
     if problem is not None:
@@ -75,24 +76,26 @@ def read_result(path):
 def read_log(folder, result=None):
     """Returns the rows of a trial's ``log.jsonl`` in the order of their epochs.
 
-    A last line that a killed process left unfinished is dropped. An epoch that was trained again
-    after a resume counts once.
+    An unfinished last line, left by a killed process, is dropped. If an epoch was trained again
+    after a resume, its later row is returned.
 
     Args:
-        folder (path): The trial's.
-        result (dict): Of the trial, if it is done: its log is complete, and known by its SHA-256.
+        folder (path): The trial's folder.
+        result (dict): The trial's result, if it is finished. Then the log must be complete and have
+            the SHA-256 that the result contains.
 
     Raises:
         DataError: The file is missing or far too large, a line before the last is damaged, or the
-            log is not that of the result.
-        WriteError: One may not read it.
+            log does not belong to the result.
+        WriteError: There is no permission to read the file.
     """
     path = Path(folder) / 'log.jsonl'
     fix = 'delete the folder of the trial and run its command again'
     content = store.read_regular(path, fix, store.MOST_LOG)
     lines = content.split(b'\n')
     rows = {}
-    # What follows the last line break is empty in a whole file and torn otherwise.
+    # The part after the last line break is empty in a complete file, and an unfinished row
+    # otherwise.
     for number, line in enumerate(lines[:-1], 1):
         try:
             row = json.loads(line)
@@ -101,12 +104,12 @@ def read_log(folder, result=None):
             problem = str(error)
         if problem:
             raise DataError(f'line {number} of {path} is damaged', seen=plain(problem), fix=fix)
-        # The later one: the trial resumed from it.
+        # The later row of an epoch counts: the trial continued from it.
         rows[row['epoch']] = row
     rows = [rows[epoch] for epoch in sorted(rows)]
     problem = result and (log_problem(rows, result) or _other_bytes(content, result))
     if problem:
-        raise DataError(f'{path} is not that of its result', seen=problem, fix=fix)
+        raise DataError(f'{path} does not belong to its result', seen=problem, fix=fix)
     return rows
 
 
@@ -117,18 +120,18 @@ def _other_bytes(content, result):
 
 
 def log_problem(rows, result):
-    """Returns why the rows of a log are not those of a result, or ``None``."""
+    """Returns why the rows of a log cannot be those of a result, or ``None``."""
     if len(rows) != result['epochs']:
         return f'{len(rows)} of {result["epochs"]} epochs'
     seen = [(stage, len(list(group))) for stage, group in groupby(row['stage'] for row in rows)]
     stages = result['config']['stages']
     if seen != [(stage, settings['epochs']) for stage, settings in stages.items()]:
-        return 'its stages are not those of the result'
+        return 'its stages differ from those of the result'
     return None
 
 
 def read_logs(results, out):
-    """Returns ``{trial: rows of its log}``, and ``path`` and ``problem`` of damaged logs."""
+    """Returns ``{trial: rows of its log}``, and ``path`` and ``problem`` of each damaged log."""
     logs, damaged = {}, []
     for result in results:
         folder = Path(out) / 'runs' / result['trial']
@@ -163,27 +166,27 @@ def _read(path):
 
 
 def read_doubtful(path):
-    """Returns what can be read of a ``result.json``, or ``None``, and why it is not to be used."""
+    """Returns the content of a ``result.json`` or ``None``, and why not to use it or ``None``."""
     try:
-        # The file may come from anywhere.
+        # The size is limited, since the file may come from anywhere.
         result, altered = store.read_unsealed(path, MOST_BYTES)
     except (DataError, WriteError) as error:
         return None, error.seen
     problem = _hidden_problem(result) or _problem(result, path.parent.name)
-    # An impossible value tells more than the fact that something has changed.
+    # An invalid value is more informative than the fact that something was altered.
     return (None, problem) if problem else (result, altered or _first_problem(result, _SEALED))
 
 
 def _hidden_problem(result):
-    """What no reader would see: text that is not printable, or nesting without end."""
-    # Level by level, not by recursion, which deep nesting would break.
+    """Returns a problem that a reader would not see: unprintable text, or too deep nesting."""
+    # Level by level instead of by recursion, which would fail on deep nesting.
     level = [result]
     for _ in range(DEEPEST):
         texts = [value for value in level if isinstance(value, str)]
         texts += [key for value in level if isinstance(value, dict) for key in value]
         for text in texts:
             if not text.isprintable():
-                return f'it holds text that is not printable: {plain(text, 40)}'
+                return f'it contains text that is not printable: {plain(text, 40)}'
         level = [
             inner
             for value in level
@@ -196,7 +199,7 @@ def _hidden_problem(result):
 
 
 def config_problem(config):
-    """Returns why a configuration (any JSON value) is not that of a trial, or ``None``."""
+    """Returns why a JSON value is not a valid configuration of a trial, or ``None``."""
     problem = _hidden_problem(config) or _first_problem({'config': config}, _CONFIG)
     return problem or _optional_problem(config)
 
@@ -214,11 +217,11 @@ def _problem(result, folder):
         return problem
     if not _are_environments(result.get('environments', [])):
         return 'environments is not a list of environments'
-    # Otherwise a copied folder would count its trial twice.
+    # A copied folder must not count its trial twice.
     if result['trial'] != folder:
         return f'it is the result of {result["trial"]}'
     if result['epochs'] != sum(s['epochs'] for s in result['config']['stages'].values()):
-        return 'its epochs are not those of its stages'
+        return 'its number of epochs is not the sum over its stages'
     return None
 
 
@@ -247,7 +250,7 @@ def _number(low, high=float('inf'), optional=False):
     def holds(value):
         if value is None:
             return optional
-        # Rejects true, which is an int to Python, and NaN, which is in no range.
+        # Rejects true, which is an int in Python, and NaN, which is in no range.
         return type(value) in (int, float) and low <= value <= high
 
     limits = f'a number from {low} to {high}' if high < float('inf') else f'a number from {low}'
@@ -258,7 +261,7 @@ def _whole(low, high, optional=False):
     def holds(value):
         return optional if value is None else type(value) is int and low <= value <= high
 
-    return holds, f'a whole number from {low} to {high}' + (' or null' if optional else '')
+    return holds, f'an integer from {low} to {high}' + (' or null' if optional else '')
 
 
 def _matching(pattern, wanted):
@@ -299,11 +302,11 @@ _COUNT = _whole(0, 10**12)
 _EPOCHS = _whole(1, 10**6)
 _FRACTION = _number(0, 1)
 _KNOWN_FRACTION = _number(0, 1, optional=True)
-# A loss may be negative, as the weight of the entropy can be anything.
+# A loss may be negative, since the weight of the entropy is arbitrary.
 _MEASURE = _number(-1e30, 1e30, optional=True)
 
-# Everything that the report reads, so that a file that passes cannot stop it half-way. Figures that
-# need true labels or a test set may be null.
+# Everything that a report reads, so that no file that passes can make it fail half-way. Numbers
+# that need true labels or a test set may be null.
 _CONFIG = {
     'config.preset': _NAME,
     'config.dataset': _NAME,

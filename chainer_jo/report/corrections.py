@@ -1,4 +1,4 @@
-"""The report of corrected labels: one HTML file without scripts, with nothing from elsewhere."""
+"""The report on corrected labels: one HTML file, without scripts or external resources."""
 
 import base64
 import io
@@ -13,10 +13,10 @@ from chainer_jo.report.label_table import summary
 from chainer_jo.report.templates import template
 
 NAME = 'report.html'
-#: At most this many images, so that the file stays small.
+#: The most images in the report, so that the file stays small.
 MOST_IMAGES = 400
 FIRST_IMAGES = 24
-#: Nobody can read a matrix of more classes: then the commonest pairs are listed.
+#: A larger matrix would be unreadable, so with more classes the most common pairs are listed.
 MOST_COLUMNS = 12
 MOST_PAIRS = 40
 MOST_LEFT_OUT = 200
@@ -32,11 +32,11 @@ def page(table, classes, images, log, facts):
     Args:
         table (list of dict): The rows of ``labels.csv``.
         classes (sequence of str): Names of the classes.
-        images (callable): Path of an image to its pixels, ``(channels, H, W)``, uint8.
+        images (callable): Maps the path of an image to its pixels, ``(channels, H, W)``, uint8.
         log (list of dict): A row for each epoch.
-        facts (dict): ``folder``, ``command``, ``others`` (files that are no images), ``size`` (side
-            of the squares), ``threshold``, ``seconds`` of training, ``trial``, ``version`` and
-            ``data``, the digest.
+        facts (dict): ``folder``, ``command``, ``others`` (number of files that are not images),
+            ``size`` (side of the square images, in pixels), ``threshold``, ``seconds`` of training,
+            ``trial``, ``version`` and ``data``, the digest.
     """
     judged = [row for row in table if 'label_score' in row]
     issues = [row for row in judged if row['is_label_issue'] and not row['final_label']]
@@ -44,6 +44,7 @@ def page(table, classes, images, log, facts):
     by_class = {}
     for row in issues:
         by_class.setdefault(row['given_label'], []).append(row)
+    # At least four images per class, as long as there is room: no class fills the report alone.
     each = max(4, (MOST_IMAGES - FIRST_IMAGES) // max(1, len(by_class)))
     room = MOST_IMAGES - min(FIRST_IMAGES, len(issues))
     sections = []
@@ -74,7 +75,7 @@ def page(table, classes, images, log, facts):
 
 
 def finding(table, classes):
-    """Returns what was found in one sentence.
+    """Returns a sentence that sums up what was found.
 
     Args:
         table (list of dict): The rows of ``labels.csv``.
@@ -95,7 +96,7 @@ def finding(table, classes):
         (given, corrected), count = pairs.most_common(1)[0]
         words += f', most often {plain(given, 40)} instead of {plain(corrected, 40)} ({count:,})'
     if found['conflicts']:
-        words += f'; {_images(found["conflicts"])} there several times with different labels'
+        words += f'; {_images(found["conflicts"])} present several times with different labels'
     if found['left_out']:
         words += f'; {_images(found["left_out"])} left out'
     return f'{words}.'
@@ -110,8 +111,9 @@ def _card(row, images):
 
 
 def _data(pixels):
-    """Returns pixels, ``(channels, H, W)``, uint8, as an address that holds the image itself."""
+    """Returns pixels, ``(channels, H, W)``, uint8, as a data URI."""
     array = pixels[0] if len(pixels) == 1 else pixels.transpose(1, 2, 0)
+    # PNG is lossless, but too large for larger images.
     kind, options = ('PNG', {}) if array.shape[0] <= 32 else ('JPEG', {'quality': 80})
     file = io.BytesIO()
     Image.fromarray(np.ascontiguousarray(array)).save(file, kind, **options)

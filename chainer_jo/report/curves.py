@@ -1,14 +1,14 @@
-"""Curves of one trial as paths of an SVG: no other pictures stay sharp and small at any width."""
+"""Curves of one trial as SVG paths, which stay sharp and small at any width."""
 
 WIDTH, HEIGHT, EDGE = 640, 220, 34
 
 
 def curves(log, titles):
-    """Returns ``(title, path of an SVG, last value)`` of each measure that the log has.
+    """Returns ``(title, SVG path, last value)`` for each measure that the log contains.
 
     Args:
         log (list of dict): A row for each epoch.
-        titles (dict): Column of the log, a fraction, to the words for it.
+        titles (dict): Maps a column of the log, whose values are fractions, to its title.
     """
     drawn = []
     for name, title in titles.items():

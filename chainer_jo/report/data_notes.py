@@ -1,26 +1,26 @@
-"""What people are told about the data of a trial."""
+"""Titles and notes on the data of a trial, for people."""
 
 from chainer_jo import datasets
 from chainer_jo.report.escape import code, escaped
 
-# By digest: what is known about data that are not the published ones.
+# By digest: short name and description of known variants of published data.
 VARIANTS = {
     '8b829980f4186e0d7f097ceac3c3296d46ce609e2fa0288151e657da00f5b0d4': (
         'JPEG variant',
-        'not the official pixels, but the official images, order and labels, each image through '
-        'JPEG at quality 75 with colour at half resolution, decoded by Pillow; '
-        '`reproduce/cifar10_jpeg.py` makes the like from the official archive',
+        'the official images, order and labels, but not the official pixels: each image was saved '
+        'as JPEG at quality 75 with colour at half resolution, and decoded by Pillow; '
+        '`reproduce/cifar10_jpeg.py` makes such a set from the official archive',
     ),
 }
 
 
 def dataset_title(name):
-    """Returns the name of a data set as people write it."""
+    """Returns the name of a data set in its usual spelling."""
     return datasets.TITLES.get(name, name)
 
 
 def data_title(data):
-    """Returns name and variant of a trial's data, such as ``CIFAR-10 (official)``.
+    """Returns the name and the variant of a trial's data, such as ``CIFAR-10 (official)``.
 
     Args:
         data (dict): ``data`` of ``result.json``.

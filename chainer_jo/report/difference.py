@@ -1,4 +1,4 @@
-"""Means of trials minus the paper's printed numbers, with a verdict that knows the spread."""
+"""Means of trials minus the paper's printed numbers, with a verdict that considers the spread."""
 
 import math
 
@@ -19,33 +19,33 @@ CONFIDENCE = 0.95
 
 
 def differences(grid, rows):
-    """Returns the difference to the paper, and the verdict on it, for every row of a table.
+    """Returns the difference from the paper, with a verdict, for every row of a table.
 
-    The paper prints one mean of m trials and no spread; here is a mean of n trials with standard
-    deviation s. If both labs draw trials from one distribution, the difference of the two means
-    stays, 95 times in 100, within ``t(n - 1) s sqrt(1/n + 1/m)``: the spread here has to serve for
-    the paper's too. This is widened by the grid's ``tolerance``, the declared allowance for what a
-    reproduction cannot share (the paper's splits, noise and software). A difference inside is
-    ``within``, outside it is ``above`` or ``below``. ``one trial`` gets no verdict; a cell can be
-    ``not run``, ``unknown`` (no test set) or ``not printed``.
+    The paper prints a mean of m trials without a spread; here there is a mean of n trials with
+    standard deviation s. If both labs draw trials from the same distribution, 95 % of the
+    differences of the two means are within ``t(n - 1) s sqrt(1/n + 1/m)``; the spread here is used
+    for the paper as well. The grid's ``tolerance`` is added to this interval, as an allowance for
+    what a reproduction cannot share (the paper's splits, noise and software). A difference inside
+    the interval is ``within``, and outside it is ``above`` or ``below``. ``one trial`` gets no
+    verdict; a cell can also be ``not run``, ``unknown`` (no test set) or ``not printed``.
 
-    Where the preset's ``compare`` is ``orientation``, and for modified trials, there is a
-    difference and ``no verdict``; where it is ``none``, there is neither (``not comparable``).
+    If the preset's ``compare`` is ``orientation``, and for modified trials, there is a difference
+    but ``no verdict``; if it is ``none``, there is neither (``not comparable``).
 
     Args:
         grid (dict): With ``compare``, ``trials`` (the paper's m) and ``tolerance`` (points).
-        rows (list of dict): What ``tables.rows`` returned.
+        rows (list of dict): The return value of ``tables.rows``.
 
     Returns:
         list of dict: ``table``, ``method``, ``noise``, ``rate``, ``modified``, ``trials`` and, for
         ``which`` in best and last, ``{which}_difference`` and ``{which}_allowed`` (points, ``None``
-        where not defined) and ``{which}_verdict``.
+        if not defined) and ``{which}_verdict``.
     """
     return [_difference(grid, row) for row in rows]
 
 
 def outside(differences):
-    """Returns whether any cell is outside tolerance: exit code 1 of ``diff``."""
+    """Returns whether any cell is outside tolerance, for exit code 1 of ``diff``."""
     return any(d[f'{which}_verdict'] in OUTSIDE for d in differences for which in ('best', 'last'))
 
 
@@ -53,10 +53,10 @@ def _difference(grid, row):
     judged = {key: row[key] for key in ('table', 'method', 'noise', 'rate', 'modified', 'trials')}
     for which in ('best', 'last'):
         mean, std, paper = row[f'{which}_mean'], row[f'{which}_std'], row[f'paper_{which}']
-        # For other images or another net even a difference of zero would say nothing.
+        # With other images or another net, even a difference of zero would mean nothing.
         shown = None not in (mean, paper) and grid['compare'] != 'none'
         difference = 100 * (mean - paper) if shown else None
-        # One trial has no spread, so there is no verdict either.
+        # A single trial has no spread, so it gets no verdict.
         allowed = None
         if shown and is_compared(grid, row) and std is not None:
             allowed = _allowed(100 * std, row['trials'], grid['trials'], grid['tolerance'])
@@ -67,11 +67,11 @@ def _difference(grid, row):
 
 
 def _allowed(std, trials, paper_trials, tolerance):
-    # Imported here: it takes a tenth of a second, which other commands need not wait for.
+    # Imported here because it takes a tenth of a second, and other commands do not need it.
     from scipy.special import stdtrit
 
     spread = stdtrit(trials - 1, 0.5 + CONFIDENCE / 2) * std
-    # The paper's mean is uncertain too, by the spread of its few trials.
+    # 1 / paper_trials: the paper's mean, over a few trials, is uncertain too.
     return spread * math.sqrt(1 / trials + 1 / paper_trials) + tolerance
 
 
@@ -92,11 +92,11 @@ def _verdict(grid, row, which, difference, allowed):
 
 
 def to_markdown(grid, differences):
-    """Returns the differences as Markdown: points, what is allowed, and the verdict.
+    """Returns the differences as Markdown: points, the allowed difference, and the verdict.
 
-    Where the preset cannot be compared with the paper, it is one sentence that says why.
+    If the preset cannot be compared with the paper, the text is one sentence with the reason.
     """
-    title = f'**Difference to the paper**: {grid["table"]}, preset {grid["preset"]}'
+    title = f'**Difference from the paper**: {grid["table"]}, preset {grid["preset"]}'
     if grid['compare'] == 'none':
         return f'{title}\n\nNone is shown: {grid["differs"]}.\n'
     columns, groups = paper.columns(grid), {}
@@ -127,12 +127,13 @@ def _text(row, which):
 def _rule(grid):
     if grid['compare'] == 'orientation':
         return (
-            'Points: the mean here minus the printed one, for orientation. There is no verdict, as '
-            f'preset {grid["preset"]} is not the experiment of the paper: {grid["differs"]}.'
+            'Points: the mean here minus the printed one, for orientation. There is no verdict, '
+            f"because preset {grid['preset']} is not the paper's experiment: {grid['differs']}."
         )
     return (
         f'Points: the mean here minus the printed one. Allowed (±): the {100 * CONFIDENCE:g} % '
-        'interval for the difference of two means with the spread over the trials here, the paper '
-        f'averaging {grid["trials"]}, plus {grid["tolerance"]:g} points of tolerance. The paper '
-        'prints no spread; one trial gets no verdict, nor does a row that departs from the preset.'
+        "interval for the difference between this mean and the paper's mean of "
+        f'{grid["trials"]} trials, both with the spread of the trials here, plus '
+        f'{grid["tolerance"]:g} points of tolerance. The paper prints no spread. Neither a single '
+        'trial nor a row that departs from the preset gets a verdict.'
     )

@@ -1,6 +1,6 @@
-"""Text from result files made harmless: no escape code, HTML, link or table bar gets through.
+"""Makes text from result files harmless: no escape codes, HTML, links or table bars.
 
-A result may come from anybody, and its words end up on a terminal and on pages in a browser.
+A result may come from anybody, and its text is shown on terminals and on pages in a browser.
 """
 
 import re
@@ -9,11 +9,12 @@ LONGEST = 200
 
 
 def plain(text, longest=LONGEST):
-    """Returns ``text`` as one line of printable characters; others as Python escapes, the end cut.
+    """Returns ``text`` as one line of at most ``longest`` printable characters.
 
-    Lone surrogates become escapes too, so the line can be written as UTF-8.
+    Other characters become Python escapes. So do lone surrogates, so that the line can be written
+    as UTF-8.
     """
-    # An escape code in a file name could rewrite the lines above it.
+    # A terminal escape code in a file name could overwrite earlier lines.
     text = str(text)
     if not text.isprintable():
         text = ''.join(c if c.isprintable() else ascii(c)[1:-1] for c in text)
@@ -21,7 +22,7 @@ def plain(text, longest=LONGEST):
 
 
 def escaped(text):
-    """Returns ``text`` as Markdown that shows it and does nothing else."""
+    """Returns ``text`` as Markdown that renders as exactly this text."""
     text = re.sub(r'([\\`*\[\]<>|&@])', r'\\\1', plain(text))
     # GitHub turns bare addresses into links.
     return text.replace('://', ':\\//').replace('www.', 'www\\.')
@@ -29,5 +30,5 @@ def escaped(text):
 
 def code(text, longest=LONGEST):
     """Returns ``text`` as a Markdown code span that also fits into a table."""
-    # Inside a code span no backslash protects a backtick.
+    # A backtick cannot be escaped inside a code span.
     return '`' + plain(text, longest).replace('`', "'").replace('|', '\\|') + '`'

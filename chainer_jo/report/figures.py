@@ -1,4 +1,4 @@
-"""Training curves as figures and as CSV files with exactly the plotted numbers."""
+"""Training curves as figures, and as CSV files with exactly the plotted numbers."""
 
 import io
 import statistics
@@ -7,7 +7,8 @@ from dataclasses import dataclass
 from chainer_jo.report.data_notes import data_title
 from chainer_jo.report.markdown import method_title, percent
 
-# Okabe and Ito's colours, told apart with any common colour vision; a second round is dashed.
+# Okabe and Ito's colours, which can be told apart with colour blindness; when they are used up,
+# lines are dashed.
 COLOURS = ('#000000', '#0072B2', '#009E73', '#D55E00', '#CC79A7', '#E69F00', '#56B4E9')
 DASHES = ('-', (0, (5, 1.5)), (0, (1.5, 1)))
 
@@ -15,9 +16,9 @@ TITLES = {
     'main/accuracy': 'main/accuracy (training images, labels in use)',
     'validation/main/accuracy': 'validation/main/accuracy',
     'test/main/accuracy': 'test accuracy',
-    'label_accuracy': 'share of labels that are right',
+    'label_accuracy': 'share of correct labels',
 }
-# The paper's figure has the first two. The share of right labels cannot change in fine-tuning.
+# The paper's figure has the first two. The share of correct labels cannot change in fine-tuning.
 FIGURE3 = ('main/accuracy', 'validation/main/accuracy', 'test/main/accuracy')
 LABELS = ('test/main/accuracy', 'label_accuracy')
 COLUMNS = ('method', 'stage', 'epoch', 'stage_epoch', 'measure', 'trials', 'mean', 'min', 'max')
@@ -41,7 +42,7 @@ class Line:
 
     Attributes:
         cell (Cell): Its trials, at least one.
-        logs (list): The rows of ``log.jsonl`` for each of them.
+        logs (list): The rows of ``log.jsonl`` of each trial.
     """
 
     cell: object
@@ -49,16 +50,16 @@ class Line:
 
 
 def lines(cells, noise, rate, logs):
-    """Returns the lines of one noise setting: one per method, of the trials that have a log.
+    """Returns the lines of one noise setting: one per method, with the trials that have a log.
 
-    They are the grid's own cells. Where none of those was run, they are the modified cells of the
-    methods that have just one, so that a table at reduced scale has its figure too.
+    They show the grid's own cells. If none of these was run, they show the modified cells of
+    methods with exactly one, so that a table at reduced scale has a figure too.
 
     Args:
         cells (list of Cell): Cells of a table.
         noise (str): Kind of noise.
         rate (float): Its rate.
-        logs (dict): Trial id to the rows of its log, as many as the trial has epochs.
+        logs (dict): Trial id to the rows of its log, one for each epoch.
     """
     run = [
         Line(cell, _logs(cell, logs)) for cell in cells if (cell.noise, cell.rate) == (noise, rate)
@@ -66,7 +67,7 @@ def lines(cells, noise, rate, logs):
     run = [line for line in run if line.logs]
     own = [line for line in run if not line.cell.modified]
     methods = [line.cell.method for line in run]
-    # Two variants of a method would have one colour.
+    # Two variants of a method would have the same colour.
     return own or [line for line in run if methods.count(line.cell.method) == 1]
 
 
@@ -75,7 +76,7 @@ def _logs(cell, logs):
 
 
 def fine_tuning(lines):
-    """Returns the lines cut to their last stage; a method of one stage has no fine-tuning."""
+    """Returns the lines restricted to their last stage, without methods that have one stage."""
     return [
         Line(
             line.cell,
@@ -87,10 +88,11 @@ def fine_tuning(lines):
 
 
 def points(lines, measures):
-    """Returns what is plotted, as dicts with the keys :data:`COLUMNS`; accuracies are fractions.
+    """Returns the points to plot, as dicts with the keys :data:`COLUMNS`; accuracies are fractions.
 
-    What was not measured has no points, such as test accuracy without a test set. Nor has a share
-    of right labels that no method of the figure changes: it would be a row of constant lines.
+    Values that were not measured have no points, such as the test accuracy without a test set. The
+    share of correct labels is left out if no method of the figure changes it, since all its lines
+    would be constant.
 
     Args:
         lines (list of Line): Lines of a figure.
@@ -131,19 +133,19 @@ def _line_points(line, measure):
 def figure3(grid, lines, points):
     """Returns Figure 3 as PNG bytes: accuracies against the epoch of fine-tuning.
 
-    Large and first is what the paper plots, main/accuracy and validation/main/accuracy; test
-    accuracy follows. The line is the mean over trials, the band from lowest to highest. The same
-    points give the same bytes.
+    The paper's two panels, main/accuracy and validation/main/accuracy, come first and are large;
+    the test accuracy follows. A line is the mean over trials, a band the range from lowest to
+    highest. The same points give the same bytes.
 
     Args:
         grid (dict): With ``preset`` and ``titles`` (``{method: title}``, which fixes the colours).
-        lines (list of Line): What :func:`fine_tuning` returned, for title and legend.
-        points (list of dict): Their points, of the measures :data:`FIGURE3`.
+        lines (list of Line): The return value of :func:`fine_tuning`, for title and legend.
+        points (list of dict): Their points, for the measures :data:`FIGURE3`.
     """
     measured = _measures(points, FIGURE3)
     large = [measure for measure in measured if measure in FIGURE3[:2]]
     small = [measure for measure in measured if measure not in large]
-    # Every panel of the lower row spans the upper one.
+    # Each panel of the lower row spans all columns of the upper row.
     rows = [large, *([measure] * max(1, len(large)) for measure in small)]
 
     def draw(figure):
@@ -159,10 +161,10 @@ def figure3(grid, lines, points):
 
 
 def label_figure(grid, lines, points):
-    """Returns test accuracy and share of right labels over the epochs of all stages as PNG bytes.
+    """Returns test accuracy and share of correct labels over all epochs, as PNG bytes.
 
-    A dot marks the last epoch before a method enters its next stage. Arguments as :func:`figure3`,
-    with lines of all stages and the measures :data:`LABELS`.
+    A dot marks the last epoch before a method enters its next stage. Arguments are those of
+    :func:`figure3`, with lines of all stages and the measures :data:`LABELS`.
     """
 
     def draw(figure):
@@ -193,14 +195,14 @@ def _by_method(points):
 
 
 def _draw(panel, grid, points, x):
-    # Imported where it is used: importing matplotlib takes longer than printing a table.
+    # Imported here: importing matplotlib takes longer than printing a table.
     from matplotlib.ticker import MaxNLocator
 
     for method, group in _by_method(points):
         colour, dash = _look(grid, method)
         epochs = [point[x] for point in group]
         panel.plot(epochs, [point['mean'] for point in group], color=colour, linestyle=dash)
-        # No band around one trial: its spread has not been measured.
+        # No band around a single trial: it has no spread.
         if group[0]['trials'] > 1:
             low, high = ([point[end] for point in group] for end in ('min', 'max'))
             panel.fill_between(epochs, low, high, color=colour, alpha=0.15, linewidth=0)
@@ -218,19 +220,20 @@ def _mark_stages(panel, grid, points):
 
 
 def _look(grid, method):
-    """A method keeps its colour and dash in every figure: they follow from its place in titles."""
+    """Returns colour and dash of a method, the same in every figure: by its position in titles."""
     place = list(grid['titles']).index(method)
     return COLOURS[place % len(COLOURS)], DASHES[place // len(COLOURS) % len(DASHES)]
 
 
 def pairs_figure(grid, summaries):
-    """Returns every paired difference, their means and intervals as PNG bytes.
+    """Returns a figure of all paired differences, with their means and intervals, as PNG bytes.
 
-    A row of panels is a comparison, a column a measure, a place in a panel a noise setting.
+    Each row of panels is a comparison, each column a measure, and each position on a panel's axis a
+    noise setting.
 
     Args:
         grid (dict): With ``table`` and ``preset``.
-        summaries (list of Summary): What ``paired.summaries`` returned, at least one.
+        summaries (list of Summary): The return value of ``paired.summaries``, at least one.
     """
     comparisons = list(dict.fromkeys(summary.comparison for summary in summaries))
     measures = list(dict.fromkeys(summary.measure for summary in summaries))
@@ -254,7 +257,7 @@ def _draw_pairs(panel, summaries):
     panel.axhline(0, color='#888888', linewidth=0.8)
     for place, summary in enumerate(summaries):
         n = len(summary.differences)
-        # Side by side, in the order of the seeds: equal values would cover each other.
+        # Side by side, in the order of the seeds, so that equal values do not hide each other.
         beside = [place - 0.3 + 0.6 * (i + 0.5) / n for i in range(n)]
         values = [100 * difference for difference in summary.differences]
         panel.plot(beside, values, 'o', color=COLOURS[6], markersize=3)
@@ -286,15 +289,15 @@ def _picture(draw, size, title):
     from matplotlib.backends.backend_agg import FigureCanvasAgg
     from matplotlib.figure import Figure
 
-    # Starting from the defaults, so that a user's matplotlibrc changes nothing.
+    # 'default' first, so that a user's matplotlibrc has no effect.
     with matplotlib.style.context(['default', STYLE]):
         figure = Figure(figsize=size, dpi=150, layout='constrained')
-        # Not pyplot, which looks for a screen and keeps figures alive.
+        # Not pyplot, which looks for a display and keeps figures in memory.
         canvas = FigureCanvasAgg(figure)
         draw(figure)
         figure.suptitle(title, fontsize=10, x=0.01, ha='left')
         buffer = io.BytesIO()
-        # No software name and no date: equal points give equal bytes.
+        # Without the version of matplotlib, so that equal points give equal bytes.
         canvas.print_png(buffer, metadata={'Software': None})
     return buffer.getvalue()
 
@@ -325,11 +328,11 @@ def _title(grid, lines, subject):
         f'preset {grid["preset"]}' + _departure(cell),
         count + (': mean and range' if trials[-1] > 1 else ''),
     ]
-    # A dollar sign would begin a formula.
+    # For matplotlib a dollar sign starts a formula.
     return f'{subject}\n{", ".join(words)}'.replace('$', r'\$')
 
 
 def _departure(cell):
-    """Whether the settings depart from the preset; the data are named in the title already."""
+    """Returns a mark for settings that depart from the preset; the title names the data already."""
     departs = any(not item.startswith('data=') for item in cell.modified)
     return ' (modified)' if departs else ''

@@ -1,4 +1,4 @@
-"""The page over a folder of results for a browser: its tables, figures and every trial's curves."""
+"""The HTML page of a results folder: its tables and figures, and the curves of every trial."""
 
 import base64
 import json
@@ -23,9 +23,9 @@ MARK = """<!DOCTYPE html>
 CURVES = {
     'test/main/accuracy': 'test accuracy',
     'validation/main/accuracy': 'validation accuracy',
-    'label_accuracy': 'share of labels that are right',
+    'label_accuracy': 'share of correct labels',
 }
-#: Nobody can read a matrix of more classes.
+#: A larger matrix would be unreadable.
 MOST_CLASSES = 20
 
 
@@ -34,7 +34,7 @@ def page(out, text, command):
 
     Args:
         out (pathlib.Path): Folder with ``runs``.
-        text (str): The Markdown page over it, with its links to figures in ``out``.
+        text (str): The Markdown page of the folder, with links to figures in ``out``.
         command (callable): Maps a trial's configuration to the command that runs it.
     """
     results, _ = read_all(out)
@@ -43,7 +43,7 @@ def page(out, text, command):
     return template('folder_page.html').render(
         mark=Markup(MARK),
         name=Path(out).name,
-        # Text from results is already escaped in the Markdown.
+        # Markup: text from results has already been escaped in the Markdown.
         tables=Markup(_markdown(Path(out)).render(text)),
         trials=trials,
         without_labels=sum(not trial['confusion'] for trial in trials),
@@ -66,11 +66,12 @@ def _trial(out, result, log, command):
 
 
 def _confusion(folder):
-    """Returns titles and counts, true class by label, of the labels before training and after."""
+    """Returns titles and confusion matrices, true class by label, before and after training."""
     try:
         noisy, true, _ = load_noise(folder / 'noisy_labels.arrays')
         corrected = store.read_arrays(folder / 'labels.arrays')['y'].argmax(axis=1)
     except (ChainerJoError, OSError, KeyError):
+        # The page is shown without them: these files need not be kept.
         return []
     if true is None:
         return []
@@ -93,7 +94,7 @@ def _counts(true, labels, n_class):
 
 
 def _markdown(out):
-    # Raw HTML comes from our own pages only: in text from results it is escaped.
+    # Raw HTML is allowed because it comes only from this package; text from results is escaped.
     markdown = MarkdownIt('commonmark', {'html': True}).enable('table')
 
     def table_open(tokens, i, *_):
@@ -101,7 +102,7 @@ def _markdown(out):
 
     def image(tokens, i, *_):
         token, path = tokens[i], out / unquote(tokens[i].attrs['src'])
-        alt = f'Figure {token.content}; its numbers are in the file beside it'
+        alt = f'Figure {token.content}; its numbers are in the CSV file next to it'
         if not path.is_file():
             return f'({alt})'
         picture = base64.b64encode(path.read_bytes()).decode()
@@ -119,7 +120,7 @@ def _markdown(out):
 
 
 def _anchors(state):
-    """Gives headings the anchors that GitHub gives them, to which the page links."""
+    """Gives headings the same anchors as GitHub does, since the page links to these."""
     for opened, inline in zip(state.tokens, state.tokens[1:], strict=False):
         if opened.type == 'heading_open':
             words = inline.content.lower().replace(' ', '-')

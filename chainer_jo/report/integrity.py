@@ -1,4 +1,4 @@
-"""Checks every file of finished and unfinished trials against what was written."""
+"""Checks that the files of finished and unfinished trials are as they were written."""
 
 from pathlib import Path
 
@@ -14,14 +14,13 @@ FILES = (
 
 
 def verify(folder):
-    """Checks a trial's folder, or all that lie below a folder; writes nothing.
+    """Checks a trial's folder, or all trials below a folder; writes nothing.
 
-    What is not kept is not missed: of a finished trial only ``result.json`` and ``log.jsonl`` need
-    to be there.
+    A finished trial needs only ``result.json`` and ``log.jsonl``; other files may be missing.
 
     Returns:
-        tuple: Number of trials and number of files that were read; and for each problem a dict of
-        ``path`` and ``problem``, in printable characters.
+        tuple: The number of trials, the number of files that were read, and for each problem a dict
+        with ``path`` and ``problem``, in printable characters.
     """
     folder = Path(folder)
     trials = [folder] if folder.parent.name == 'runs' else sorted(_trials(folder))
@@ -55,7 +54,7 @@ class _Check:
         self.problems.append({'path': path, 'problem': plain(problem, 300)})
 
     def _try(self, name, check):
-        """Calls ``check`` with the path of a file; it returns what is wrong, or raises it."""
+        """Calls ``check`` with the path of a file; it returns or raises a problem."""
         self.files += 1
         try:
             problem = check(self.folder / name)
@@ -71,7 +70,7 @@ class _Check:
             self._complain('result.json', problem)
         for misfit in misfits(result, self.folder) if result else ():
             self._complain('result.json', misfit)
-        # A damaged result is not compared with anything: it may lack any key.
+        # A damaged result is not compared with other files, since it may lack any key.
         return result if problem is None else None
 
     def _check_log(self, path):
@@ -85,7 +84,7 @@ class _Check:
         if trial != self.folder.name:
             return f'it is the configuration of {trial}'
         if self.result and found.get('data') != self.result['data']['digest']:
-            return 'it names other data than result.json'
+            return 'it names data different from those in result.json'
         return None
 
     def _check_failure(self, path):
@@ -101,21 +100,21 @@ class _Check:
     def _check_noisy_labels(self, path):
         noisy = store.read_arrays(path).get('noisy')
         if self.result and store.digest(noisy) != self.result['noise']['digest']:
-            return 'they are not the labels that result.json names'
+            return 'their digest differs from noise.digest in result.json'
         return None
 
     def _other(self, name, *arrays):
         if self.result and store.digest(*arrays) != self.result['digests'][name]:
-            return f'its content is not what result.json names as digests.{name}'
+            return f'its digest differs from digests.{name} in result.json'
         return None
 
 
 def misfits(result, folder):
-    """Returns what in a result contradicts itself or the log beside it, a list of text.
+    """Returns contradictions within a result, or between it and its log, as a list of str.
 
     Args:
-        result (dict): Content of a ``result.json`` that has every field of one.
-        folder (pathlib.Path): The trial's.
+        result (dict): Content of a ``result.json``, with all fields.
+        folder (pathlib.Path): The trial's folder.
     """
     found = []
     trial = config.from_dict(result['config']).trial
@@ -132,9 +131,12 @@ def misfits(result, folder):
             logged = rows.get(epoch, {}).get(f'{part}/main/accuracy')
             if seen != logged:
                 found.append(
-                    f'{which}.{part}_accuracy is {seen}, in log.jsonl epoch {epoch} has {logged}'
+                    f'{which}.{part}_accuracy is {seen}, but epoch {epoch} in log.jsonl '
+                    f'has {logged}'
                 )
     last = rows[max(rows)].get('label_accuracy') if rows else None
     if result['label_accuracy'] != last:
-        found.append(f'label_accuracy is {result["label_accuracy"]}, log.jsonl ends with {last}')
+        found.append(
+            f'label_accuracy is {result["label_accuracy"]}, but log.jsonl ends with {last}'
+        )
     return found

@@ -1,10 +1,10 @@
-"""``labels.csv``: a row for every image, which a human may answer in a spreadsheet."""
+"""``labels.csv``: a row for every image, to be reviewed and corrected in a spreadsheet."""
 
 from pathlib import Path
 
 from chainer_jo.datasets import label_sheet
 
-#: The names are cleanlab's, where it has one.
+#: Named as in cleanlab, where it has such a column.
 COLUMNS = (
     'path', 'given_label', 'predicted_label', 'corrected_label', 'final_label', 'label_score',
     'is_label_issue', 'entropy', 'duplicate_group', 'split', 'reason',
@@ -13,14 +13,14 @@ NAME = 'labels.csv'
 
 
 def finals(path):
-    """Returns what a human wrote into the column ``final_label``: ``{path of image: label}``.
+    """Returns what a user wrote into the column ``final_label``: ``{path of image: label}``.
 
     Args:
-        path (pathlib.Path): The file; without it there are no answers.
+        path (pathlib.Path): The file; if it does not exist, the result is empty.
 
     Raises:
-        DataError: It can no longer be read as a table, or has lost a column.
-        WriteError: One may not read it.
+        DataError: The file is not a table any more, or lacks a column.
+        WriteError: There is no permission to read the file.
     """
     if not Path(path).exists():
         return {}
@@ -37,8 +37,8 @@ def rows(found, classes, judgement, groups, held_out):
     Args:
         found (Folder): Every image.
         classes (sequence of str): Names of the classes.
-        judgement (Judgement): Of the usable images, in the order of ``found.usable``.
-        groups (numpy.ndarray): Of the same images, ``(N,)``, integers; 0 for none.
+        judgement (Judgement): Judgement of the usable images, in the order of ``found.usable``.
+        groups (numpy.ndarray): Group of identical images, ``(N,)``, integers; 0 for none.
         held_out (numpy.ndarray): Which images were held out, ``(N,)``, bool.
     """
     table = [
@@ -60,7 +60,7 @@ def rows(found, classes, judgement, groups, held_out):
         score = float(judgement.score[n])
         issue = bool(judgement.issue[n])
         if row.final:
-            # An answer exists, so nothing has to be guessed.
+            # The user's answer replaces the net's judgement.
             score, issue = float(row.final == row.label), row.final != row.label
         seen |= {
             'predicted_label': predicted,
@@ -84,7 +84,7 @@ def written(table):
 
 
 def summary(table):
-    """Returns what was found, plain JSON values: counts of rows."""
+    """Returns counts of rows by what was found, as plain JSON values."""
     return {
         'images': len(table),
         'judged': sum('label_score' in row for row in table),
@@ -99,19 +99,20 @@ def summary(table):
 
 
 def cleaned(table):
-    """Returns a tree with every judged image in the folder of its label: ``(path, image)`` pairs.
+    """Returns a tree with each judged image in the folder of its label, as ``(path, image)`` pairs.
 
     Args:
-        table (list of dict): As :func:`rows` returned it.
+        table (list of dict): The return value of :func:`rows`.
     """
     judged = [row for row in table if 'label_score' in row]
-    # Images that stay in their class keep their names; moved ones are named after them.
+    # Images that stay in their class come first, so that they keep their names.
     judged.sort(key=lambda row: row['corrected_label'] != row['given_label'])
     tree = {}
     for row in judged:
         first, slash, rest = row['path'].partition('/')
         inner = rest if slash and first == row['given_label'] else row['path']
         path = Path(_folder(row['corrected_label'])) / inner
+        # Images from different folders may have the same name.
         for number in range(1, len(judged) + 1):
             if str(path) not in tree:
                 break
@@ -121,6 +122,7 @@ def cleaned(table):
 
 
 def _folder(label):
-    """A label as the name of one folder below another."""
+    """Returns a label as a valid name of a single folder."""
+    # A slash would make sub-folders, and '.' and '..' would name other folders.
     label = label.replace('%', '%25').replace('/', '%2F')
     return label.replace('.', '%2E') if label.strip('.') == '' else label

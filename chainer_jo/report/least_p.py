@@ -1,35 +1,35 @@
-"""What a number of trials can show about two methods that are compared seed by seed."""
+"""What a given number of trials can show about two methods that are compared seed by seed."""
 
 USUAL_LEVEL = 0.05
 
 
 def least_p(trials):
-    """Returns the least two-sided p that a sign-flip test over ``trials`` (int) pairs can give.
+    """Returns the smallest two-sided p that a sign-flip test over ``trials`` (int) pairs can give.
 
-    If two methods do not differ, each of the ``2**trials`` patterns of signs of the paired
-    differences is equally likely, and the two extreme ones are always as extreme as what was seen.
+    If two methods do not differ, all ``2**trials`` patterns of signs of the paired differences are
+    equally likely, and the two extreme patterns are always at least as extreme as the observed one.
     """
     return min(1.0, 2.0 ** (1 - trials))
 
 
 def sentence(trials):
-    """Returns what tables with these numbers of trials per cell can show; ``None`` for no trials.
+    """Returns a sentence on what a table with these numbers of trials can show, or ``None``.
 
     Args:
-        trials (iterable of int): Number of trials of each cell that was run.
+        trials (iterable of int): Number of trials of each cell; 0 if it was not run.
     """
     counts = sorted({count for count in trials if count})
     if not counts:
         return None
     most = counts[-1]
     if most == 1:
-        return 'With one trial per cell there is no spread: no difference of two methods is shown.'
+        return 'One trial per cell has no spread, and cannot show that two methods differ.'
     number = f'{counts[0]} to {most}' if len(counts) > 1 else str(most)
-    # For the cells with most trials: what they cannot show, no cell can.
+    # For the cells with the most trials: what these cannot show, no cell can.
     p = least_p(most)
-    verdict = 'can reach' if p <= USUAL_LEVEL else 'cannot reach'
+    verdict = 'can' if p <= USUAL_LEVEL else 'cannot'
     return (
-        f'With {number} trials per cell, paired by seed, a sign-flip test, which assumes nothing '
-        f'about the spread, gives no two-sided p below {p:.4g}: by it, a difference of two methods '
-        f'{verdict} the usual {USUAL_LEVEL:g}.'
+        f'With {number} trials per cell, paired by seed, the two-sided p of a sign-flip test, '
+        f'which assumes nothing about the spread, is at least {p:.4g}: with it, a difference '
+        f'between two methods {verdict} reach the usual {USUAL_LEVEL:g}.'
     )

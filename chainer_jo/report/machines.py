@@ -1,4 +1,4 @@
-"""Where trials ran, in words, from the ``environment`` of their results."""
+"""Describes where trials ran, from the ``environment`` of their results."""
 
 from collections import Counter
 
@@ -8,12 +8,12 @@ VERSIONS = ('chainer', 'numpy', 'python', 'version')
 
 
 def place(result):
-    """Returns device, processor and backend of a trial in plain words; more than one if it moved.
+    """Returns device, processor and backend of a trial in words; all of them if it moved.
 
-    Results of older versions name neither the processor's model nor its instruction set.
+    Results of older versions contain neither the processor's model nor its instruction set.
     """
-    # A trial that was killed may have gone on elsewhere; results of older versions name the last
-    # place.
+    # A trial that was killed may have resumed on another machine; results of older versions name
+    # only the last one.
     environments = result.get('environments') or [result['environment']]
     return ', then '.join(dict.fromkeys(map(_one_place, environments)))
 
@@ -36,20 +36,23 @@ def _one_place(environment):
 
 
 def note(results):
-    """Returns one line, in Markdown, about where the trials of a table ran; ``None`` for no trials.
+    """Returns a line of Markdown on where the trials of a table ran; ``None`` for no trials.
 
-    Trials of one seed agree bit for bit on one kind of machine only, so a mixture is named.
+    Trials with the same seed agree bit for bit only on the same kind of machine, so all kinds are
+    listed.
     """
     places = Counter(place(result) for result in results)
     if not places:
         return None
-    # Otherwise a mixture of machines would hide in the spread, so it is named.
     if len(places) == 1:
         return f'Run on: {escaped(next(iter(places)))}.'
     counted = '; '.join(f'{escaped(words)} ({places[words]})' for words in sorted(places))
-    return f'Run on different machines, whose last digits differ (number of trials): {counted}.'
+    return (
+        'Run on different machines, so the last digits can differ (number of trials in '
+        f'parentheses): {counted}.'
+    )
 
 
 def precisions(results):
-    """Returns the precisions of trials in words, such as ``float32``."""
+    """Returns the names of the precisions of trials, such as ``float32``."""
     return ', '.join(sorted({result['config'].get('precision', 'float32') for result in results}))

@@ -1,4 +1,4 @@
-"""The commands under a table: those that make exactly its cells."""
+"""The commands under a table, which run exactly its cells."""
 
 import shlex
 from collections import Counter
@@ -7,19 +7,19 @@ from chainer_jo import paper
 
 
 def commands(grid, cells=(), out=None):
-    """Returns the commands that make a table, or the part of it that the cells have results of.
+    """Returns the commands that run a table, or those of its cells that have results.
 
     Args:
         grid (dict): The table under its preset.
-        cells (list of Cell): Its cells; methods of the same rates, trials and overrides share a
+        cells (list of Cell): Its cells; methods with the same rates, trials and overrides share a
             command.
-        out (str): What ``--out`` was; ``None`` for the preset's own folder.
+        out (str): Value of ``--out``; ``None`` for the preset's own folder.
     """
     if not any(cell.results for cell in cells):
         return [_command(grid, (), grid['methods'], grid['rates'], grid['trials'], (), out)]
     groups = {}
     for (method, options), counts in _counts(grid, cells).items():
-        # Columns in the order of the grid, whatever the order of the files.
+        # Columns in the order of the grid, not in the order of the files.
         rates = tuple(_different(rate for _, rate in paper.columns(grid) if rate in counts))
         groups.setdefault((options, rates, max(counts.values())), []).append(method)
     return [
@@ -29,7 +29,7 @@ def commands(grid, cells=(), out=None):
 
 
 def _counts(grid, cells):
-    """``{(method, options): {rate: trials}}`` of what was run."""
+    """Returns ``{(method, options): {rate: trials}}`` of what was run."""
     counts = {}
     for cell in cells:
         for options, trials in Counter(_options(grid, r['config']) for r in cell.results).items():
@@ -39,8 +39,9 @@ def _counts(grid, cells):
 
 
 def _options(grid, config):
-    """The words for what the trials of one command share, beside method, rate and seed."""
+    """Returns the options that the trials of a command share, other than method, rate and seed."""
     own = [sorted(variant) for variant in grid.get('variants', [])]
+    # `run` on a table of variants trains them without --set.
     overrides = [] if sorted(config['modified']) in own else config['modified']
     precision = config.get('precision', 'float32')
     words = [] if precision == 'float32' else ['--precision', precision]
@@ -48,7 +49,7 @@ def _options(grid, config):
 
 
 def _labels(grid, cells):
-    """The words that name the file of a table of sets of labels: all of them, or the one run."""
+    """Returns the option for the file of a table's label sets, with the set if only one was run."""
     sets = paper.label_sets(grid)
     run = {cell.noise.removeprefix('file:') for cell in cells if cell.results}
     one = f':{run.pop()}' if len(run) == 1 else ''
@@ -62,12 +63,12 @@ def _command(grid, cells, methods, rates, trials, options, out):
         ('rates', _different(rates), _different(grid['rates'])),
         ('trials', [trials], [grid['trials']]),
     ):
-        # Only what differs from the preset: the shortest command that makes the table.
+        # Only what differs from the preset, for the shortest command.
         if set(seen) != set(usual):
             words += [f'--{option}', ','.join(map(str, seen))]
     words += options
     words += _labels(grid, cells)
-    # The data set that is part of the package.
+    # Fashion-MNIST is part of the package.
     if grid['dataset'] != 'fashion_mnist':
         words += ['--data', 'DIR']
     return shlex.join(words + (['--out', str(out)] if out else []))

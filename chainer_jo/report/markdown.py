@@ -1,4 +1,4 @@
-"""Rows of a table as Markdown in the paper's layout, with the footnotes that its numbers need."""
+"""Rows of a table as Markdown in the paper's layout, with footnotes."""
 
 import string
 
@@ -18,16 +18,17 @@ UNKNOWN = {
 def to_markdown(grid, rows, cells, reference=None, out=None):
     """Returns the table in the paper's layout.
 
-    A column is a noise rate; a method has the lines best, last and labels. Percent with two
-    decimals: mean ± standard deviation (trials), under it the committed run and the paper's number
-    where these may stand there. Lines that no trial has a value for are left out, by name.
+    Each column is a noise rate, and each method has the lines best, last and labels. A cell has the
+    mean ± standard deviation (trials) in percent with two decimals; below it are the committed run
+    and the paper's number, if they can be compared. Lines without any value are left out, and a
+    footnote names them.
 
     Args:
         grid (dict): ``paper.grid`` with ``table``, ``preset`` and ``titles``.
-        rows (list of dict): What ``tables.rows`` returned.
-        cells (list of Cell): What they were made from.
-        reference (Reference): Committed runs to show beside them, if there are any.
-        out (str): What ``--out`` was; ``None`` for the preset's own folder.
+        rows (list of dict): The return value of ``tables.rows``.
+        cells (list of Cell): The cells of these rows.
+        reference (Reference): Committed runs to show as well, if there are any.
+        out (str): Value of ``--out``; ``None`` for the preset's own folder.
     """
     columns, shown = paper.columns(grid), shown_rows(rows)
     marks = marks_of(row for row in shown if not _is_asked_for(grid, row['modified']))
@@ -50,30 +51,30 @@ def to_markdown(grid, rows, cells, reference=None, out=None):
 
 
 def _is_unknown(rows, which):
-    """Whether trials were run, and none of them has a value for this line."""
+    """Returns whether trials were run, but none of them has a value for this line."""
     run = [row for row in rows if row['trials']]
     return bool(run) and all(row[LINES[which]] is None for row in run)
 
 
 def _is_asked_for(grid, modified):
-    """Whether a row's departures are a variant of the grid, and so its very subject."""
+    """Returns whether a row's departures are a variant that the grid asks for."""
     return sorted(modified) in [sorted(variant) for variant in grid.get('variants', [])]
 
 
 def shown_rows(rows):
-    """Returns all rows; only the modified ones where nothing else has been run."""
+    """Returns all rows, or only the modified ones if no other was run."""
     modified = [row for row in rows if row['modified']]
     as_printed = any(row['trials'] for row in rows if not row['modified'])
     return rows if as_printed or not modified else modified
 
 
 def header(titles):
-    """Returns the two lines that open a Markdown table."""
+    """Returns the two header lines of a Markdown table."""
     return [f'| {" | ".join(titles)} |', '| ' + ' | '.join('---' for _ in titles) + ' |']
 
 
 def column_title(grid, column):
-    """Returns the words for a ``(noise, rate)`` column."""
+    """Returns the title of a ``(noise, rate)`` column."""
     noise, rate = column
     if rate is None:
         return {'none': 'labels as they are'}.get(noise, noise.removeprefix('file:'))
@@ -81,12 +82,12 @@ def column_title(grid, column):
 
 
 def method_title(grid, method):
-    """Returns the title that people read."""
+    """Returns the title of a method, for people."""
     return grid['titles'][method]
 
 
 def marks_of(rows):
-    """Returns ``{modified: a, b, …}``: a short sign for every set of departures in the rows."""
+    """Returns ``{modified: letter}``: a letter for every set of departures in the rows."""
     kinds = dict.fromkeys(tuple(row['modified']) for row in rows if row['modified'])
     return {kind: _letters(number) for number, kind in enumerate(kinds)}
 
@@ -98,7 +99,7 @@ def _letters(number):
 
 
 def _sign(group, rows):
-    """A star marks a method that the paper's table does not have."""
+    """Returns a star for a method that is not in the paper's table."""
     method = group[0]['method']
     printed = {row['method'] for row in rows if row['paper_best'] is not None}
     return '' if method in printed or not printed else ' \\*'
@@ -110,7 +111,7 @@ def _method_lines(grid, name, columns, group, which, reference):
     for line in which:
         texts = (_cell_text(grid, by_column.get(column), line, reference) for column in columns)
         lines.append(f'| {name} | {line} | {" | ".join(texts)} |')
-        # Only the first of a method's lines has its name.
+        # Only the first line of a method has its name.
         name = ''
     return lines
 
@@ -127,7 +128,7 @@ def _cell_text(grid, row, which, reference):
 
 
 def own_text(row, which):
-    """Returns mean ± standard deviation (trials) in percent; the share of labels has its mean."""
+    """Returns mean ± standard deviation (trials) in percent; for labels only the mean."""
     mean, std = row[LINES[which]], row.get(f'{which}_std')
     if which == 'labels':
         return percent(mean)
@@ -137,7 +138,7 @@ def own_text(row, which):
 
 
 def _paper_text(grid, row, which):
-    """The printed number, and the difference where this row is run as the paper says."""
+    """Returns the printed number, and the difference if the row is the paper's experiment."""
     printed = row.get(f'paper_{which}')
     if printed is None or grid['compare'] == 'none':
         return []
@@ -148,13 +149,13 @@ def _paper_text(grid, row, which):
 
 
 def is_compared(grid, row):
-    """Returns whether a row's difference to the paper means something."""
-    # A changed setting is another experiment, however small the change.
+    """Returns whether a row's difference from the paper is meaningful."""
+    # With any changed setting it is another experiment.
     return grid['compare'] == 'verdict' and not row['modified']
 
 
 def percent(fraction, decimals=2):
-    """Returns a fraction in percent, without the sign where it has decimals; nothing for `None`."""
+    """Returns a fraction in percent, with a sign only if it has no decimals; '' for ``None``."""
     if fraction is None:
         return ''
     return f'{100 * fraction:.{decimals}f}' if decimals else f'{100 * fraction:g} %'
@@ -162,7 +163,7 @@ def percent(fraction, decimals=2):
 
 def points(difference):
     """Returns a difference of fractions in signed percentage points."""
-    # A minus sign, which is as wide as the plus and does not break a line.
+    # A minus sign instead of a hyphen: as wide as the plus, and no line breaks after it.
     return f'{100 * difference:+.2f}'.replace('-', '−')
 
 
@@ -195,7 +196,7 @@ def _about_the_lines(which):
     meanings = {
         'best': 'best: at the epoch with the best validation accuracy',
         'last': 'last: after the last epoch',
-        'labels': 'labels: share of labels that are right at the end',
+        'labels': 'labels: share of correct labels at the end',
     }
     if which:
         yield (
@@ -225,18 +226,18 @@ def _about_the_paper(grid, rows):
     if grid['compare'] == 'verdict':
         yield (
             'paper: the printed number, which has no spread, and the difference in points. A row '
-            'that departs from the preset is not the experiment of the paper: it has no difference.'
+            "that departs from the preset is not the paper's experiment, and has no difference."
         )
     elif grid['compare'] == 'orientation':
         yield (
             'paper: the printed number, for orientation only. It may differ because preset '
-            f'{grid["preset"]} is not the experiment of the paper: {grid["differs"]}.'
+            f"{grid['preset']} is not the paper's experiment: {grid['differs']}."
             + (' Rows with a letter depart further.' if any(r['modified'] for r in rows) else '')
         )
     else:
         yield (
             f"The paper's numbers are not shown: preset {grid['preset']} cannot be compared with "
-            f'them, as {grid["differs"]}.'
+            f'them, because {grid["differs"]}.'
         )
 
 

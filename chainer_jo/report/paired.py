@@ -1,4 +1,4 @@
-"""Pairs of trials of one seed: what one choice changes, with all single values."""
+"""Compares pairs of trials with the same seed, to show the effect of one choice."""
 
 import statistics
 from collections import defaultdict
@@ -20,16 +20,16 @@ COLUMNS = (
 
 @dataclass(frozen=True)
 class Summary:
-    """What the pairs of one comparison say in one noise setting, or in all together.
+    """Statistics of the pairs of one comparison, in one noise setting or in all together.
 
     Attributes:
         comparison (str): Its title.
-        noise (str), rate (float): The setting; :data:`BY_SEED` or :data:`BY_PAIR` and ``None`` for
-            all together.
+        noise (str), rate (float): The setting; for all together :data:`BY_SEED` or
+            :data:`BY_PAIR`, and ``None``.
         measure (str): ``best`` or ``last``.
-        differences (tuple of float): First minus second, fractions: one a pair, or by seed the
-            mean over the settings.
-        mean (float): Of these.
+        differences (tuple of float): First minus second, fractions: one per pair, or for
+            :data:`BY_SEED` one per seed, the mean over the settings.
+        mean (float): Mean of the differences.
         interval (tuple of float): See :func:`paired_statistics.interval`.
         p (float): See :func:`paired_statistics.sign_flip_p`.
     """
@@ -47,14 +47,15 @@ class Summary:
 def pairs(grid, cells, logs):
     """Returns a dict with the keys :data:`COLUMNS` for every pair of a grid.
 
-    Two trials are a pair if they have the same seed, data and noisy labels, and test accuracies.
+    Two trials are a pair if they have the same seed, data and noisy labels, and if both have test
+    accuracies.
 
     Args:
-        grid (dict): With ``pairs``: ``title``, and ``first`` and ``second``, each a method and
-            the overrides that it is run with.
-        cells (list of Cell): The table's.
-        logs (dict): Trial id to the rows of its log. ``same_step_1`` says whether the two logs of
-            the first stage are equal to the last digit, ``None`` without a log.
+        grid (dict): With ``pairs``: ``title``, and ``first`` and ``second``, each a method and its
+            overrides.
+        cells (list of Cell): The cells of the table.
+        logs (dict): Trial id to the rows of its log. ``same_step_1`` says whether the two logs
+            agree in the first stage to the last digit; it is ``None`` without a log.
     """
     found = {(cell.method, cell.modified, cell.noise, cell.rate): cell.results for cell in cells}
     return [
@@ -90,6 +91,7 @@ def _pair(grid, comparison, noise, rate, first, second, logs):
     for measure in MEASURES:
         one, other = (result[measure]['test_accuracy'] for result in (first, second))
         row |= {f'{measure}_first': one, f'{measure}_second': other}
+        # Rounded, so that equal differences are equal despite floating-point errors.
         row[f'{measure}_difference'] = round(one - other, 9)
     row |= {f'best_epoch_{end}': r['best']['epoch'] for end, r in _ends(first, second)}
     row['test_images'] = first['data']['test']
@@ -118,12 +120,13 @@ def _same_start(*logs):
 def summaries(grid, rows):
     """Returns the :class:`Summary` of every comparison, setting and measure that has a pair.
 
-    All together are the seeds that have every setting, so that each counts the same. By seed, the
-    unit is a seed, as its settings share split and initial weights; by pair, that is disregarded.
+    Summaries of all settings use only seeds with pairs in every setting, so that each seed has the
+    same weight. In :data:`BY_SEED` the unit is a seed, because its settings share the split and the
+    initial weights; :data:`BY_PAIR` ignores that.
 
     Args:
         grid (dict): The table.
-        rows (list of dict): What :func:`pairs` returned.
+        rows (list of dict): The return value of :func:`pairs`.
     """
     found, settings = [], paper.columns(grid)
     for comparison in dict.fromkeys(row['comparison'] for row in rows):
@@ -148,10 +151,11 @@ def _whole_seeds(rows, settings):
 
 
 def _summaries(comparison, noise, rate, units):
-    """Yields the summaries of units, each a list of rows."""
+    """Yields the summaries over units, each of which is a list of rows."""
     for measure in MEASURES if units else ():
         key = f'{measure}_difference'
         differences = tuple(statistics.mean(row[key] for row in unit) for unit in units)
+        # In whole images, for an exact test.
         hits = [sum(round(row[key] * row['test_images']) for row in unit) for unit in units]
         yield Summary(
             comparison,
@@ -166,12 +170,12 @@ def _summaries(comparison, noise, rate, units):
 
 
 def to_markdown(grid, rows):
-    """Returns what the pairs say, as Markdown: nothing where there is no pair."""
+    """Returns the summaries of the pairs as Markdown; '' without pairs."""
     if not rows:
         return ''
     titles = ['first against second', 'noise', '', 'pairs', 'mean difference', '95 % interval']
     lines = ['**Pairs by seed**: first minus second, in points of test accuracy', '']
-    lines += header([*titles, '+ / 0 / −', 'p', 'least p'])
+    lines += header([*titles, '+ / 0 / −', 'p', 'smallest p'])
     lines += [_line(summary) for summary in summaries(grid, rows)]
     notes = [*_notes(grid, rows), _where_best_lies(rows)]
     return '\n'.join([*lines, '', *[line for note in notes for line in (note, '')][:-1]]) + '\n'
@@ -200,20 +204,22 @@ def _notes(grid, rows):
         yield f'{comparison["title"]}: first {first}, second {second}.'
     known = [row['same_step_1'] for row in rows if row['same_step_1'] is not None]
     yield (
-        'A pair has one seed: the same split, validation images, noisy labels and initial weights. '
-        f'In {sum(known)} of {len(known)} pairs with logs step 1 is the same to the last digit.'
+        'Both trials of a pair have the same seed, and so the same split, validation images, noisy '
+        f'labels and initial weights. In {sum(known)} of {len(known)} pairs with logs, step 1 is '
+        'the same to the last digit.'
     )
     yield (
         'Interval: BCa bootstrap over the pairs '
-        f'({paired_statistics.RESAMPLES:,} resamples), from {paired_statistics.FEWEST} pairs on; '
-        'of few pairs it is too narrow. p: exact two-sided sign-flip test; least p: what it can '
-        'give at the least with so many pairs. No p is corrected for the number of rows.'
+        f'({paired_statistics.RESAMPLES:,} resamples), for at least {paired_statistics.FEWEST} '
+        'pairs; it is too narrow for few pairs. p: exact two-sided sign-flip test; smallest p: the '
+        'smallest value that this test can give for that number of pairs. No p is corrected for '
+        'the number of rows.'
     )
     if len(paper.columns(grid)) > 1:
         yield (
-            f'{BY_SEED}: the seeds that have every noise setting, each with the mean of its '
-            f'differences. {BY_PAIR}: the same pairs one by one, as if those of one seed were '
-            'independent, though they share split and initial weights.'
+            f'{BY_SEED}: the seeds with pairs in every noise setting, each with the mean of its '
+            f'differences. {BY_PAIR}: the same pairs one by one, as if the pairs of a seed were '
+            'independent, although they share the split and the initial weights.'
         )
     yield from grid.get('notes', [])
 
@@ -231,8 +237,8 @@ def _where_best_lies(rows):
     }
     epochs, gaps = zip(*trials.values(), strict=True)
     return (
-        f'`best` lies at epoch {statistics.median(epochs):g} in the median of the {len(trials)} '
-        f'trials (epochs {min(epochs)} to {max(epochs)}); `best` minus `last` is '
-        f'{points(statistics.mean(gaps))} points in the mean ({points(min(gaps))} to '
+        f'The median epoch of `best` over the {len(trials)} trials is '
+        f'{statistics.median(epochs):g} (epochs {min(epochs)} to {max(epochs)}); the mean of '
+        f'`best` minus `last` is {points(statistics.mean(gaps))} points ({points(min(gaps))} to '
         f'{points(max(gaps))}).'
     )

@@ -1,4 +1,4 @@
-"""From an output folder to its table, figures and README: the paper's data joined with results."""
+"""Makes the tables, figures and README of an output folder, from results and the paper's data."""
 
 import functools
 import json
@@ -24,13 +24,13 @@ from chainer_jo.report.readme import figure_name
 
 @dataclass(frozen=True)
 class Report:
-    """A table that was read from an output folder.
+    """A table made from the results of an output folder.
 
     Attributes:
         grid (dict): ``paper.grid`` with ``table``, ``preset`` and ``titles``.
         cells (list of Cell): Trials by cell.
         rows (list of dict): The rows of ``report TABLE --json``.
-        markdown (str): The table for people.
+        markdown (str): The table as text.
         unreadable (list of dict): ``path`` and ``problem`` of files that were not used.
         pairs (list of dict): See :func:`chainer_jo.report.paired.pairs`.
     """
@@ -44,7 +44,7 @@ class Report:
 
 
 def read(table, preset, out):
-    """Returns the Report of a table from ``out``, beside the committed runs; writes nothing.
+    """Returns the Report of a table from ``out``, with the committed runs; writes nothing.
 
     Raises:
         ConfigError: There is no such table or preset.
@@ -65,17 +65,18 @@ def read(table, preset, out):
 def write(table, preset, out):
     """Writes ``<table>.md``, ``<table>.csv`` and the figures of every noise setting to ``out``.
 
-    Of a table of pairs also ``<table>-pairs.csv``, with every pair, and ``<table>-pairs.png``.
+    For a table with pairs, it also writes ``<table>-pairs.csv`` and ``<table>-pairs.png``.
 
     Returns:
-        Report: As :func:`read`; its ``unreadable`` names damaged logs too, which no figure uses.
+        Report: As :func:`read`; its ``unreadable`` also lists damaged logs, which the figures leave
+        out.
 
     Raises:
         ConfigError: There is no such table or preset.
         WriteError: ``out`` cannot be written.
     """
     report = read(table, preset, out)
-    # Written when everything has been read and formatted: an error above leaves no partial report.
+    # Written after everything was read and formatted, so that an error leaves no partial report.
     store.make_folder(out)
     store.sweep(out)
     store.write_text(Path(out) / f'{table}.md', report.markdown)
@@ -115,14 +116,14 @@ def _write_pairs(report, out):
 def write_page(out):
     """Writes the page of an output folder, unless it has one that was written by hand.
 
-    It is ``<out>/README.md``; for a folder of committed runs, ``results/reference/<name>``, it is
-    ``results/README.md`` over all of them.
+    The page is ``<out>/README.md``. For a folder of committed runs, ``results/reference/<name>``,
+    it is ``results/README.md``, which covers all of these folders.
 
     Returns:
-        pathlib.Path: The page, or ``None`` where a page by hand was left alone.
+        pathlib.Path: The page, or ``None`` if there is one that was written by hand.
 
     Raises:
-        WriteError: It cannot be written.
+        WriteError: The page cannot be written.
     """
     out = Path(out)
     path = (out.parent.parent if reference.is_reference(out) else out) / 'README.md'
@@ -133,16 +134,16 @@ def write_page(out):
 
 
 def write_html(out):
-    """Writes ``<out>/report.html``, the same page for a browser with the curves of every trial.
+    """Writes ``<out>/report.html``, the same page as HTML with the curves of every trial.
 
-    Not over a page that this package did not write, and not into a folder of committed runs, which
-    share a page.
+    It does not overwrite a page that this package did not write, and writes nothing to folders of
+    committed runs, which share one page.
 
     Returns:
-        pathlib.Path: The page, or ``None`` where none was written.
+        pathlib.Path: The page, or ``None`` if none was written.
 
     Raises:
-        WriteError: It cannot be written.
+        WriteError: The page cannot be written.
     """
     out = Path(out)
     path = out / folder_page.NAME
@@ -158,7 +159,7 @@ def _is_made_here(path, mark):
 
 
 def page_text(out):
-    """Returns the text of the page over an output folder; see :func:`write_page`."""
+    """Returns the text of the page of an output folder; see :func:`write_page`."""
     out = Path(out)
     committed = reference.is_reference(out)
     root, folders = (out.parent.parent, out.parent.glob('*')) if committed else (out, [out])
@@ -167,7 +168,7 @@ def page_text(out):
 
 
 def sheet(table, preset):
-    """Returns ``paper.grid`` with the names that the report's functions need beside it."""
+    """Returns ``paper.grid`` with ``table``, ``preset`` and ``titles`` added."""
     return paper.grid(table, preset) | {
         'table': table,
         'preset': preset,
@@ -180,20 +181,20 @@ def _sheets(preset):
 
 
 def command(values):
-    """Returns the command of the trial that the configuration ``values`` (dict) describes."""
+    """Returns the command that runs the trial with the configuration ``values`` (dict)."""
     return config.from_dict(values).command
 
 
 def standard(values):
-    """Returns the configuration that today's preset gives for the trial ``values`` describes.
+    """Returns the configuration that the current preset gives for the trial in ``values``.
 
-    Overrides that no longer exist are left out, which shows as a departure.
+    Overrides that no longer exist are left out, and then appear as a departure.
     """
     named = {name: values[name] for name in ('method', 'dataset', 'noise', 'preset', 'modified')}
     return _standard(json.dumps(named)) | {'seed': values['seed']}
 
 
-# The trials of a cell differ in their seeds alone, and every page asks again.
+# Cached, because the trials of a cell differ only in their seed, and every page asks again.
 @functools.lru_cache(maxsize=1000)
 def _standard(named):
     values = json.loads(named)

@@ -1,4 +1,4 @@
-"""The page over folders of results: what was run, its tables and figures, and every trial."""
+"""The page of results folders: what was run, tables and figures, and every trial."""
 
 from collections import Counter
 from pathlib import Path
@@ -17,30 +17,29 @@ HEAD = f"""{MARK}
 
 # Results
 
-Made from the `result.json` files in this folder. The commands of a table make all its cells, the
-command of a trial this one; add `--out` and, for images that are not in the package, `--data`.
-Accuracies are in percent.
+This page is made from the `result.json` files in this folder. The commands of a table run all its
+cells, and the command of a trial runs that trial; add `--out` and, for images that are not in the
+package, `--data`. Accuracies are in percent.
 """
 ENVIRONMENT = ('device', 'backend', 'machine', 'cores', *machines.VERSIONS)
 
 
 def text(root, folders, grids, published, standard, command):
-    """Returns the page over output folders that hold trials.
+    """Returns the page of output folders that contain trials.
 
-    The text depends on the files there and on nothing else, so that it can be made again and
-    compared.
+    The text depends only on the files there, so that a test can generate and compare it.
 
     Args:
         root (path): Folder of the page; links are relative to it.
         folders (iterable of path): Output folders in ``root``, or ``root`` itself.
-        grids (callable): Maps a preset to its grids, in the order of the page; each a dict as
-            ``cells.cells`` takes it.
+        grids (callable): Maps a preset to its grids, in the order of the page; each is a dict as in
+            ``cells.cells``.
         published (list of dict): ``paper.published()``.
         standard (callable): As in ``cells.cells``.
         command (callable): Maps a trial's configuration to the command that runs it.
     """
     overview, parts = [], []
-    # Sorted, here as everywhere: the page is compared byte for byte in a test.
+    # Sorted, because a test compares the page byte for byte.
     for out in sorted(path for path in map(Path, folders) if path.is_dir()):
         results, unusable = read_all(out)
         shown = set()
@@ -51,7 +50,7 @@ def text(root, folders, grids, published, standard, command):
                 overview.append(_overview_line(out, grid, found, trials))
                 parts += _table(root, out, grid, published, found, trials, standard, command)
                 shown |= {result['trial'] for result in trials}
-        # A trial that fits no table is still named.
+        # Trials that fit no table are listed too.
         others = [result for result in results if result['trial'] not in shown]
         parts += _others(out, others, command) + _machines(out, results)
         parts += _unusable(root, out, unusable)
@@ -59,7 +58,7 @@ def text(root, folders, grids, published, standard, command):
 
 
 def _grids_of(out, results, grids):
-    """The grids whose table was written to the folder; all, where none was."""
+    """Returns the grids whose tables were written to the folder, or all if none was."""
     presets = sorted({result['config']['preset'] for result in results})
     found = [grid for preset in presets for grid in grids(preset)]
     return [grid for grid in found if (out / f'{grid["table"]}.md').exists()] or found
@@ -93,14 +92,14 @@ def _listed(texts):
 
 
 def _anchor(folder, table):
-    """The anchor that GitHub gives the heading ``folder: table``."""
+    """Returns GitHub's anchor of the heading ``folder: table``."""
     return quote(f'{folder}-{table}'.lower())
 
 
 def out_option(out, grid):
-    """Returns what ``--out`` is in the command of a table, ``None`` where it needs none.
+    """Returns the value of ``--out`` in the command of a table, or ``None`` if it needs none.
 
-    Committed runs are made again in the user's folder of the same name.
+    The commands of committed runs write to the user's folder of the same name.
     """
     out = Path(out)
     place = Path(out.parent.parent.name) / out.name if reference.is_reference(out) else out
@@ -125,7 +124,7 @@ def _table(root, out, grid, published, found, trials, standard, command):
 
 
 def _figures(root, out, grid):
-    """The pictures that lie in the folder, each with its numbers."""
+    """Yields the figures in the folder, each with a link to its numbers."""
     names = [
         figure_name(kind, noise, rate)
         for noise, rate in paper.columns(grid)
@@ -138,7 +137,7 @@ def _figures(root, out, grid):
 
 
 def figure_name(kind, noise, rate):
-    """Returns a figure's file name without its ending, such as ``figure3-symmetric-0.7``."""
+    """Returns a figure's file name without extension, such as ``figure3-symmetric-0.7``."""
     return f'{kind}-{noise.replace(":", "-")}' + ('' if rate is None else f'-{rate:g}')
 
 
@@ -151,7 +150,7 @@ def _others(out, results, command):
 
 
 def _trial_table(results, command):
-    """One line per trial; a column that no trial has a value for is left out."""
+    """Returns a table with one line per trial; columns without any value are left out."""
     columns = [column for column in _COLUMNS if any(column[1](result) for result in results)]
     titles = ['trial', *(title for title, _ in columns), 'epochs', 'minutes', 'command']
     return header(titles) + [_trial_line(result, columns, command) for result in results]
@@ -177,7 +176,7 @@ def _trial_line(result, columns, command):
 
 
 def _machines(out, results):
-    """How many trials ran where, and on what versions."""
+    """Returns a table of machines and versions, with the number of trials on each."""
     kinds = Counter(
         tuple(escaped(result['environment'].get(key, '')) for key in ENVIRONMENT)
         for result in results
@@ -190,10 +189,10 @@ def _machines(out, results):
 
 
 def _unusable(root, out, unusable):
-    """The files that were not used, with paths that are the same on every machine."""
+    """Returns the list of files that were not used, with paths relative to the page."""
     if not unusable:
         return []
-    # The path of the repository is private, and would change the page.
+    # The path of the repository is private, and differs between machines.
     prefix = f'{root}/'
     lines = [
         f'- {code(item["path"].removeprefix(prefix), longest=1000)}: {escaped(item["problem"])}'

@@ -1,4 +1,4 @@
-"""The committed runs in ``results/reference``, to stand beside a user's own."""
+"""The committed runs in ``results/reference``, for comparison with a user's own runs."""
 
 from dataclasses import dataclass
 from pathlib import Path
@@ -17,9 +17,9 @@ class Reference:
 
     Attributes:
         name (str): Their folder, such as ``results/reference/quick``.
-        rows (dict): ``(method, noise, rate, modified)`` to a row of :func:`tables.rows` that was
-            run.
-        results (list of dict): Their ``result.json`` contents.
+        rows (dict): Maps ``(method, noise, rate, modified)`` to the row of :func:`tables.rows`, for
+            cells that were run.
+        results (list of dict): The contents of their ``result.json``.
     """
 
     name: str
@@ -27,7 +27,7 @@ class Reference:
     results: list
 
     def row(self, like):
-        """Returns the committed row of the same method, noise, rate and overrides, or ``None``."""
+        """Returns the committed row with the method, noise, rate and overrides of ``like``."""
         return self.rows.get(_key(like))
 
 
@@ -39,14 +39,14 @@ def is_reference(out):
 def find(out, grid, published, standard):
     """Returns the Reference for a table in ``out``, or ``None``.
 
-    It lies in ``reference`` beside ``out``, under the name of ``out`` or else that of the preset:
-    ``results/reference/quick`` for ``results/quick`` and for ``results/mine``.
+    Its folder is in ``reference`` next to ``out``, and has the name of ``out`` or else that of the
+    preset: ``results/reference/quick`` for ``results/quick`` and for ``results/mine``.
     """
     out = Path(out)
-    # Committed runs would only be compared with themselves.
+    # Committed runs would be compared with themselves.
     if is_reference(out):
         return None
-    # First the folder of the same name: results/quick_3_trials has its own, not that of its preset.
+    # First the folder of the same name: results/quick_3_trials has one of its own.
     for name in dict.fromkeys([out.name, paper.folder(grid['table'], grid['preset'])]):
         folder = out.parent / FOLDER / name
         found = cells(grid, published, read_all(folder)[0], standard)

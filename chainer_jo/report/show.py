@@ -1,4 +1,4 @@
-"""One trial for people and programs: settings, command, result, the end of its log."""
+"""Shows one trial, as text or JSON: settings, command, result and the end of its log."""
 
 import difflib
 import json
@@ -15,10 +15,10 @@ LAST_ROWS = 5
 
 
 def show(out, trial, command):
-    """Returns what is known of a trial, finished or not.
+    """Returns all information on a trial, finished or not.
 
     Args:
-        out (path): Output folder that holds ``runs``.
+        out (path): Output folder that contains ``runs``.
         trial (str): The trial id.
         command (callable): Maps the trial's configuration to its command.
 
@@ -35,7 +35,7 @@ def show(out, trial, command):
     if not done and not (folder / 'config.json').exists():
         raise _unknown(out, trial)
     result = read_result(folder / 'result.json') if done else None
-    # Only the result is committed; it holds the configuration, too.
+    # Committed trials have no config.json, but the result contains the configuration.
     config = result['config'] if done else _read_config(folder / 'config.json')
     return {
         'trial': trial,
@@ -49,7 +49,7 @@ def show(out, trial, command):
 
 def _read_config(path):
     config, altered = store.read_unsealed(path)
-    # Those of older versions have no digest; the command of the trial adds it.
+    # Configurations of older versions have no digest; running the trial again adds one.
     altered = altered if 'threads' in config else None
     problem = config_problem(config) or altered
     if problem:
@@ -62,7 +62,7 @@ def _read_config(path):
 def _unknown(out, trial):
     runs = Path(out) / 'runs'
     names = {path.parent.name for path in runs.glob('*/*.json')}
-    # Names of folders may contain anything, and this goes to a terminal.
+    # Folder names may contain any characters, and these go to a terminal.
     known = sorted(plain(name) for name in names)
     near = difflib.get_close_matches(trial, known, n=3, cutoff=0.4)
     fix = f'did you mean {" or ".join(near)}?' if near else f'name one of the folders in {runs}'
@@ -72,7 +72,7 @@ def _unknown(out, trial):
 
 
 def to_text(shown):
-    """Returns what :func:`show` returned as plain text; accuracies in percent."""
+    """Returns the result of :func:`show` as plain text, with accuracies in percent."""
     lines = [f'{shown["trial"]}: {shown["state"]}', '', f'  {shown["command"]}', '', 'config']
     lines += [f'  {plain(key)} = {value}' for key, value in _flat(shown['config'])]
     if shown['result']:
@@ -98,7 +98,7 @@ def _result_lines(result):
         validation = f'validation {percent(row["validation_accuracy"])} %'
         yield f'  {which}: {test}{validation}, epoch {row["epoch"]}'
     if result['label_accuracy'] is not None:
-        yield f'  labels that are right: {percent(result["label_accuracy"])} %'
+        yield f'  correct labels: {percent(result["label_accuracy"])} %'
     yield f'  data: {data_title(result["data"])}'
     for key in ('data', 'noise', 'environment', 'digests', 'times'):
         yield from (f'  {name} = {value}' for name, value in _flat(result.get(key, {}), f'{key}.'))

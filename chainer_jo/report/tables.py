@@ -25,9 +25,8 @@ COLUMNS = (
 def rows(grid, published, cells):
     """Returns a dict with the keys :data:`COLUMNS` for every cell.
 
-    Accuracies are fractions, never rounded. ``None`` stands for what was not run, not printed or
-    not known (without a test set, without true labels); the sample standard deviation of a single
-    trial is ``None`` too.
+    Accuracies are fractions, not rounded. ``None`` means not run, not in the paper, or not known
+    (without a test set or true labels); the standard deviation of a single trial is ``None`` too.
     """
     printed = {(row['method'], row['noise'], row['rate']): row for row in published}
     return [_row(grid['table'], cell, printed) for cell in cells]
@@ -55,18 +54,19 @@ def _row(table, cell, printed):
 
 
 def mean_and_std(values):
-    """Returns mean and sample standard deviation; ``None`` where a value is unknown or missing."""
-    # A mean over the known ones only would be another quantity under the same name.
+    """Returns mean and sample standard deviation; ``None`` if they cannot be computed."""
+    # A mean over only the known values would be another quantity under the same name.
     if None in values:
         return None, None
     mean = statistics.mean(values) if values else None
-    # Sample standard deviation, n - 1: a few trials stand for all possible ones.
+    # With n - 1: the trials are a sample of all possible ones.
     return mean, statistics.stdev(values) if len(values) > 1 else None
 
 
 def to_csv(rows, columns=COLUMNS):
-    """Returns rows as CSV: numbers unrounded, lists as JSON, nothing where there is no value."""
+    """Returns rows as CSV: numbers are not rounded, lists are JSON, and ``None`` is empty."""
     file = io.StringIO()
+    # By default the csv module ends lines with \r\n.
     writer = csv.writer(file, lineterminator='\n')
     writer.writerow(columns)
     for row in rows:

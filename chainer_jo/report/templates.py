@@ -1,4 +1,4 @@
-"""The pages for a browser: one file each, without scripts, with nothing from elsewhere."""
+"""Loads the HTML templates. Each page is one file, without scripts or external resources."""
 
 from pathlib import Path
 
@@ -9,15 +9,16 @@ from chainer_jo.report.escape import plain
 
 
 def template(name):
-    """Returns one of the ``.html`` files beside this one; what it shows is escaped."""
+    """Returns the template of an ``.html`` file in this folder; it escapes what it shows."""
     environment = jinja2.Environment(
         loader=jinja2.FileSystemLoader(Path(__file__).parent),
         autoescape=True,
+        # A misspelt name in a template is an error instead of an empty string.
         undefined=jinja2.StrictUndefined,
         trim_blocks=True,
         lstrip_blocks=True,
     )
-    # File names may contain characters that a page cannot.
+    # File names may contain characters that are not allowed in a page.
     environment.filters['plain'] = plain
     environment.globals |= {'width': WIDTH, 'height': HEIGHT}
     return environment.get_template(name)

@@ -96,11 +96,13 @@ def seconds(described, dataset, labels, where, steps=3):
         where (Machine): The machine that would run it.
         steps (int): Number of measured updates per stage.
     """
-    with backends.using_threads(where.threads or machine.threads()):
+    threads = where.threads or machine.threads()
+    with backends.using_threads(threads):
         data = trial_data.prepare(dataset, described, labels)
         assembly, total = assemble(described, data, where), 0.0
         per_epoch = -(-len(data.train) // described.common['batch_size'])
-        with chainer.using_config('type_check', False):
+        bound = backends.binding_threads(assembly.device.name, threads)
+        with bound, chainer.using_config('type_check', False):
             for stage, settings in described.stages.items():
                 updater = assembly.updater(stage)
                 # The first update is left out: it chooses kernels and captures the step.

@@ -6,6 +6,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from chainer_jo.cores import allowed
+
 #: Instruction sets that decide the speed of matrix products, the widest last.
 INSTRUCTIONS = ('avx2', 'avx512f', 'avx512_bf16', 'amx_bf16')
 #: Subfolder of an output folder for files that trials share.
@@ -62,10 +64,7 @@ class Machine:
 
 def cores():
     """Returns the number of processor cores this process may use."""
-    if hasattr(os, 'sched_getaffinity'):
-        # Under taskset or in a container a process may have fewer cores than the machine.
-        return len(os.sched_getaffinity(0))
-    return os.cpu_count() or 1
+    return len(allowed())
 
 
 def processor():

@@ -13,6 +13,7 @@ import time
 import chainer
 import numpy as np
 
+from chainer_jo.cores import allowed
 from chainer_jo.errors import ChainerJoError, ConfigError, OutOfMemoryError
 from chainer_jo.training import processes, state
 
@@ -54,7 +55,7 @@ class Ranks(processes.Alone):
     def share_of_cores(self):
         """Returns this rank's share of its machine's processor cores, at least 1."""
         # The union, because mpiexec may have bound each rank to different cores.
-        cores = set().union(*self._local.allgather(_cores()))
+        cores = set().union(*self._local.allgather(allowed()))
         return max(1, len(cores) // self._local.size)
 
     def lead(self, function):
@@ -258,12 +259,6 @@ def _is(name, kinds):
 def _own(arrays):
     # Sorted: Chainer serializes a link's values in the order of a set, which differs by process.
     return {name: arrays[name] for name in sorted(arrays) if _is(name, SUMS + STATISTICS)}
-
-
-def _cores():
-    if hasattr(os, 'sched_getaffinity'):
-        return os.sched_getaffinity(0)
-    return set(range(os.cpu_count() or 1))
 
 
 def join():

@@ -4,6 +4,7 @@ import itertools
 from collections import deque
 from concurrent.futures import ThreadPoolExecutor
 
+from chainer_jo.cores import leave_core
 from chainer_jo.training.machine import cores
 
 
@@ -21,7 +22,7 @@ def read_ahead(function, arguments, threads=None):
     threads, arguments = threads or cores(), iter(arguments)
     # Threads, not processes as Chainer's MultiprocessIterator: decoding releases the GIL, and
     # nothing has to be copied between them.
-    pool = ThreadPoolExecutor(threads, thread_name_prefix='read')
+    pool = ThreadPoolExecutor(threads, 'read', initializer=leave_core)
     try:
         ahead = deque(pool.submit(function, a) for a in itertools.islice(arguments, threads + 1))
         while ahead:

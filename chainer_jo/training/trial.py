@@ -261,8 +261,9 @@ class _Trial:
         )
         stages = list(self.config.stages)
         first = stages.index(str(head['stage'])) if head else 0
+        bound = backends.binding_threads(self.assembly.device.name, self.threads)
         # Chainer would check shapes and dtypes in every call of every step, but they never change.
-        with saver, chainer.using_config('type_check', False):
+        with bound, saver, chainer.using_config('type_check', False):
             for stage in stages[first:]:
                 path = self._run_stage(self._updater(stage, rows, head is not None), rows, saver)
                 head = None

@@ -60,7 +60,7 @@ class TestWithOneDNN:
     def test_chainer_can_be_forced(self):
         backends.use('chainer')
         assert backends.name_for(image) == 'chainer'
-        assert 'as asked' in backends.describe()
+        assert 'as requested' in backends.describe()
 
     def test_the_description_names_version_and_threads(self):
         assert backends.describe().startswith('onednn (oneDNN 3.2.')
@@ -114,7 +114,7 @@ class TestWithoutGPU:
         for backend in (None, 'onednn', 'chainer'):
             with pytest.raises(ConfigError, match='float16 cannot be used here') as raised:
                 backends.check_precision('float16', backend)
-            assert 'only cudnn, on a GPU, has it' in raised.value.seen
+            assert 'only cudnn, on a GPU, supports it' in raised.value.seen
 
 
 def test_an_unknown_backend_or_precision_is_an_error_that_lists_the_known_ones():

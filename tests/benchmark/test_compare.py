@@ -113,7 +113,7 @@ def test_systems_that_compute_different_things_are_not_compared(tmp_path):
         with process.WorkerProcess([*system.words, task]) as system.process:
             system.losses = [system.process.ask('step 1')['loss'] for _ in range(2)]
     assert running[0].losses[0] == pytest.approx(running[1].losses[0], rel=1e-5)
-    with pytest.raises(ChainerJoError, match='chainer_jo float32 computes something else'):
+    with pytest.raises(ChainerJoError, match='chainer_jo float32 does not compute the same'):
         compare.check_same(running[1], running[0])
 
 
@@ -135,7 +135,7 @@ def test_such_a_system_is_left_out_and_the_others_are_measured(tmp_path):
         assert reference.process.greeting['parameters'] == 6482
     assert running == [reference]
     (note,) = notes
-    assert 'odd float32 computes something else than chainer float32' in note
+    assert 'odd float32 does not compute the same as chainer float32' in note
 
 
 def test_a_worker_that_dies_is_an_error_that_says_why(tmp_path):

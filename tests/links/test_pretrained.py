@@ -185,14 +185,17 @@ NAN = np.full(64, np.nan, 'f')
 @pytest.mark.parametrize(
     ('arrays', 'seen'),
     [
-        ({}, '0 names, without bn1.bias, bn1.running_mean'),
-        (changed(fc__bias=None), '319 names, without fc.bias'),
+        ({}, '0 names, but not bn1.bias, bn1.running_mean'),
+        (changed(fc__bias=None), '319 names, but not fc.bias'),
         (changed(layer1__3__conv1__weight=NAN), 'names of another net: layer1.3.conv1.weight'),
         (changed(bn1__bias=np.zeros(65, 'f')), 'bn1.bias has the shape (65,), not (64,)'),
         (changed(bn1__bias=np.zeros((1, 64), 'f')), 'bn1.bias has the shape (1, 64), not (64,)'),
         (changed(bn1__bias=np.zeros(64, int)), 'bn1.bias has the type int64, not float32'),
-        (changed(bn1__bias=NAN), 'bn1.bias holds what is no finite number'),
-        (changed(bn1__running_var=np.full(64, -1, 'f')), 'bn1.running_var is a variance below 0'),
+        (changed(bn1__bias=NAN), 'bn1.bias contains NaN or infinity'),
+        (
+            changed(bn1__running_var=np.full(64, -1, 'f')),
+            'bn1.running_var contains a variance below 0',
+        ),
         (changed(fc__weight=np.zeros((9, 512), 'f')), 'fc.weight has the shape (9, 512), not'),
         (changed(fc__bias=np.zeros(9, 'f')), 'fc.bias has the shape (9,), not (1000,)'),
         (changed(fc__weight=np.zeros((), 'f')), 'fc.weight has the shape (), not (0, 2048)'),
@@ -222,18 +225,18 @@ def end_beyond(header):
 @pytest.mark.parametrize(
     ('change', 'seen'),
     [
-        (set_part('b', data_offsets=[4, 12]), 'b is not where it should be'),
-        (set_part('b', data_offsets=[0, 8]), 'b is not where it should be'),
-        (set_part('b', data_offsets=[12, 16]), 'b is not where it should be'),
-        (set_part('b', data_offsets=[16, 8]), 'b is not where it should be'),
-        (set_part('b', shape=[3]), 'b is not where it should be, or has another size'),
-        (set_part('b', shape=[-1, -2]), 'b has an odd shape or place'),
-        (set_part('b', shape=[True, 2]), 'b has an odd shape or place'),
-        (set_part('b', shape=[2.0]), 'b has an odd shape or place'),
-        (set_part('b', data_offsets=[8, 1e400]), 'b has an odd shape or place'),
+        (set_part('b', data_offsets=[4, 12]), 'b has the wrong offset or size'),
+        (set_part('b', data_offsets=[0, 8]), 'b has the wrong offset or size'),
+        (set_part('b', data_offsets=[12, 16]), 'b has the wrong offset or size'),
+        (set_part('b', data_offsets=[16, 8]), 'b has the wrong offset or size'),
+        (set_part('b', shape=[3]), 'b has the wrong offset or size'),
+        (set_part('b', shape=[-1, -2]), 'b has an invalid shape or offset'),
+        (set_part('b', shape=[True, 2]), 'b has an invalid shape or offset'),
+        (set_part('b', shape=[2.0]), 'b has an invalid shape or offset'),
+        (set_part('b', data_offsets=[8, 1e400]), 'b has an invalid shape or offset'),
         (set_part('b', dtype='U8'), 'b has the type U8, not F32'),
         (set_part('b', dtype=['F32']), "TypeError: unhashable type: 'list'"),
-        (end_beyond, 'the file is cut short, or lies about its parts'),
+        (end_beyond, 'the file is truncated, or its header is wrong'),
         (lambda header: header.pop('b'), '8 bytes after the last number'),
         (lambda header: header.update(b=7), "TypeError: 'int' object"),
         (lambda header: header['b'].pop('shape'), "KeyError: 'shape'"),
@@ -253,9 +256,9 @@ def raw(path, header, length=None):
     ('header', 'length', 'seen'),
     [
         (b'{}', 2**60, f'a header of {2**60:,} bytes'),
-        (b'{}', 100, 'the file is cut short, or lies about its parts'),
-        (b'{}', None, '0 names, without'),
-        (b'{"a": 1, "a": 2}', None, 'a name that comes twice'),
+        (b'{}', 100, 'the file is truncated, or its header is wrong'),
+        (b'{}', None, '0 names, but not'),
+        (b'{"a": 1, "a": 2}', None, 'a name occurs twice'),
         (b'{"__metadata__": ' + b'[' * 10**6, None, 'RecursionError'),
         (b'{"a": ' + b'9' * 10**5 + b'}', None, 'ValueError: Exceeds the limit'),
         (b'{"a\xff": 1}', None, 'UnicodeDecodeError'),
@@ -332,7 +335,7 @@ def test_a_storage_of_another_length_than_announced_is_refused(lie, torch, tmp_p
 
 def test_numbers_of_a_big_endian_machine_are_refused(torch, tmp_path):
     seen = refusal(torch_zip(tmp_path / 'w.pth', torch, FEW, order=b'big'))
-    assert seen == 'numbers of a machine that is not little-endian'
+    assert seen == 'numbers that are not little-endian'
     head = (*STREAM[:2], {'little_endian': False})
     seen = refusal(torch_stream(tmp_path / 'w.pth', torch, FEW, head=head))
     assert seen == 'NotPlainError: numbers that are not little-endian'
@@ -421,7 +424,7 @@ def test_a_name_that_comes_twice_in_an_archive_is_refused(tmp_path):
         archive.writestr('conv1/W.npy', b'')
         with pytest.warns(UserWarning, match='Duplicate'):
             archive.writestr('conv1/W.npy', b'')
-    assert refusal(tmp_path / 'w.npz') == 'a name that comes twice'
+    assert refusal(tmp_path / 'w.npz') == 'a name occurs twice'
 
 
 def test_a_file_whose_name_tells_another_digest_is_refused(good, tmp_path):
@@ -453,7 +456,7 @@ def test_what_is_not_there_or_no_file_is_refused(tmp_path):
     assert refusal(tmp_path / 'none.pth') == 'No such file or directory'
     assert refusal(tmp_path) == 'a folder'
     os.mkfifo(tmp_path / 'pipe')
-    assert refusal(tmp_path / 'pipe') == 'no regular file'
+    assert refusal(tmp_path / 'pipe') == 'not a regular file'
 
 
 def test_an_archive_of_something_else_is_refused(tmp_path):
@@ -461,4 +464,4 @@ def test_an_archive_of_something_else_is_refused(tmp_path):
         archive.writestr('a.jpg', b'')
     assert refusal(tmp_path / 'w.pth') == 'an archive with a.jpg'
     (tmp_path / 'list.pth').write_bytes(b''.join(pickle.dumps(v, 2) for v in (*STREAM, [1], [])))
-    assert refusal(tmp_path / 'list.pth') == 'a list in the place of named tensors'
+    assert refusal(tmp_path / 'list.pth') == 'a list instead of named tensors'

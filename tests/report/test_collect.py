@@ -92,7 +92,7 @@ def test_what_cannot_be_known_may_be_null(tmp_path, add_trial):
         ('environment', {'a': '\x1b[31m'}, 'not printable'),
         ('environment', {'\ud800': 1}, 'not printable'),
         ('environment', {'a': '\u202e'}, 'not printable'),
-        ('epochs', 4, 'its epochs are not those of its stages'),
+        ('epochs', 4, 'its number of epochs is not the sum'),
         ('trial', '../..', "trial is '../..', not a trial id"),
         ('schema', True, 'schema is True, not 1'),
     ],
@@ -155,7 +155,7 @@ def test_a_log_of_other_stages_is_not_that_of_the_result(add_trial):
     result = add_trial()
     rows = [make_row(epoch) for epoch in range(1, 6)]
 
-    assert log_problem(rows, result) == 'its stages are not those of the result'
+    assert log_problem(rows, result) == 'its stages differ from those of the result'
     assert log_problem(rows[:3], result) == '3 of 5 epochs'
 
 
@@ -184,7 +184,7 @@ def test_the_log_of_a_result_is_known_by_its_bytes(tmp_path, add_trial):
     (folder / 'log.jsonl').write_text(text.replace('0.839', '0.838'))
 
     assert len(read_log(folder)) == result['epochs']
-    with pytest.raises(DataError, match='not that of its result') as error:
+    with pytest.raises(DataError, match='does not belong to its result') as error:
         read_log(folder, result)
     assert 'altered' in error.value.seen
 

@@ -18,13 +18,13 @@ def test_the_least_p_is_that_of_a_test_over_all_signs(trials):
 
 def test_five_pairs_cannot_reach_the_usual_level_and_six_can():
     assert (least_p(5), least_p(6)) == (0.0625, 0.03125)
-    assert 'no two-sided p below 0.0625' in sentence([5])
+    assert 'is at least 0.0625' in sentence([5])
     assert 'cannot reach' in sentence([5])
     assert 'can reach' in sentence([6])
 
 
 def test_one_trial_shows_nothing_and_none_is_not_mentioned():
-    assert 'no difference' in sentence([1, 1, 0])
+    assert 'cannot show' in sentence([1, 1, 0])
     assert sentence([0]) is sentence([]) is None
 
 

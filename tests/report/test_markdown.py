@@ -25,19 +25,19 @@ EXPECTED = """\
 |  | labels |  | 80.00 |
 
 Test accuracy in percent: mean ± sample standard deviation (number of trials). best: at the epoch \
-with the best validation accuracy; last: after the last epoch; labels: share of labels that are \
-right at the end.
+with the best validation accuracy; last: after the last epoch; labels: share of correct labels at \
+the end.
 
-The paper's numbers are not shown: preset quick cannot be compared with them, as it trains on \
+The paper's numbers are not shown: preset quick cannot be compared with them, because it trains on \
 other images.
 
 \\* not in the paper's table; added here.
 
 [a] departs from the preset: `common.batch_size=8`.
 
-With 1 to 2 trials per cell, paired by seed, a sign-flip test, which assumes nothing about the \
-spread, gives no two-sided p below 0.5: by it, a difference of two methods cannot reach the usual \
-0.05.
+With 1 to 2 trials per cell, paired by seed, the two-sided p of a sign-flip test, which assumes \
+nothing about the spread, is at least 0.5: with it, a difference between two methods cannot reach \
+the usual 0.05.
 
 Data: Fashion-MNIST (embedded subset); digest `5f5f5f5f5f5f5f5f`; 5,000 training, 1,000 validation \
 and 2,000 test images; validation labels: clean.
@@ -209,7 +209,8 @@ def test_trials_on_different_machines_are_named_in_one_line(grid, published, sta
     text = render(grid, published, trials, standard)
 
     assert (
-        'Run on different machines, whose last digits differ (number of trials): '
+        'Run on different machines, so the last digits can differ (number of trials in '
+        'parentheses): '
         'CPU, Chip 9, avx2, chainer, 2 threads (1); '
         'CPU, x86_64 (model not recorded), chainer (2).\n'
     ) in text
@@ -230,7 +231,8 @@ def test_the_jpeg_variant_says_what_it_is(grid, published, standard, add_trial):
 
     text = render(grid, published, [add_trial(data=data)], standard)
 
-    assert 'CIFAR-10 (JPEG variant 8b829980): not the official pixels' in text
+    assert 'CIFAR-10 (JPEG variant 8b829980): the official images' in text
+    assert 'not the official pixels' in text
     assert 'quality 75' in text
     assert '`reproduce/cifar10_jpeg.py`' in text
 

@@ -136,7 +136,7 @@ def test_the_table_shows_mean_interval_signs_and_what_p_can_be(grid, published, 
     assert line.startswith(f'| {TITLE} | symmetric 50 % | best | 6 | +1.50 | ')
     assert line.endswith(' | 4 / 1 / 1 | 0.188 | 0.0312 |')
     assert ' to +' in line
-    assert 'epoch 4 in the median of the 12 trials (epochs 4 to 4)' in text
+    assert 'The median epoch of `best` over the 12 trials is 4 (epochs 4 to 4)' in text
     assert f'second Ours with `{SMALL}`' in text
 
 
@@ -192,7 +192,7 @@ def test_a_report_writes_the_pairs_and_their_figure_where_there_are_pairs(
 
     assert 'Pairs by seed' not in alone.markdown
     assert not list((tmp_path / 'one').glob('*-pairs.*'))
-    assert 'In 1 of 1 pairs with logs step 1 is the same' in report.markdown
+    assert 'In 1 of 1 pairs with logs, step 1 is the same' in report.markdown
     assert (tmp_path / 'two' / 'table2-pairs.png').exists()
     [row] = csv.DictReader((tmp_path / 'two' / 'table2-pairs.csv').read_text().splitlines())
     assert row['same_step_1'] == 'True'

@@ -139,7 +139,7 @@ def test_the_page_over_committed_runs_lies_above_them_and_covers_all(tmp_path, a
     text = (tmp_path / 'README.md').read_text()
     assert '## quick: table2' in text
     assert '## more: table2' in text
-    assert '## What the files say' in text
+    assert '## The fields of the files' in text
 
 
 @pytest.mark.parametrize('text', ['# My runs\n', '', f'My runs\n{readme.MARK}\n'])

@@ -53,10 +53,10 @@ def test_trials_that_are_no_cell_of_a_table_are_listed_with_their_data(tmp_path,
 
 def test_only_the_paper_preset_has_a_difference_with_verdicts(tmp_path, page, add_trial):
     add_trial(out=tmp_path / 'quick')
-    assert 'Difference to the paper' not in page()
+    assert 'Difference from the paper' not in page()
 
     add_trial(out=tmp_path / 'paper', preset='paper')
-    assert '**Difference to the paper**: table2, preset paper' in page()
+    assert '**Difference from the paper**: table2, preset paper' in page()
 
 
 def test_figures_that_lie_in_the_folder_are_shown(tmp_path, page, add_trial):

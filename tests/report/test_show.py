@@ -43,7 +43,7 @@ def test_the_text_has_command_settings_result_and_log(tmp_path, add_trial, comma
     assert text.startswith(f'{result["trial"]}: done\n\n  train --method ours --seed 0\n')
     assert '\n  stages.fine_tune.a = 4.0\n' in text
     assert '\n  best: test 85.00 %, validation 85.00 %, epoch 4\n' in text
-    assert '\n  labels that are right: 80.00 %\n' in text
+    assert '\n  correct labels: 80.00 %\n' in text
     assert '\n  data.variant = "embedded subset"\n' in text
     assert text.endswith('"label_accuracy": 0.8}\n')
 
@@ -96,4 +96,4 @@ def test_what_is_not_known_is_not_shown(tmp_path, add_trial, command):
     text = to_text(show(tmp_path, trial, command))
 
     assert '\n  best: validation 85.00 %, epoch 4\n' in text
-    assert 'labels that are right' not in text
+    assert 'correct labels' not in text

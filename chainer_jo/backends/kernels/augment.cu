@@ -1,6 +1,6 @@
-// x, channel-last (-, H, W, C): images (C, H, W) taken by index, scaled to [0, 1], less their mean,
-// moved by `offset - pad` with zeros from outside, and mirrored. No multiplication is fused with
-// the subtraction, so that the numbers are those of NumPy.
+// Writes x, channel-last (-, H, W, C): images (C, H, W) selected by index, scaled to [0, 1], minus
+// the mean, shifted by `offset - pad` with zeros outside, and mirrored. The multiplication is not
+// fused with the subtraction, so that the results are those of NumPy, bit for bit.
 extern "C" __global__ void augment(const unsigned char* __restrict__ images,
                                    const float* __restrict__ mean, const int* __restrict__ index,
                                    const int* __restrict__ offsets, const bool* __restrict__ flips,

@@ -5,7 +5,7 @@ struct Moments {
     float n, mean[VEC], m2[VEC];
 };
 
-// Chan, Golub and LeVeque, 1979: no cancellation, however far the mean is from zero.
+// Chan, Golub and LeVeque, 1979: no cancellation, no matter how far the mean is from zero.
 __device__ Moments combined(Moments a, Moments b)
 {
     Moments both;
@@ -19,8 +19,8 @@ __device__ Moments combined(Moments a, Moments b)
     return both;
 }
 
-// Moments of one column of packs, over every step-th row from begin to end. Sums are of the
-// differences to the first value, which is near the mean.
+// Moments of one column of packs, over every step-th row from begin to end. Differences from the
+// first value are summed, since this is near the mean.
 __device__ Moments moments(const Pack* __restrict__ x, int columns, int column, int begin, int end,
                            int step)
 {
@@ -58,7 +58,7 @@ extern "C" __global__ void statistics(const Pack* __restrict__ x, Moments* __res
         partial[blockIdx.x * columns + column] = shared[index];
 }
 
-// One block a pack of channels. The running statistics, if not null, move towards the batch's.
+// One block per pack of channels. The running statistics, if not null, move towards the batch's.
 extern "C" __global__ void finish_statistics(const Moments* __restrict__ partial, int parts,
                                              int columns, float* mean, float* variance,
                                              float* running_mean, float* running_variance,
@@ -77,7 +77,7 @@ extern "C" __global__ void finish_statistics(const Moments* __restrict__ partial
     running_variance[channel] = decay * running_variance[channel] + (1 - decay) * unbiased;
 }
 
-// What one thread knows of its channels; zeros where there are none.
+// The parameters of one thread's channels; zeros beyond the last channel.
 struct Channels {
     float mean[VEC], inverse[VEC], scale[VEC], shift[VEC];
 };
@@ -97,13 +97,13 @@ __device__ Channels channels(int column, int columns, const float* gamma, const 
     return here;
 }
 
-// The same instructions in both directions: the signs of the forward pass are not kept.
+// The same instructions forward and backward, since the signs of the forward pass are not stored.
 __device__ float before_relu(const Channels& here, int k, float x)
 {
     return fmaf(x - here.mean[k], here.scale[k], here.shift[k]);
 }
 
-// RELU says whether only what is positive stays, and with it its gradient.
+// RELU says whether values below zero, and their gradients, become zero.
 __device__ float rectified(float v)
 {
     return RELU ? fmaxf(v, 0) : v;
@@ -131,7 +131,7 @@ extern "C" __global__ void normalize(const Pack* __restrict__ x, const float* ga
     }
 }
 
-// As above, with a residual added before ReLU.
+// As `normalize`, with a residual added before ReLU.
 extern "C" __global__ void normalize_and_add(const Pack* __restrict__ x,
                                              const Pack* __restrict__ residual,
                                              const float* gamma, const float* beta,
@@ -193,7 +193,7 @@ extern "C" __global__ void gradient_sums(const Pack* __restrict__ x, const Pack*
         partial[blockIdx.x * columns + column] = shared[index];
 }
 
-// One block a pack of channels. `factor` takes the scale of the gradients out.
+// One block per pack of channels. `factor` removes the scale factor of the gradients.
 extern "C" __global__ void finish_gradient_sums(const Sums* __restrict__ partial, int parts,
                                                 int columns, float* ggamma, float* gbeta,
                                                 float factor)
@@ -206,7 +206,8 @@ extern "C" __global__ void finish_gradient_sums(const Sums* __restrict__ partial
     gbeta[channel] = factor * shared[0].g[k];
 }
 
-// `share`: the scale of the gradients over the number of rows; zero where statistics are constants.
+// `share` is the scale factor of the gradients over the number of rows; zero if the statistics are
+// constants.
 extern "C" __global__ void gradient_x(const Pack* __restrict__ x, const Pack* __restrict__ gy,
                                       const float* gamma, const float* beta, const float* mean,
                                       const float* variance, float eps, const float* ggamma,

@@ -1,6 +1,6 @@
 #include "channel_last.cuh"
 
-// y plus b of its channel, in place.
+// Adds b of its channel to each element of y, in place.
 extern "C" __global__ void add(Pack* __restrict__ y, const float* __restrict__ b, int packs,
                                int columns)
 {
@@ -40,7 +40,7 @@ extern "C" __global__ void sums(const Pack* __restrict__ gy, Sum* __restrict__ p
         partial[blockIdx.x * columns + column] = shared[index];
 }
 
-// One block a pack of channels. `factor` takes the scale of the gradients out.
+// One block per pack of channels. `factor` removes the scale factor of the gradients.
 extern "C" __global__ void finish_sums(const Sum* __restrict__ partial, int parts, int columns,
                                        float* gb, float factor)
 {

@@ -1,5 +1,5 @@
-// Images that lie channel-last in memory: rows of C numbers, one row a pixel, read VEC channels at
-// a time. HALF chooses the type.
+// Images that are channel-last in memory: one row of C numbers per pixel, read VEC channels at a
+// time. HALF selects the type.
 #if HALF
 #include <cuda_fp16.h>
 typedef __half T;
@@ -22,8 +22,8 @@ __device__ int index_in_block()
     return threadIdx.y * blockDim.x + threadIdx.x;
 }
 
-// Leaves in the first `width` values what the `height` rows of values combine to, as a tree: the
-// order never changes, and rounding grows with the logarithm only.
+// Combines `height` rows of values into the first `width` values, as a tree: the order never
+// changes, and rounding grows only with the logarithm of the height.
 template <class V>
 __device__ void combine_rows(V* values, int width, int height)
 {
@@ -36,8 +36,8 @@ __device__ void combine_rows(V* values, int width, int height)
     __syncthreads();
 }
 
-// Leaves in `shared[0]` what all parts of one column, that of the block's number,
-// combine to. A block is one thread high.
+// Combines all parts of the column with the block's number into `shared[0]`. A block is one thread
+// high.
 template <class V>
 __device__ void combine_parts(const V* partial, int parts, int columns, V* shared)
 {

@@ -2,8 +2,8 @@
 #include <cuda_fp16.h>
 #endif
 
-// target, channel-last (-, H, W, C), gets `factor` times the numbers of a source of the same shape
-// whose strides, in numbers, are given: a change of type, layout, or both.
+// Copies `factor` times a source with the given strides, in elements, to a target of the same
+// shape, channel-last (-, H, W, C): this changes the type, the layout, or both.
 extern "C" __global__ void copy(const SOURCE* __restrict__ source, TARGET* __restrict__ target,
                                 float factor, int size, int H, int W, int C, int stride_n,
                                 int stride_h, int stride_w, int stride_c)

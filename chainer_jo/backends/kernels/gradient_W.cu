@@ -1,27 +1,27 @@
-// The gradient of the weights of a 3x3 convolution with stride 1 and a border of one pixel, by the
-// tensor cores: a matrix product over all pixels for each of the nine places in the window. cuDNN's
-// deterministic kernels take several times as long where channels are few and pixels many.
+// The gradient of the weights of a 3x3 convolution with stride 1 and a padding of one pixel, on
+// tensor cores: a matrix product over all pixels for each of the nine positions in the window.
+// cuDNN's deterministic kernels take several times as long with few channels and many pixels.
 //
-// All arrays are channel-last. A block of nine warps, one for each place, computes TILE x TILE
-// channels over some images' rows; `sum_parts` adds what the blocks found, always in one order.
-// HALF chooses the type; WIDTH is that of an image, ROWS how many of its rows a step takes.
+// All arrays are channel-last. A block of nine warps, one for each position, computes TILE x TILE
+// channels over some rows of images; `sum_parts` adds the results of the blocks in a fixed order.
+// HALF selects the type, WIDTH is the width of an image, ROWS the number of rows in a step.
 #define TILE 32
 #if HALF
 #include <cuda_fp16.h>
 typedef __half T;
-#define DEPTH 16 // pixels of one instruction
+#define DEPTH 16 // Pixels per instruction.
 #else
 typedef float T;
 #define DEPTH 8
 #endif
 
-// Images lie in shared memory with a border, and the gradients with as wide a gap of zeros, so that
-// a shift of the window is one offset for all pixels.
+// In shared memory images have a border, and the rows of gradients have an equally wide gap of
+// zeros, so that a shift of the window is one offset for all pixels.
 #define PITCH (WIDTH + 2)
 #define PIXELS ((ROWS * PITCH + DEPTH - 1) / DEPTH * DEPTH)
 #define BORDERED (PIXELS + 2 * PITCH + 2)
-// Of 32-bit words, 8 apart from a multiple of the 32 banks, or 16-byte rows of halves that meet in
-// no bank: either way a warp reads without conflicts.
+// Rows of 32-bit words start 8 banks apart, and 16-byte rows of halves share no bank: in both cases
+// a warp reads without bank conflicts.
 #define STRIDE (TILE + 8)
 #define PACK (16 / (int)sizeof(T))
 
@@ -35,7 +35,7 @@ struct alignas(16) Pack {
     T at[PACK];
 };
 
-// Copies 16 bytes to shared memory, or zeros; on a GPU it goes on in the background.
+// Copies 16 bytes, or zeros, to shared memory; on a GPU the copy is asynchronous.
 __device__ void fetch(T* shared, const T* source, bool inside)
 {
 #if TENSOR_CORES
@@ -54,7 +54,7 @@ __device__ void end_of_fetches()
 #endif
 }
 
-// Waits for all fetches of this thread but the `left` newest groups.
+// Waits for all fetches of this thread except the `left` newest groups.
 template <int left>
 __device__ void wait_for_fetches()
 {
@@ -63,7 +63,7 @@ __device__ void wait_for_fetches()
 #endif
 }
 
-// Begins to copy rows [row, row + ROWS) of image n: gy as it is, x with one row more on each side.
+// Starts to copy rows [row, row + ROWS) of image n: gy as it is, x with one more row on each side.
 __device__ void fetch_rows(T* shared_gy, T* shared_x, const T* gy, const T* x, int n, int row,
                            int H, int I, int O)
 {
@@ -100,8 +100,9 @@ __device__ unsigned rounded(float value)
 }
 #endif
 
-// Adds to a warp's sums[m][n][...] the products of DEPTH pixels: gy (DEPTH, TILE) transposed times
-// x (DEPTH, TILE). A thread's four numbers of a 16 x 8 part are those of the instruction.
+// Adds the products of DEPTH pixels to a warp's sums[m][n][...]: gy (DEPTH, TILE) transposed times
+// x (DEPTH, TILE). Of each 16 x 8 part a thread holds the four numbers that the instruction
+// assigns to it.
 __device__ void multiply(float (*sums)[4][4], const T* gy, const T* x)
 {
     int lane = threadIdx.x % 32;
@@ -150,8 +151,9 @@ __device__ void multiply(float (*sums)[4][4], const T* gy, const T* x)
 #endif
 }
 
-// Block (s, o, i) writes to parts[s], (O, 3, 3, I), the sums over the s-th `steps` groups of rows, of
-// the o-th TILE channels of gy (N, H, WIDTH, O) and the i-th of x (N, H, WIDTH, I).
+// Block (s, o, i) writes to parts[s], (O, 3, 3, I), the sums over the s-th `steps` groups of rows,
+// for the o-th TILE channels of gy (N, H, WIDTH, O) and the i-th TILE channels of x
+// (N, H, WIDTH, I).
 extern "C" __global__ void gradient_W(const T* __restrict__ x, const T* __restrict__ gy,
                                       float* __restrict__ parts, int N, int H, int I, int O,
                                       int steps)
@@ -194,7 +196,7 @@ extern "C" __global__ void gradient_W(const T* __restrict__ x, const T* __restri
             }
 }
 
-// gW[i] is `factor` times the sum of parts[...][i]: a block sums 32 packs of four numbers.
+// gW[i] is `factor` times the sum of parts[...][i]; a block sums 32 packs of four numbers.
 extern "C" __global__ void sum_parts(const float4* __restrict__ parts, float4* __restrict__ gW,
                                      int count, int packs, float factor)
 {

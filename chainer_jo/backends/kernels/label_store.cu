@@ -1,5 +1,5 @@
-// Row i of f (B, C) becomes row index[i] of slot turn[i] % window of history (window, N, C). Where a
-// place comes again, the last row stays: only its threads write.
+// Writes row i of f (B, C) to row index[i] of slot turn[i] % window of history (window, N, C). If a
+// target occurs twice, only the threads of the last row write, so the result is deterministic.
 extern "C" __global__ void record(float* __restrict__ history, const float* __restrict__ f,
                                   const int* __restrict__ index, const int* __restrict__ turn,
                                   int window, int N, int B, int C)

@@ -1,5 +1,5 @@
-// y (N, O) = x (N, I) W' + b, W (O, I): one thread a number of the result. The last layer of a net
-// is too small to be worth more, and cuBLAS cannot be captured.
+// y (N, O) = x (N, I) W' + b, W (O, I), with one thread per element of the result. The last layer
+// of a net is too small to need more, and cuBLAS cannot be captured.
 extern "C" __global__ void linear(const float* __restrict__ x, const float* __restrict__ W,
                                   const float* __restrict__ b, float* __restrict__ y, int N, int I,
                                   int O)
@@ -22,7 +22,7 @@ extern "C" __global__ void gradient_x(const float* __restrict__ W, const float* 
     gx[i] = sum;
 }
 
-// gW (O, I) and gb (O): b is a weight of an input that is always 1.
+// gW (O, I) and gb (O): b counts as the weight of an input that is always 1.
 extern "C" __global__ void gradient_W(const float* __restrict__ x, const float* __restrict__ gy,
                                       float* __restrict__ gW, float* __restrict__ gb, int N, int I,
                                       int O)

@@ -1,4 +1,4 @@
-// y (B, C): the logarithm of the softmax of each row of x. One thread a row.
+// y (B, C) is the logarithm of the softmax of each row of x. One thread per row.
 extern "C" __global__ void log_softmax(const float* __restrict__ x, float* __restrict__ y, int B,
                                        int C)
 {

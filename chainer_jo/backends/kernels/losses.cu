@@ -1,5 +1,5 @@
-// Returns the sum of the values that the threads of the one block have, added as a tree: the order
-// never changes.
+// Returns the sum of the values of all threads of a block, added as a tree: the order never
+// changes.
 __device__ float sum_of_block(float value)
 {
     __shared__ float values[THREADS];
@@ -15,9 +15,9 @@ __device__ float sum_of_block(float value)
     return sum;
 }
 
-// L = L_c + alpha L_p + beta L_e of labels y and outputs log_f, (B, C), by one block. L_c is the KL
-// divergence or, if not `kl`, the cross entropy. f_sums (C) gets the sums of f over the batch; where
-// alpha is 0 it is left alone, and so is L_p, which may be infinite.
+// L = L_c + alpha L_p + beta L_e for labels y and outputs log_f, (B, C), in one block. L_c is the
+// KL divergence or, if not `kl`, the cross entropy. f_sums (C) gets the sums of f over the batch.
+// If alpha is 0, neither f_sums nor L_p is computed: L_p may be infinite, and 0 times it NaN.
 extern "C" __global__ void joint_loss(const float* __restrict__ y, const float* __restrict__ log_f,
                                       float alpha, float beta, int kl, float* __restrict__ loss,
                                       float* __restrict__ f_sums, int B, int C)
@@ -39,7 +39,7 @@ extern "C" __global__ void joint_loss(const float* __restrict__ y, const float* 
     if (threadIdx.x == 0) *loss = L;
 }
 
-// The gradient of log_f, *gy times the derivative of the loss: one thread a number.
+// The gradient of log_f, *gy times the derivative of the loss; one thread per element.
 extern "C" __global__ void joint_loss_gradient(const float* __restrict__ y,
                                                const float* __restrict__ log_f, float alpha,
                                                float beta, const float* __restrict__ f_sums,
@@ -62,7 +62,7 @@ __device__ int argmax(const float* row, int C)
     return best;
 }
 
-// sums (3), of an epoch: loss, images and hits, of which B images are added by one block.
+// Adds the B images of a batch to an epoch's sums (3): loss, images and hits. One block.
 extern "C" __global__ void add_to_sums(const float* __restrict__ loss,
                                        const float* __restrict__ log_f,
                                        const float* __restrict__ y, double* sums, int B, int C)

@@ -1,5 +1,5 @@
-// A kernel over up to MOST tuples of arrays: a block works on one of them; `first_block` says where
-// the blocks of each begin. Returns which is the block's.
+// For kernels over up to MOST tuples of arrays, where each block works on one tuple: returns the
+// tuple of this block. `first_block` holds the first block of each tuple.
 __device__ int tuple_of_block(const int* first_block, int count)
 {
     int t = 0;

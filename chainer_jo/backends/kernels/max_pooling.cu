@@ -1,12 +1,12 @@
 #include "channel_last.cuh"
 
-// Where in its window each number of a pack of results was found: row times k plus column.
+// The position in the window of each result of a pack: row times k plus column.
 struct alignas(VEC) Places {
     unsigned char at[VEC];
 };
 
-// y (-, OH, OW, columns) gets the largest number of each window of x (-, H, W, columns), and
-// `places` the first place that has it. What lies outside of x is never the largest.
+// Writes the maximum of each window of x (-, H, W, columns) to y (-, OH, OW, columns), and its
+// first position to `places`. Positions outside x are skipped.
 extern "C" __global__ void max_pooling(const Pack* __restrict__ x, Pack* __restrict__ y,
                                        Places* __restrict__ places, int packs, int H, int W,
                                        int OH, int OW, int columns, int k, int stride, int pad)
@@ -36,8 +36,8 @@ extern "C" __global__ void max_pooling(const Pack* __restrict__ x, Pack* __restr
     places[i] = found;
 }
 
-// A number of x gathers what the windows that chose it have: no two threads add to one number, and
-// the order of the sum never changes.
+// Each element of x collects the gradients of the windows whose maximum it is. So no two threads
+// add to one element, and the order of the sum never changes.
 extern "C" __global__ void gradient_x(const Pack* __restrict__ gy,
                                       const Places* __restrict__ places, Pack* __restrict__ gx,
                                       int packs, int H, int W, int OH, int OW, int columns, int k,

@@ -10,7 +10,7 @@ __device__ Sum combined(Sum a, Sum b)
     return a;
 }
 
-// y (N, C): the mean over the `pixels` rows of each image. Block (n, q) makes image n.
+// y (N, C) is the mean over the `pixels` rows of each image. Block (n, q) computes image n.
 extern "C" __global__ void average(const Pack* __restrict__ x, float* __restrict__ y, int pixels,
                                    int columns)
 {
@@ -28,7 +28,7 @@ extern "C" __global__ void average(const Pack* __restrict__ x, float* __restrict
         y[(blockIdx.x * columns + column) * VEC + k] = shared[index].at[k] / pixels;
 }
 
-// Every pixel of an image gets `factor` times its gradient.
+// Every pixel of an image gets `factor` times the gradient of its mean.
 extern "C" __global__ void average_gradient(const float* __restrict__ gy, Pack* __restrict__ gx,
                                             float factor, int pixels, int columns)
 {

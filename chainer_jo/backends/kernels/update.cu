@@ -8,7 +8,7 @@ struct Tensors {
     int first_block[MOST];
 };
 
-// Momentum SGD with weight decay, as Chainer's.
+// Momentum SGD with weight decay, as in Chainer.
 extern "C" __global__ void update(const Tensors tensors, int count, const float* lr, float momentum,
                                   float decay)
 {
