@@ -53,7 +53,7 @@ def test_one_set_is_asked_for_by_name(given):
 
 def test_other_tables_take_no_labels(given):
     assert label_sets.read('table2', 'paper', None, None) is None
-    with pytest.raises(ConfigError, match='table2 draws its noise'):
+    with pytest.raises(ConfigError, match='table2 takes no labels'):
         label_sets.read('table2', 'paper', 'labels.npz', None)
 
 
