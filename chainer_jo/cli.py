@@ -1,4 +1,4 @@
-"""The command line's skeleton: the parser of all commands, and how a command ends."""
+"""The command line: the parser of all commands, error reports, and exit codes."""
 
 import argparse
 import contextlib
@@ -25,10 +25,10 @@ EXIT_CODES = """\
 exit codes:
   0  done                          6  cannot write, or may not read
   1  outside tolerance             7  out of memory
-  2  usage or configuration        8  the process of a trial was killed
-  3  data missing or damaged       70  unforeseen error; it says where the traceback is
+  2  usage or configuration        8  a trial's process was killed
+  3  data missing or damaged       70  unexpected error; the message names the traceback file
   4  in use by another process     129, 130, 143  stopped after a snapshot
-  5  diverged                      141  nobody reads the output any more
+  5  diverged                      141  the reader of the output has closed the pipe
 """
 EXAMPLES = """\
 examples:
@@ -36,7 +36,7 @@ examples:
   python -m chainer_jo run table2 --data ~/cifar10 --only ours,tanaka --rates 0.7
   python -m chainer_jo train --dataset cifar10 --noise symmetric --rate 0.5 --method ours
 """
-UNREAD = 141  # 128 + SIGPIPE, as a shell reports a program that a closed pipe has ended.
+UNREAD = 141  # 128 + SIGPIPE, as a shell reports a program that was ended by a closed pipe.
 
 
 def main(arguments=None):
@@ -45,6 +45,7 @@ def main(arguments=None):
         console.prepare()
         code = _run(arguments)
     except BrokenPipeError:
+        # The reader, such as head, has seen enough: not an error to report.
         console.abandon_stdout()
         code = UNREAD
         processes.present().abort(code)
@@ -56,14 +57,18 @@ def main(arguments=None):
 
 
 def _tell(text, code):
-    """Says what ended a command, of several processes once; one that fails alone ends all."""
+    """Reports what ended a command, once for all ranks. If only one rank fails, it ends all."""
     ranks = processes.present()
     said = ranks.all_fail(text)
     if said is None:
         console.say(text, always=True)
-        console.say(f'process {ranks.rank} of {ranks.size} has failed: it ends all', always=True)
+        console.say(
+            f'process {ranks.rank} of {ranks.size} has failed; all processes are stopped',
+            always=True,
+        )
         ranks.abort(code)
     elif ranks.rank == 0:
+        # Ranks mostly fail for the same reason: equal messages are printed once.
         console.say('\n'.join(dict.fromkeys(said)))
 
 
@@ -75,7 +80,7 @@ def _run(arguments):
         options = parser().parse_args(arguments)
         if ranks.size > 1 and options.command is not train.run:
             raise ConfigError(
-                'only train runs as several processes',
+                'only the command train can run as several processes',
                 seen=f'mpiexec -n {ranks.size}',
                 fix='leave out mpiexec',
             )
@@ -89,46 +94,46 @@ def _run(arguments):
 def _ranks():
     if processes.launched()[0] == 1:
         return processes.ALONE
-    # Not at the top: it imports Chainer, and --help should not wait for that.
+    # Imported here, because it imports Chainer and --help should not wait for that.
     from chainer_jo.training import parallel
 
     return parallel.join()
 
 
 def _for_people(error):
-    """Returns the ChainerJoError that stands for whatever ended a command."""
+    """Returns the ChainerJoError for any exception that ended a command."""
     if isinstance(error, ChainerJoError):
         return error
     if isinstance(error, KeyboardInterrupt):
-        # Training handles signals itself; here there was nothing to save yet.
+        # Training handles signals itself, so there was nothing to save.
         return StoppedError(
             signal.SIGINT, seen='nothing was training', fix='run the same command again'
         )
     if isinstance(error, MemoryError):
         return OutOfMemoryError(
             'the memory of this machine is full',
-            seen=excerpt(error) or 'no more was given',
-            fix='end other programs, then run the same command again',
+            seen=excerpt(error) or 'an allocation failed',
+            fix='end other programs and run the same command again',
         )
     return UnforeseenError(
-        'this should not happen: an error in chainer_jo, or one that it does not foresee',
+        'unexpected error, probably a fault of chainer_jo',
         seen=f'{type(error).__name__}: {excerpt(error, 200)}',
-        fix=f'report it with the traceback, which is {_keep_traceback(error)}',
+        fix=f'report it with the traceback, {_keep_traceback(error)}',
     )
 
 
 def _keep_traceback(error):
     lines = traceback.format_exception(error)
     with contextlib.suppress(OSError, ChainerJoError):
-        # In a new folder, so that nobody can guess the name and nothing is overwritten.
+        # In a new folder with an unpredictable name, so that no file is overwritten.
         path = Path(tempfile.mkdtemp(prefix='chainer_jo-')) / 'traceback.txt'
         store.write_bytes(path, ''.join(lines).encode(errors='replace'))
-        return f'in {path}'
-    return f'nowhere, as no file could be written; it ended in {excerpt(lines[-2], 200)}'
+        return f'which is in {path}'
+    return f'which could not be written to a file; it ended in {excerpt(lines[-2], 200)}'
 
 
 def _with_option(error):
-    """Returns an error's text with its setting as an option: what is below knows no options."""
+    """Returns the text of an error with its setting written as a command-line option."""
     if not error.setting:
         return str(error)
     name, value = error.setting
@@ -137,16 +142,17 @@ def _with_option(error):
 
 
 class _Parser(argparse.ArgumentParser):
+    # argparse would print the usage and exit; errors here all have the same three lines.
     def error(self, message):
         raise ConfigError(excerpt(message, 200), seen=self.prog, fix=f'see {self.prog} --help')
 
     def _print_message(self, message, file=None):
-        # argparse itself is silent about a help text that cannot be written.
+        # argparse itself ignores errors when it writes a help text.
         console.show(message.rstrip('\n'))
 
 
 def parser():
-    """Returns the parser of every command line; it raises ConfigError for an unusable one."""
+    """Returns the parser of all commands. It raises ConfigError for a wrong command line."""
     parser = _Parser(
         prog='python -m chainer_jo',
         description='Reproduces "Improved Mix-up with KL-Entropy for Learning From Noisy Labels".',

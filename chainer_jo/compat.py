@@ -1,10 +1,10 @@
-"""Lets Chainer 7.8.1 (2022) run on today's NumPy and Python.
+"""Makes Chainer 7.8.1 (2022) run on today's NumPy and Python.
 
-A few of its modules name things that are gone: ``numpy.distutils``, ``np.sctypes``, ``numpy.float``
-and setuptools' ``pkg_resources``; two import parts of CuPy that nothing here uses. They are
-compiled from their own source with those lines rewritten, as if edited in place: line numbers hold,
-Chainer's files stay as they are, and nothing is added to the ``numpy`` namespace for other
-libraries to trip over.
+Some of its modules use names that no longer exist: ``numpy.distutils``, ``np.sctypes``,
+``numpy.float`` and setuptools' ``pkg_resources``. Two import parts of CuPy that are not used here.
+These modules are compiled from their source with those lines rewritten. Line numbers stay the same,
+Chainer's files are not changed, and nothing is added to the ``numpy`` namespace that could confuse
+other libraries.
 """
 
 import importlib.machinery
@@ -13,15 +13,16 @@ import sys
 
 _NO_PKG_RESOURCES = {'import pkg_resources\n': 'pkg_resources = None\n'}
 
-# module -> {its text: the text that runs today}
+# module -> {original text: replacement}
 _REWRITES = {
-    # It only prints warnings about the versions of 2022.
+    # This module only prints warnings about versions of 2022.
     'chainer._environment_check': {
         'import numpy.distutils.system_info\n': '\n',
         'import pkg_resources\n': '\n',
         '    _check_python_350()\n': '    return\n',
     },
-    # CuPy 13 still has a cuDNN for Chainer, of cuDNN 8, and warns where that is missing.
+    # CuPy 13 still has its cuDNN module for Chainer. It needs cuDNN 8, and warns if that is
+    # missing.
     'chainer.backends.cuda': {
         '            import cupy.cuda.cudnn\n': '            raise ImportError\n'
     },
@@ -30,18 +31,18 @@ _REWRITES = {
         "np.sctypes['float']": '(np.float16, np.float32, np.float64)',
     },
     'chainer.functions.array.resize_images': {'dtype=numpy.float)': 'dtype=numpy.float64)'},
-    # CuPy warns where the library is missing, and no updater of several GPUs is used here.
+    # CuPy warns if NCCL is missing, and Chainer's updater for several GPUs is not used here.
     'chainer.training.updaters.multiprocess_parallel_updater': {
         '    from cupy.cuda import nccl\n    _available = True\n': '    raise ImportError\n\n',
     },
-    # Used only by decorators of Chainer's own tests, but gradient_check imports the module.
+    # Used only by decorators of Chainer's own tests, but gradient_check imports these modules.
     'chainer.testing.doctest_helper': _NO_PKG_RESOURCES,
     'chainer.testing.helper': _NO_PKG_RESOURCES,
 }
 
 
 class _RewritingLoader(importlib.machinery.SourceFileLoader):
-    """Loads a module from its rewritten source and never from cached bytecode."""
+    """Loads a module from its rewritten source, never from cached bytecode."""
 
     def get_source(self, fullname):
         source = super().get_source(fullname)
@@ -54,7 +55,7 @@ class _RewritingLoader(importlib.machinery.SourceFileLoader):
 
 
 class _RewritingFinder:
-    """Finds the modules of ``_REWRITES`` where Python would, and no others."""
+    """Finds the modules of ``_REWRITES`` as Python would, and no others."""
 
     @staticmethod
     def find_spec(fullname, path=None, target=None):
@@ -69,11 +70,12 @@ class _RewritingFinder:
 def install():
     """Prepares this process for ``import chainer``.
 
-    Imports neither Chainer nor NumPy. Calling it again changes nothing, nor does calling it after
-    Chainer was imported: a Chainer that could be imported without it needs no help.
+    Imports neither Chainer nor NumPy. A second call does nothing, and neither does a call after
+    Chainer was imported, because that Chainer works as it is.
     """
     if 'chainer' in sys.modules or _RewritingFinder in sys.meta_path:
         return
-    # Chainer's cuDNN was CuPy's, for cuDNN 8; without it the first GPU array draws a warning.
+    # Chainer looks for CuPy's module for cuDNN 8, and warns at the first GPU array if it is
+    # missing.
     os.environ.setdefault('CHAINER_CUDNN', '0')
     sys.meta_path.insert(0, _RewritingFinder)

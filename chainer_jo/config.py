@@ -1,4 +1,4 @@
-"""One validated, frozen description of a trial; everything that changes the result is in it."""
+"""The validated, frozen configuration of a trial, with everything that changes its result."""
 
 import json
 import math
@@ -17,23 +17,24 @@ NOISE_KINDS = (*RATED, 'none', 'file')
 
 @dataclass(frozen=True)
 class TrialConfig:
-    """What one trial trains, on what, and how.
+    """The configuration of one trial.
 
     Attributes:
-        preset (str): Where the settings come from: the name of a file in ``paper/presets``.
-        dataset (str): One of ``datasets.NAMES``.
-        noise (dict): ``kind``, ``rate`` (fraction), ``sampling``, ``exclude_true`` and, for kind
-            ``file``, ``labels``, the SHA-256 of the label array, and of those that are known to be
-            right, where there are such.
+        preset (str): Preset of the settings: the name of a file in ``paper/presets``.
+        dataset (str): One of ``datasets.NAMES``, or the name of the user's own images.
+        noise (dict): ``kind``, ``rate`` (fraction), ``sampling``, ``exclude_true``, and ``labels``:
+            for kind ``file`` the SHA-256 of the label array, and of the array of labels known to be
+            right if there is one.
         method (str): Name of a method.
-        seed (int): Drives split, noise, initial weights, order, crops and mix-up.
+        seed (int): Seed of split, noise, initial weights, order, crops and mix-up.
         common (dict): Batch size, optimizer and split; section ``[common]``.
         net (dict): Section ``[net]``.
-        stages (dict): Stage name to its hyper-parameters, in the order in which they run.
-        modified (tuple): The overrides in force, ``key=value``: one a key, sorted, and each value
-            in one spelling, so that equal settings have equal ids.
-        labels_file (str): ``FILE[:KEY]`` that brought the labels of kind ``file``, where it is
-            known; no part of the id.
+        stages (dict): Hyper-parameters of each stage by name, in the order in which they run.
+        precision (str): One of :data:`chainer_jo.precision.PRECISIONS`.
+        modified (tuple): The overrides in force, ``key=value``: one per key, sorted, with
+            normalised values, so that equal settings have equal ids.
+        labels_file (str): ``FILE[:KEY]`` from which labels of kind ``file`` were read, if known;
+            not part of the id.
     """
 
     preset: str
@@ -46,7 +47,7 @@ class TrialConfig:
     stages: dict
     precision: str = 'float32'
     modified: tuple = ()
-    # The same labels in another file are the same trial.
+    # Not compared: the same labels in another file are the same trial.
     labels_file: str | None = field(default=None, compare=False)
 
     @property
@@ -54,7 +55,7 @@ class TrialConfig:
         """Number of epochs of all stages together."""
         return sum(stage['epochs'] for stage in self.stages.values())
 
-    # Of a thousand trials each is asked for its id many times.
+    # Cached: a table may have a thousand trials, and each needs its id many times.
     @cached_property
     def digest(self):
         """SHA-256 of everything that changes the result."""
@@ -62,31 +63,31 @@ class TrialConfig:
 
     @property
     def trial(self):
-        """The trial id: words for people and eight hex digits of the digest."""
+        """The trial id: readable words and eight hex digits of the digest."""
         noise = self.noise['kind']
         if self.noise['rate'] is not None:
             noise += f'-{self.noise["rate"]:g}'
-        # The words alone are not enough: two trials that differ by an override need different
-        # folders.
+        # Trials that differ only by an override have the same words, but need different folders.
         return f'{self.method}-{noise}-s{self.seed}-{self.digest[:8]}'
 
     def as_dict(self):
         """Returns what changes the result as plain JSON values; :func:`from_dict` reads it."""
-        # Every field counts by default, so that a new setting cannot be forgotten in the digest.
+        # All fields by default, so that a new setting cannot be forgotten in the digest.
         values = asdict(self) | {'modified': list(self.modified)}
         del values['labels_file']
         return values
 
     def as_record(self):
-        """Returns :meth:`as_dict` and where the labels came from: all that ``command`` needs."""
+        """Returns :meth:`as_dict` with ``labels_file``: everything that ``command`` needs."""
         return self.as_dict() | ({'labels_file': self.labels_file} if self.labels_file else {})
 
     @property
     def command(self):
         """The command line that runs this trial, without ``--data`` and ``--out``.
 
-        Where nobody knows the file of the labels, it says ``FILE``. Of one's own images it is the
-        line of ``correct``, with ``FOLDER`` for theirs, or a call of :func:`chainer_jo.train`.
+        ``FILE`` stands for an unknown label file. For the user's own images it is a ``correct``
+        command, in which ``FOLDER`` stands for their folder, or a call of
+        :func:`chainer_jo.train`.
         """
         if self.dataset not in datasets.NAMES:
             return self._command_on_own_images()
@@ -115,12 +116,12 @@ class TrialConfig:
 
 
 def _quoted(override):
-    """Returns a word of a shell, always in quotes: the overrides of a result may be anybody's."""
+    """Returns a shell word, always quoted: overrides in a result may come from anyone."""
     return "'" + override.replace("'", "'\\''") + "'"
 
 
 def from_dict(values):
-    """Returns the TrialConfig that :meth:`TrialConfig.as_dict` wrote; other keys do not count."""
+    """Returns the TrialConfig from the dict of :meth:`TrialConfig.as_dict`; ignores other keys."""
     known = {f.name: values[f.name] for f in fields(TrialConfig) if f.name in values}
     return TrialConfig(**known | {'modified': tuple(values['modified'])})
 
@@ -147,9 +148,10 @@ def trial(
         seed (int): At least 0.
         preset (str): Name of a file in ``paper/presets``.
         overrides (sequence of str): ``section.key=value`` with a TOML value.
-        precision (str): One of :data:`chainer_jo.precision.PRECISIONS`, where the backend has it.
+        precision (str): One of :data:`chainer_jo.precision.PRECISIONS`. Whether the backend
+            supports it is checked later.
         labels (str): SHA-256 of the labels for noise ``file``.
-        labels_file (str): Where they were read.
+        labels_file (str): The file from which they were read.
 
     Raises:
         ConfigError: A name or key does not exist, or a value has the wrong type or range.
@@ -222,24 +224,24 @@ def check_rate(rate):
 
 
 def _table_row(rows, noise, rate):
-    """The row of a table for a noise; a rate that is not printed takes the nearest (D-31)."""
+    """Returns the row of a table for a noise; without its rate, the nearest one (D-31)."""
     kind = 'asymmetric' if noise == 'asymmetric' else 'symmetric'
-    # Tables of other methods may have one row for all noise.
+    # Tables of other methods may have the same rows for all noise.
     rows = [row for row in rows if row['noise'] == kind] or rows
-    # The rate of labels from a file is unknown: the middle column of Table 1 is used (D-31).
+    # The rate of labels from a file is unknown, so the middle column of Table 1 is used (D-31).
     wanted = 0.5 if rate is None else rate
-    # Rounded, so that of two equally near rates the first is always taken.
+    # Rounded, so that the first of two equally near rates is always taken.
     return min(rows, key=lambda row: round(abs(row['rate'] - wanted), 6))
 
 
 def _concerns(key, method):
-    """False for the section of another method, so that one --set serves a whole table."""
+    """Returns whether a setting affects a method. One --set may serve a whole table."""
     section = key.partition('.')[0]
     return section == method or section not in paper.methods()
 
 
 def _override(settings, override):
-    """Applies ``key=value`` to ``settings``; returns the key and the value in one spelling."""
+    """Applies ``key=value`` to ``settings``; returns the key and the normalised value."""
     key, equals, text = override.partition('=')
     key = key.strip()
     known = _keys(settings)
@@ -260,7 +262,7 @@ def _override(settings, override):
         section = section[step]
     # A new value must have the type of the present one.
     section[name] = value = _checked(key, text.strip(), section[name], settings)
-    # 0.10 and 0.1 are one setting, and so one trial.
+    # Normalised, so that 0.10 and 0.1 give the same trial.
     return key, value if isinstance(value, str) else json.dumps(value)
 
 
@@ -278,9 +280,9 @@ def _parse(text):
     try:
         parsed = tomllib.loads(f'value = {text}')
     except (ValueError, RecursionError):
-        # An unquoted word, as typed in a shell.
+        # Not TOML: an unquoted word, as typed in a shell.
         return text
-    # A line break in the text could smuggle in a second key.
+    # A line break in the text could add a second key.
     return parsed['value'] if len(parsed) == 1 else text
 
 
@@ -294,11 +296,11 @@ _KINDS = {
 
 def _checked(key, text, present, settings):
     choices, limits = (_rule(settings[kind], key) for kind in ('choices', 'ranges'))
-    # The word itself first: one of them is "true".
+    # Words come first: one of the choices is "true", which TOML would read as a Boolean.
     value = text if choices and text in choices else _parse(text)
     if choices and value in choices:
         return value
-    # A word may also stand beside whole numbers, which then have a range.
+    # Some settings take a word or whole numbers; these have a range as well.
     if choices and not limits:
         raise paper.unknown(f'value for {key}', text, choices)
     # Text without choices names a table of numbers, such as Table 1.
@@ -320,7 +322,7 @@ def _checked(key, text, present, settings):
 
 
 def _rule(rules, key):
-    """Returns what the first pattern that fits the whole key stands for, or ``None``."""
+    """Returns the rule of the first pattern that matches the whole key, or ``None``."""
     return next((rule for pattern, rule in rules.items() if fnmatchcase(key, pattern)), None)
 
 
@@ -329,15 +331,17 @@ def _check_range(key, text, numbers, limits):
     # NaN is in no range.
     if not all(least <= number <= largest for number in numbers):
         raise ConfigError(
-            f'{key} is out of range', seen=repr(text), fix=f'write {least:g} to {largest:g}'
+            f'{key} is out of range',
+            seen=repr(text),
+            fix=f'choose a value from {least:g} to {largest:g}',
         )
 
 
 def _check_net(net):
-    # A range limits one key only, and each of these values is allowed by itself.
+    # Checked here because ranges limit one key only, and each value alone is allowed.
     if 'blocks' in net and len(net['filters']) != len(net['blocks']) + 1:
         raise ConfigError(
             'net.filters and net.blocks do not fit together',
             seen=f'filters {net["filters"]}, blocks {net["blocks"]}',
-            fix='give one filter number for the stem, then one for each number of blocks',
+            fix='give one number of filters for the stem and one for each entry of blocks',
         )

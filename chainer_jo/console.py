@@ -1,8 +1,8 @@
-"""What people see: results on stdout, progress and warnings on stderr.
+"""Output for the user: results on stdout, progress and warnings on stderr.
 
-A run says what it does before it does it. On a terminal a trial then has a live bar, or a line if
-there are several, with the time of arrival of all of them below;
-elsewhere it has a line an epoch, and a line a minute inside a long one.
+A run first says what it is going to do. On a terminal a single trial has a live bar; several trials
+have a table with one line each, and the expected end of all of them below. Elsewhere each epoch has
+a line, and a long epoch a line per minute.
 """
 
 import json
@@ -25,31 +25,32 @@ FIGURES = {
     'test/main/accuracy': 'test',
 }
 TRIAL_COLUMNS = ('trial', 'stage', 'epoch', 'accuracy', 'labels', 'left')
-PLAIN_SECONDS = 60  # Between two lines inside an epoch, of all trials together.
-JSON_SECONDS = 1
+PLAIN_SECONDS = 60  # Least time between two progress lines within epochs, over all trials.
+JSON_SECONDS = 1  # Least time between two step lines for another program.
 
+# Of the ranks of one trial only rank 0 reports; the others are silent.
 _silent = False
 
 
 def prepare():
-    """Makes the streams take any text; raises WriteError where there is no stdout to write to."""
-    # The parent may have closed either of them, as cron and some daemons do.
+    """Makes the streams accept any text; raises WriteError if stdout is closed."""
+    # The parent may have closed either stream, as cron and some daemons do.
     for name in ('stdout', 'stderr'):
         stream = getattr(sys, name)
         if stream is None:
-            # The next file opened would get the number of the closed stream, and what libraries
-            # print would end up in it.
+            # The next file opened would get the descriptor of the closed stream, and output of
+            # libraries would end up in that file.
             descriptor = os.open(os.devnull, os.O_RDWR)
             setattr(sys, name, os.fdopen(descriptor, 'w'))
             if name == 'stdout':
                 raise _unwritable('it is closed')
         elif hasattr(stream, 'reconfigure'):
-            # A character that the encoding lacks must not stop the table it stands in.
+            # A character that the encoding lacks must not prevent the rest of the output.
             stream.reconfigure(errors='replace')
 
 
 def silence():
-    """Shows nothing from now on: another process reports for this one."""
+    """Turns off all output, because another process reports for this one."""
     global _silent
     _silent = True
 
@@ -64,6 +65,7 @@ def show(text):
     if _silent:
         return
     with _written():
+        # Flushed, so that a full disk raises here and not in Python's own flush at exit.
         print(text, flush=True)
 
 
@@ -73,13 +75,13 @@ def show_json(value):
 
 
 def flush():
-    """Writes what is still kept back for stdout. Raises as :func:`show`."""
+    """Writes the buffered output to stdout. Raises as :func:`show`."""
     with _written():
         sys.stdout.flush()
 
 
 def abandon_stdout():
-    """Sends the rest of stdout to nowhere, so that the end of the process does not try again."""
+    """Discards further output to stdout, so that Python does not fail when it flushes at exit."""
     with suppress(OSError, ValueError):
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
 
@@ -91,6 +93,7 @@ def _written():
     except BrokenPipeError:
         raise
     except OSError as error:
+        # The text is still in the buffer, and would raise again at exit.
         abandon_stdout()
         raise _unwritable(error.strerror) from None
 
@@ -104,7 +107,7 @@ def _unwritable(seen):
 
 
 def say(text, always=False):
-    """Writes a line to stderr; goes on even if stderr is closed or full."""
+    """Writes a line to stderr; errors are ignored, such as a closed stderr or a full disk."""
     if _silent and not always:
         return
     with suppress(OSError, ValueError):
@@ -112,14 +115,14 @@ def say(text, always=False):
 
 
 class JsonLines:
-    """Tells another program how a trial gets on, by a line of JSON on stdout for each event.
+    """Reports the progress of a trial to another program, as one line of JSON per event on stdout.
 
-    ``{"begin": facts}``, ``{"start": rows}`` with the epochs that an earlier run did,
-    ``{"step": progress}`` once a second at most, ``{"warning": text}``, and a row of the log for
-    each epoch. :func:`forward` reads them.
+    The lines are ``{"begin": facts}``; ``{"start": rows}`` with the epochs of earlier runs;
+    ``{"step": progress}``, at most once a second; ``{"warning": text}``; and the log row of each
+    epoch. :func:`forward` reads them.
 
     Args:
-        needs_reader (bool): Whether a reader that has gone ends the process.
+        needs_reader (bool): Whether the process ends if the reader closes the pipe.
     """
 
     def __init__(self, needs_reader=True):
@@ -148,7 +151,7 @@ class JsonLines:
 
 
 def forward(progress):
-    """Returns the function (TrialConfig, line) that shows another process's JsonLines."""
+    """Returns a function (TrialConfig, line) that shows the JsonLines of another process."""
 
     def on_line(config, line):
         watched = progress.of(config.trial)
@@ -162,6 +165,7 @@ def forward(progress):
             progress.say(f'{config.trial}: {line["warning"]}')
         elif 'result' in line:
             progress.finish(config.trial, line['result'])
+        # A log row has no wrapper, and is recognised by its column.
         elif 'epoch' in line:
             watched.epoch(line)
         elif 'end' in line:
@@ -171,12 +175,12 @@ def forward(progress):
 
 
 class TrialProgress:
-    """Shows how several trials get on.
+    """Shows the progress of one or several trials.
 
     Args:
-        total (int): Number of trials, done ones included.
-        done (int): How many of them are done.
-        work (dict): What each of the others has left, for an :class:`Arrival`.
+        total (int): Number of trials, including finished ones.
+        done (int): Number of finished trials.
+        work (dict): Remaining work of the others, as for :class:`Arrival`.
     """
 
     def __init__(self, total=1, done=0, work=()):
@@ -193,11 +197,11 @@ class TrialProgress:
         self.live = None
 
     def of(self, trial):
-        """Returns what shows one trial; its methods are those of an Observer."""
+        """Returns the display of one trial, which has the methods of an Observer."""
         return self.running.setdefault(trial, _Watched(trial, self))
 
     def finish(self, trial, result):
-        """A trial is done; ``result`` is its ``result.json``."""
+        """Shows that a trial is done; ``result`` is its ``result.json``."""
         self.done += 1
         self.arrival.finish(trial)
         # The bar disappears; the line printed next stays on the screen.
@@ -205,38 +209,40 @@ class TrialProgress:
         self.say(f'{trial}: done ({self.done} of {self.total})  {accuracies(result)}')
 
     def end(self, trial):
-        """The process of a trial has ended, done or not."""
+        """Removes a trial whose process has ended, done or not."""
         self.running.pop(trial, None)
 
     def download(self, name, done, total):
-        """So many bytes of a file are here."""
+        """Shows that ``done`` of ``total`` bytes of a file are downloaded."""
         if not self.live:
             self.say_once('download', f'downloading {name}, {total / 1e6:,.0f} MB')
         self.downloads[name] = done, total
+        # Removed at the end, so that the bar does not stay during training.
         if done >= total:
             del self.downloads[name]
 
     def say(self, text):
         """Writes a line to stderr, above the bars if there are any."""
         if self.live:
+            # Through rich, which redraws the bars below. Without markup: texts have brackets.
             self.live.console.print(text, highlight=False, markup=False, soft_wrap=True)
         else:
             say(text)
 
     def say_once(self, key, text):
-        """Writes a line unless it is the last of its ``key``: what many trials share."""
+        """Writes a line unless it repeats the last line of the same ``key``, as trials often do."""
         if self._said.get(key) != text:
             self._said[key] = text
             self.say(text)
 
     def pass_on(self, config, text):
-        """Writes what the process of a trial has said; libraries say the same in every one."""
+        """Writes other output of a trial's process once: libraries print the same in each."""
         self.say_once('passed on', text)
 
     def _drawn(self):
         from rich.console import Group
 
-        # A list, because trials come and go while it is drawn.
+        # Copied, because trials start and end in other threads while it is drawn.
         running = list(self.running.values())
         rows = [drawn for watched in running for drawn in watched.drawn()]
         if self.total > 1:
@@ -267,7 +273,7 @@ class _Watched:
         self.seconds_left = None
 
     def begin(self, facts):
-        """Says what the trial is about to do.
+        """Shows what the trial is about to do.
 
         Args:
             facts (dict): ``trial``, ``data``, ``variant``, ``images``, ``wrong`` (fraction or
@@ -280,7 +286,7 @@ class _Watched:
             'data', f'data     {facts["data"]}, {facts["variant"]}; {facts["images"]:,} images'
         )
         shown.say_once('machine', f'machine  {place(facts)}')
-        # The trials of a sweep have sub-folders of one folder.
+        # Trials of a sweep have sub-folders of one folder, which is shown once.
         folder = Path(facts['out'])
         folder = folder.parent if shown.total > 1 and folder.name == self.trial else folder
         shown.say_once('out', f'results  {folder}')
@@ -289,19 +295,19 @@ class _Watched:
         stages = ', '.join(f'{name} {epochs}' for name, epochs in facts['stages'].items())
         shown.say(
             f'{self.trial}: {facts["method"]}; {labels}; epochs: {stages}; '
-            f'{facts["steps_per_epoch"]:,} steps an epoch'
+            f'{facts["steps_per_epoch"]:,} steps per epoch'
         )
 
     def start(self, epochs, rows):
-        """A trial of ``epochs`` epochs begins, or goes on after ``rows``."""
+        """Shows the start of a trial of ``epochs`` epochs, or its resumption after ``rows``."""
         self._epochs, self._done = epochs, len(rows)
         self._shown.arrival.place(self.trial, self._done, epochs)
         if rows:
             self._row = rows[-1]
-            self._shown.say(f'{self.trial}: goes on after epoch {len(rows)} of {epochs}')
+            self._shown.say(f'{self.trial}: resumes after epoch {len(rows)} of {epochs}')
 
     def step(self, progress):
-        """A training step is over.
+        """Shows the progress after a training step.
 
         Args:
             progress (dict): ``stage``, ``stage_epoch`` (from 1), ``step`` of ``steps``,
@@ -311,14 +317,14 @@ class _Watched:
         self.seconds_left = progress['seconds_left']
         self._done = progress['epochs_done']
         self._shown.arrival.place(self.trial, self._done + self._within(), self._epochs)
-        # Every running trial has its share of the one line a minute.
+        # The running trials share the one line per minute.
         share = PLAIN_SECONDS * max(1, len(self._shown.running))
         if not self._shown.live and time.monotonic() - self._minute >= share:
             self._minute = time.monotonic()
             self._shown.say(f'{self.trial}: {self._place()}  {_loss(progress)}  {self._left()}')
 
     def epoch(self, row):
-        """An epoch is over; ``row`` is its row of the log."""
+        """Shows a completed epoch; ``row`` is its row of the log."""
         self._row, self._step, self._done = row, None, row['epoch']
         if self._epochs:
             self._shown.arrival.place(self.trial, self._done, self._epochs)
@@ -328,7 +334,7 @@ class _Watched:
             self._shown.say(f'{self.trial}: {count}  {_figures(row)}  {row["seconds"]:.1f} s')
 
     def drawn(self):
-        """Returns the lines of the trial for a terminal: a bar, and below it the figures."""
+        """Yields the lines of the trial for a terminal: a bar, and below it the figures."""
         count = f'{self._done}/{self._epochs or "?"}'
         done = self._done + self._within()
         yield _bar(self.trial, done, self._epochs or 1, count, self._left())
@@ -338,8 +344,9 @@ class _Watched:
             yield _line(f'  {_figures(self._row)}', 'dim')
 
     def cells(self):
-        """Returns those of the trial among others, as ``TRIAL_COLUMNS`` has them."""
+        """Returns the trial's cells in the table of several trials, by ``TRIAL_COLUMNS``."""
         row, seconds = self._row or {}, self.seconds_left
+        # The user's own images have no test set.
         accuracy = row.get('test/main/accuracy', row.get('validation/main/accuracy'))
         return (
             self.trial,
@@ -350,7 +357,8 @@ class _Watched:
         )
 
     def _within(self):
-        """The part of the present epoch that is trained; its last step counts as the epoch."""
+        """Returns the trained fraction of the current epoch; 0 after its last step."""
+        # `epochs_done` already counts an epoch whose last step is done.
         return self._step['step'] / self._step['steps'] % 1 if self._step else 0
 
     def _place(self):
@@ -368,16 +376,16 @@ class _Watched:
 
 @contextmanager
 def counting(title):
-    """Yields a function (done, total) that shows how far a count is, its rate, and the time left.
+    """Yields a function (done, total) that shows a count, its rate, and the time left.
 
-    On a terminal that is a bar; elsewhere a line a minute, and one at the end.
+    It draws a bar on a terminal, and elsewhere writes a line per minute and one at the end.
     """
     begun, due, place = time.monotonic(), PLAIN_SECONDS, (0, 1)
 
     def words(done, total):
         seconds = max(time.monotonic() - begun, 1e-3)
         left = timedelta(seconds=round((total - done) * seconds / max(done, 1)))
-        return f'{done:,}/{total:,}, {done / seconds:,.0f} a second', f'{left} left'
+        return f'{done:,}/{total:,}, {done / seconds:,.0f} per second', f'{left} left'
 
     def drawn():
         return _bar(title, *place, *words(*place))
@@ -396,11 +404,12 @@ def counting(title):
 
 @contextmanager
 def _drawing(drawn):
-    """Yields what draws ``drawn()`` again and again on a terminal; ``None`` where there is none."""
-    # The stream itself is asked: with FORCE_COLOR rich takes even a file for a terminal.
+    """Redraws ``drawn()`` on a terminal while the block runs; else yields ``None``."""
+    # isatty() of the stream decides: with FORCE_COLOR rich takes even a file for a terminal.
     if not sys.stderr.isatty() or os.environ.get('TERM') == 'dumb':
         yield None
         return
+    # Imported on use, because without a terminal rich is not needed.
     from rich.console import Console
     from rich.live import Live
 
@@ -409,7 +418,7 @@ def _drawing(drawn):
 
 
 def accuracies(result):
-    """Returns those of a ``result.json``: of the test images, or else of the validation ones."""
+    """Returns the accuracies in a ``result.json`` as text: on test or else validation images."""
     part = 'validation' if result['best'].get('test_accuracy') is None else 'test'
     words = [f'{which} {result[which][f"{part}_accuracy"]:.4f}' for which in ('best', 'last')]
     if result.get('label_accuracy') is not None:
@@ -422,7 +431,7 @@ def _bar(name, done, total, count, left):
     from rich.table import Table
 
     row = Table.grid(padding=(0, 1), expand=True)
-    # Name and bar share the space that the figures leave; a name that is too long loses its end.
+    # Name and bar share the space left by the figures. A long name is cut off with an ellipsis.
     row.add_column(ratio=3, no_wrap=True, overflow='ellipsis')
     row.add_column(ratio=2)
     row.add_column(no_wrap=True, justify='right')
@@ -432,7 +441,7 @@ def _bar(name, done, total, count, left):
 
 
 def _trial_table(rows):
-    """Returns a line a trial; the names share what the figures leave."""
+    """Returns a table with one line per trial; names are cut off to fit the figures."""
     from rich.table import Table
 
     table = Table(box=None, expand=True, padding=(0, 1, 0, 0), header_style='dim')

@@ -1,4 +1,4 @@
-"""What this installation has, whether it works, and what to fix."""
+"""Examines this installation: what it has, whether it works, and what to fix."""
 
 import importlib.metadata
 import platform
@@ -34,6 +34,7 @@ def examine(wanted_device, backend, data=None, weights=None):
     findings = {'python': platform.python_version()}
     findings |= {name: _version(name) for name in PACKAGES}
     findings['cuda'] = _cuda()
+    # For GPU 0, whatever --device says: the user sees what the machine has.
     findings['gpu'] = device.describe()
     findings['mpi'] = processes.describe()
     findings['device'], findings['backend'] = _chosen(wanted_device, backend)
@@ -60,7 +61,7 @@ def _version(package):
 
 
 def _cuda():
-    """Returns the versions of CUDA that CuPy has and that the driver can run."""
+    """Returns the CUDA version of CuPy's runtime and the newest that the driver supports."""
     try:
         import cupy
     except ImportError:
@@ -73,7 +74,8 @@ def _cuda():
 
 
 def _what_the_gpu_lacks(backend):
-    """What keeps a GPU from being used as it could be; ``None`` without an NVIDIA driver."""
+    """Returns what keeps a GPU from its full speed, or ``None``; also without an NVIDIA driver."""
+    # nvidia-smi comes with the driver: without it there is no GPU to complain about.
     if shutil.which('nvidia-smi') is None:
         return None
     if (found := device.describe()).startswith('none: '):
@@ -84,9 +86,9 @@ def _what_the_gpu_lacks(backend):
 
 
 def _examine_weights(path):
-    """What a file of ImageNet's weights is, which Table 4 begins with."""
+    """Returns one line about a file of ImageNet weights, from which Table 4 starts."""
     if path is None:
-        return 'none: Table 4 begins with ImageNet weights of ResNet-50; name a file with --weights'
+        return 'none: Table 4 starts from ImageNet weights of ResNet-50; name a file with --weights'
     from chainer_jo.links import pretrained
 
     try:
@@ -96,7 +98,7 @@ def _examine_weights(path):
 
 
 def _examine_data(name, data):
-    """What is known of a data set without a download."""
+    """Returns what is known about a data set without a download: a dict."""
     try:
         # An embedded set takes no --data: the option was meant for another set.
         data = None if datasets.is_embedded(name) else data
@@ -109,13 +111,13 @@ def _examine_data(name, data):
             }
         dataset = datasets.load(name, data)
     except ChainerJoError as error:
-        # A finding like any other: a damaged set must not hide what is said about the next one.
+        # Reported as a finding, so that a damaged set does not hide the next one.
         return {'name': name, 'problem': error.problem, 'seen': error.seen, 'fix': error.fix}
     return {'name': name, 'variant': dataset.variant, 'digest': dataset.digest}
 
 
 def as_text(findings):
-    """Returns the findings as lines for people."""
+    """Returns the findings as lines of text."""
     lines = [
         f'{key:16} {value or "not installed"}' for key, value in findings.items() if key != 'data'
     ]

@@ -1,18 +1,17 @@
-"""Errors that say the problem, what was seen, and the fix; each kind has an exit code."""
+"""Errors with a problem, what was seen, and a fix; each kind has an exit code."""
 
 import signal
 
 
 class ChainerJoError(Exception):
-    """Base of all errors a user can cause or mend.
+    """Base class of all errors that a user can cause or fix.
 
     Args:
         problem (str): What is wrong, in one line.
-        seen (str): The evidence: the value, file or figure that was found.
-        fix (str): What to do or type next; ``{setting}`` stands for ``setting``.
-        setting (tuple): None, or the name and the value of a setting that mends it. A caller in
-            Python types it as an argument, a user of the commands as an option; only the
-            commands know which.
+        seen (str): The evidence: the value, file or number that was found.
+        fix (str): What to do or type next. ``{setting}`` is replaced by ``setting``.
+        setting (tuple): Name and value of a setting that fixes the error, or ``None``. In Python it
+            is an argument, on the command line an option; only the commands know which.
     """
 
     exit_code = 1
@@ -26,11 +25,12 @@ class ChainerJoError(Exception):
 
     @property
     def in_a_line(self):
-        """The problem and what was seen, for a list of several errors."""
+        """The problem and what was seen in one line, for lists of errors."""
         return f'{self.problem}: {excerpt(self.seen, 200)}'
 
     def __reduce__(self):
-        # For pickling: by default a copy would be made from the wrong arguments.
+        # For pickling between processes: by default the constructor would get `args` only, without
+        # the required keywords.
         return _copy, (type(self), self.args, vars(self))
 
     def __str__(self):
@@ -50,13 +50,13 @@ class ConfigError(ChainerJoError):
 
 
 class DataError(ChainerJoError):
-    """Data are missing, damaged, or not the ones that were meant."""
+    """Data are missing, damaged, or not the expected ones."""
 
     exit_code = 3
 
 
 class InUseError(ChainerJoError):
-    """Another process works on this folder."""
+    """Another process is using this folder."""
 
     exit_code = 4
 
@@ -68,7 +68,7 @@ class DivergedError(ChainerJoError):
 
 
 class WriteError(ChainerJoError):
-    """A file cannot be written, or may not be read: disk full, no permission, folder gone."""
+    """A file cannot be written or read: disk full, no permission, or a missing folder."""
 
     exit_code = 6
 
@@ -80,7 +80,7 @@ class OutOfMemoryError(ChainerJoError):
 
 
 class KilledError(ChainerJoError):
-    """The process of a trial was ended by a signal: from the kernel, a user, or a fault."""
+    """A trial's process was killed by a signal: from the kernel, a user, or a crash."""
 
     exit_code = 8
 
@@ -94,20 +94,20 @@ class StoppedError(ChainerJoError):
 
     def __init__(self, signum, *, seen, fix):
         super().__init__(f'stopped by {signal.Signals(signum).name}', seen=seen, fix=fix)
-        # As a shell reports a process that a signal has ended.
+        # The code with which a shell reports a process that was killed by a signal.
         self.exit_code = 128 + signum
 
 
 class UnforeseenError(ChainerJoError):
-    """Nothing that a user did, as far as this package knows."""
+    """An unexpected error, probably a fault of this package."""
 
-    # That of a software error in BSD's sysexits.h; 1 means something else here.
+    # EX_SOFTWARE of BSD's sysexits.h; exit code 1 has another meaning here.
     exit_code = 70
 
 
 def excerpt(text, length=60):
-    """Returns ``text`` (any object) in one line of at most ``length`` characters, for a message."""
-    # Cut before and after escaping: a message may quote a file of any size.
+    """Returns ``text`` (any object) as one printable line of at most ``length`` characters."""
+    # Cut first, because a message may quote a file of any size.
     line = ' '.join(str(text)[: 4 * length].split())
     line = ''.join(letter if letter.isprintable() else '?' for letter in line)
     return line if len(line) <= length else f'{line[: length - 1]}…'

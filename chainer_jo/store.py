@@ -1,8 +1,8 @@
-"""The only writer of durable files: a file is whole or absent, and damage is noticed.
+"""The only writer of durable files. Writes are atomic, and damage is detected on reading.
 
-Every file goes to a temporary name in its own folder, is synced, renamed, and the folder synced.
-Array files carry the SHA-256 of their content and hold no pickles, so reading one runs no code.
-Sealed JSON files carry theirs as their last entry.
+A file is written under a temporary name in the same folder, synced and renamed; then the folder is
+synced. Array files contain the SHA-256 of their content and no pickles, so reading one runs no
+code. Sealed JSON files have their SHA-256 as the last entry.
 """
 
 import contextlib
@@ -30,36 +30,39 @@ from chainer_jo.errors import DataError, InUseError, WriteError, excerpt
 MAGIC = b'chainer_jo 1\n'
 DIGEST_BYTES = 32
 LOCK_SECONDS = 0.1
-#: Far more than any of ours has, in bytes: what is larger is not even read. Of a log it is enough
-#: for some 200,000 epochs.
+#: Largest JSON file and log in bytes; larger files are refused unread. The limits are far above the
+#: sizes that this package writes: a log has room for some 200,000 epochs.
 MOST_JSON, MOST_LOG = 2**24, 2**26
-LOCAL_HEADER_BYTES = 30  # Of a member of a zip file.
-MOST_HEADER = 2**17  # Of an array in such a file; more than format 1.0 can have.
-# Every byte of it counts, so that no bit of a file can change unnoticed.
+LOCAL_HEADER_BYTES = 30  # Fixed part of the header of a zip member.
+MOST_HEADER = 2**17  # Bytes searched for an array's header; format 1.0 allows fewer.
+# The seal is matched exactly, so that no bit of a file can change unnoticed.
 SEAL = re.compile(rb',\n "digest": "([0-9a-f]{64})"\n}\n\Z')
 TEMPORARY = re.compile(r'\..+\.(\d+)\.tmp')
 
 
 def write_bytes(path, content):
-    """Writes ``content`` (bytes) to ``path``, whole or not at all.
+    """Writes ``content`` (bytes) to ``path`` atomically.
 
     Raises:
-        WriteError: The disk is full, or the folder is missing or read-only. An older file of that
-            name is left as it was.
+        WriteError: The disk is full, or the folder is missing or read-only. An existing file of
+            that name stays unchanged.
     """
     _write(path, lambda file: file.write(content), len(content))
 
 
 def _write(path, fill, size):
-    """Lets ``fill`` write about ``size`` bytes to a new file, which then becomes ``path``."""
+    """Calls ``fill`` to write about ``size`` bytes to a temporary file; renames it to ``path``."""
     path = Path(path)
+    # In the same folder, because a rename to another file system is not atomic.
     temporary = path.with_name(f'.{path.name}.{os.getpid()}.tmp')
     try:
         with open(temporary, 'w+b') as file:
             fill(file)
             file.flush()
+            # Before the rename: after a power cut the new name could have no content otherwise.
             os.fsync(file.fileno())
         os.replace(temporary, path)
+        # The rename itself is durable only once the folder is synced.
         _sync_folder(path.parent)
     except OSError as error:
         with contextlib.suppress(OSError):
@@ -72,9 +75,9 @@ def _write(path, fill, size):
 
 
 def make_folder(folder):
-    """Makes a folder and those above it. Raises :class:`WriteError` where that is impossible.
+    """Makes a folder and its parents. Raises :class:`WriteError` if that fails.
 
-    No other function makes one: a folder that is removed while a trial runs stays away.
+    No other function makes folders, so a folder that is removed while a trial runs stays removed.
     """
     try:
         Path(folder).mkdir(parents=True, exist_ok=True)
@@ -87,9 +90,9 @@ def make_folder(folder):
 
 
 def check_room(folder, size):
-    """Raises :class:`WriteError` where a file of ``size`` bytes could not be written to a folder.
+    """Raises :class:`WriteError` if a file of ``size`` bytes cannot be written to a folder.
 
-    For those who work for hours before they write: there may be no room any more by then.
+    It is called before hours of work whose result is written at the end.
     """
     try:
         with tempfile.TemporaryFile(dir=folder):
@@ -106,28 +109,29 @@ def check_room(folder, size):
 
 
 def write_tree(folder, files, copies=False):
-    """Makes a folder of links to files, or of copies of them, whole or not at all.
+    """Makes a folder of links to files, or of copies of them, atomically.
 
     Args:
-        folder (str or os.PathLike): Must not be there, or be empty.
-        files (iterable): ``(path below the folder, file)``.
-        copies (bool): Whether to copy, where a link would do.
+        folder (str or os.PathLike): The folder, which must be empty or not exist.
+        files (iterable): Pairs ``(path below the folder, file)``.
+        copies (bool): Whether to copy files instead of linking to them.
 
     Raises:
-        WriteError: The folder is there with something in it, or cannot be written.
+        WriteError: The folder exists and is not empty, or it cannot be written.
     """
     folder = Path(folder)
     temporary = folder.with_name(f'.{folder.name}.{os.getpid()}.tmp')
     try:
         if folder.exists() and any(folder.iterdir()):
             raise WriteError(
-                f'{folder} is there already',
+                f'{folder} exists already',
                 seen='it is not empty',
                 fix='choose another folder, or move it away',
             )
         make_folder(temporary)
         for path, file in files:
             (temporary / path).parent.mkdir(parents=True, exist_ok=True)
+            # Links are absolute, so that the tree can be moved.
             if copies:
                 shutil.copy2(file, temporary / path)
             else:
@@ -144,10 +148,10 @@ def write_tree(folder, files, copies=False):
 
 
 def sweep(folder):
-    """Deletes the temporary files of writers that died in ``folder``.
+    """Deletes the temporary files in ``folder`` whose writers have died.
 
-    Only of those that are dead on this host and have not written for a minute: a folder may be
-    shared with another host, where the same number is another process.
+    A writer counts as dead if no process on this host has its pid and the file is a minute old. The
+    age matters because the folder may be shared with another host, on which the writer is alive.
     """
     for path in Path(folder).glob('.*.tmp'):
         with contextlib.suppress(OSError):
@@ -157,6 +161,7 @@ def sweep(folder):
 
 
 def _lives(pid):
+    # Signal 0 only checks whether the process exists.
     try:
         os.kill(pid, 0)
     except (ProcessLookupError, OverflowError):
@@ -175,12 +180,12 @@ def _sync_folder(folder):
 
 
 def write_text(path, text):
-    """Writes ``text`` as UTF-8, whole or not at all. Raises as :func:`write_bytes`."""
+    """Writes ``text`` as UTF-8, atomically. Raises as :func:`write_bytes`."""
     write_bytes(path, text.encode())
 
 
 def write_json(path, value):
-    """Writes ``value`` as strict, indented JSON (``NaN`` raises ``ValueError``)."""
+    """Writes ``value`` as strict, indented JSON; ``NaN`` raises ``ValueError``."""
     write_text(path, json.dumps(value, indent=1, allow_nan=False) + '\n')
 
 
@@ -188,13 +193,13 @@ def read_json(path):
     """Returns the value in a strict JSON file.
 
     Raises:
-        DataError: The file is missing, torn, far too large, or holds ``NaN``.
-        WriteError: One may not read it.
+        DataError: The file is missing, truncated, far too large, or has ``NaN``.
+        WriteError: The user has no permission to read it.
     """
     return _parsed(path, read_regular(path, most=MOST_JSON))
 
 
-_MADE_AGAIN = 'delete the file and run the command that made it again'
+_MADE_AGAIN = 'delete the file and run the command that wrote it again'
 
 
 def _parsed(path, content):
@@ -209,21 +214,21 @@ def _refuse_constant(name):
 
 
 def _at_once(path, flags):
-    # A pipe that is opened otherwise waits for somebody to write.
+    # Without O_NONBLOCK, opening a pipe waits until another process writes to it.
     return os.open(path, flags | os.O_NONBLOCK)
 
 
 def read_regular(path, fix=_MADE_AGAIN, most=None):
-    """Returns the bytes of a file.
+    """Returns the bytes of a regular file.
 
     Args:
-        path (str or os.PathLike): The file; a pipe or a device, which may have no end, is none.
-        fix (str): What to do where there is none.
-        most (int): Refused unread is a file of more bytes.
+        path (str or os.PathLike): The file. Pipes and devices, which may never end, are refused.
+        fix (str): The fix in the error if there is no such file.
+        most (int): Largest size in bytes; a larger file is refused unread.
 
     Raises:
-        DataError: There is no such file.
-        WriteError: One may not read it, which says nothing of what is in it.
+        DataError: There is no such regular file, or it is too large.
+        WriteError: The user has no permission to read it; it may be intact.
     """
     with _regular(path, fix, most) as file:
         return file.read()
@@ -235,7 +240,7 @@ def _regular(path, fix=_MADE_AGAIN, most=None):
         with open(path, 'rb', opener=_at_once) as file:
             status = os.fstat(file.fileno())
             if not stat.S_ISREG(status.st_mode):
-                raise DataError(f'cannot read {path}', seen='no regular file', fix=fix)
+                raise DataError(f'cannot read {path}', seen='not a regular file', fix=fix)
             if most is not None and status.st_size > most:
                 raise DataError(f'cannot read {path}', seen=f'larger than {most:,} bytes', fix=fix)
             yield file
@@ -245,12 +250,12 @@ def _regular(path, fix=_MADE_AGAIN, most=None):
         raise WriteError(
             f'cannot read {path}',
             seen=error.strerror or str(error),
-            fix='see that the file may be read and that its disk is there; it was left as it is',
+            fix='check the permissions of the file and its disk; the file was not changed',
         ) from error
 
 
 def write_sealed(path, value):
-    """Writes a dict as :func:`write_json`, and ``digest``, the SHA-256 of what stands before it."""
+    """Writes a dict as JSON, with ``digest`` at the end: the SHA-256 of all bytes before it."""
     body = json.dumps(value, indent=1, allow_nan=False).removesuffix('\n}').encode()
     write_bytes(path, body + b',\n "digest": "%s"\n}\n' % sha256(body).encode())
 
@@ -259,39 +264,41 @@ def read_sealed(path):
     """Returns the dict that :func:`write_sealed` wrote, without its digest.
 
     Raises:
-        DataError: The file is missing or torn, or any bit of it has changed.
-        WriteError: One may not read it.
+        DataError: The file is missing or truncated, or any bit of it has changed.
+        WriteError: The user has no permission to read it.
     """
     value, problem = read_unsealed(path)
     if problem is not None:
         raise DataError(
-            f'{path} is not as it was written',
+            f'{path} has been altered',
             seen=problem,
-            fix='bring back a copy of it, or delete it and run its command again; '
-            'chainer_jo verify FOLDER says what no longer fits',
+            fix='restore it from a copy, or delete it and run its command again; '
+            'chainer_jo verify FOLDER lists all altered files',
         )
     return value
 
 
 def read_unsealed(path, most=MOST_JSON):
-    """Returns the dict in a sealed file, and what is wrong with its digest or ``None``.
+    """Returns the dict in a sealed file, and the problem with its digest or ``None``.
 
     Raises:
-        DataError: It is missing, has more than ``most`` bytes, is no strict JSON, or no dict.
-        WriteError: One may not read it.
+        DataError: The file is missing, has more than ``most`` bytes, or is not a dict in strict
+            JSON.
+        WriteError: The user has no permission to read it.
     """
     content = read_regular(path, most=most)
+    # Parsed first: a truncated file is reported as such, and not as altered.
     value, seal = _parsed(path, content), SEAL.search(content)
     if not isinstance(value, dict):
-        raise DataError(f'cannot read {path}', seen='it holds no object', fix=_MADE_AGAIN)
+        raise DataError(f'cannot read {path}', seen='not a JSON object', fix=_MADE_AGAIN)
     value.pop('digest', None)
     if seal is None:
         return value, (
-            'it has no digest: altered, or of an older version, whose results '
-            'reproduce/seal_results.py takes over'
+            'it has no digest: it was altered, or is of an older version, whose results '
+            'reproduce/seal_results.py converts'
         )
     if sha256(content[: seal.start()]) != seal[1].decode():
-        return value, 'altered: its SHA-256 is not that of its content'
+        return value, 'its SHA-256 does not match its content'
     return value, None
 
 
@@ -301,18 +308,18 @@ def sha256(content):
 
 
 def read_known(path, expected):
-    """Returns the bytes of a log whose result knows their SHA-256.
+    """Returns the bytes of a log whose SHA-256 is known from its result.
 
     Raises:
-        DataError: It is missing, far too large, or holds others.
-        WriteError: One may not read it.
+        DataError: The log is missing, far too large, or has another SHA-256.
+        WriteError: The user has no permission to read it.
     """
     content = read_regular(path, most=MOST_LOG)
     if sha256(content) != expected:
         raise DataError(
-            f'{path} is not as it was written',
-            seen='altered: its SHA-256 is not that in result.json',
-            fix='bring back a copy of it, or delete the folder and run its command again',
+            f'{path} has been altered',
+            seen='its SHA-256 is not the one in result.json',
+            fix='restore it from a copy, or delete the folder and run its command again',
         )
     return content
 
@@ -320,8 +327,8 @@ def read_known(path, expected):
 def write_arrays(path, arrays):
     """Writes a dict of NumPy arrays (no object arrays) with a digest. Raises as `write_bytes`.
 
-    Equal dicts make equal files, whatever the order of their names: Chainer serializes sets. The
-    arrays go to the file one by one, so that saving needs little memory beside them.
+    Equal dicts give equal files whatever the order of their names, because Chainer serializes sets
+    in any order. Arrays are written one by one, so that saving needs little additional memory.
     """
     for name, array in arrays.items():
         if array.dtype.hasobject:
@@ -330,7 +337,7 @@ def write_arrays(path, arrays):
     def fill(file):
         file.write(MAGIC + bytes(DIGEST_BYTES))
         np.savez(_Body(file), **dict(sorted(arrays.items())))
-        # A zip file's headers are written last, so the digest is taken from the finished file.
+        # The digest is computed from the finished file: zipfile goes back to complete its headers.
         file.seek(len(MAGIC) + DIGEST_BYTES)
         content = hashlib.file_digest(file, 'sha256').digest()
         file.seek(len(MAGIC))
@@ -340,7 +347,7 @@ def write_arrays(path, arrays):
 
 
 class _Body:
-    """The part of a file after its head, with places counted from there, as a zip file wants it."""
+    """The part of a file after its head, with positions counted from there, as zipfile needs."""
 
     def __init__(self, file):
         self._file, self._start = file, file.tell()
@@ -359,7 +366,7 @@ def read_arrays(path):
 
     Raises:
         DataError: The file is missing, is of another kind, or any bit of it has changed.
-        WriteError: One may not read it.
+        WriteError: The user has no permission to read it.
     """
     with _checked(path) as file:
         body = file.read()
@@ -371,10 +378,10 @@ def read_arrays(path):
 
 
 def map_arrays(path):
-    """Returns what :func:`read_arrays` does, read-only: the file itself is the memory.
+    """Returns what :func:`read_arrays` returns, as read-only arrays mapped from the file.
 
-    However many processes map it, a machine holds it once, and only what is looked at. A process
-    that has mapped a file keeps it when another takes its place.
+    All processes of a machine share the memory, and only the pages used are loaded. A mapping stays
+    valid when the file is replaced.
 
     Raises:
         As :func:`read_arrays`.
@@ -386,21 +393,21 @@ def map_arrays(path):
         }
 
 
-_ANOTHER = 'delete the file; the same command makes it again or uses an older one'
+_ANOTHER = 'delete the file; the same command writes it again or uses an older one'
 
 
 @contextlib.contextmanager
 def _checked(path):
-    """Opens a file of arrays, after its head, once its content is known to be as it was written."""
+    """Opens a file of arrays, verifies its digest, and yields it at the end of its head."""
     with _regular(path, _ANOTHER) as file:
         head = file.read(len(MAGIC) + DIGEST_BYTES)
-        # Before any of it is in memory: a file of any size may have this name.
+        # The digest is computed in small blocks: a file of any size may have this name.
         if (
             head[: len(MAGIC)] != MAGIC
             or head != MAGIC + hashlib.file_digest(file, 'sha256').digest()
         ):
             raise DataError(
-                f'{path} is damaged', seen='its SHA-256 is not that of its content', fix=_ANOTHER
+                f'{path} is damaged', seen='its SHA-256 does not match its content', fix=_ANOTHER
             )
         file.seek(len(head))
         yield file
@@ -412,25 +419,26 @@ def _forged(path):
         yield
     except MemoryError:
         raise
-    # The digest is right, so somebody has made it so: it may raise whatever it likes.
+    # The digest is right, but the content is not: the file was forged, and may raise anything.
     except Exception as error:
         seen = str(error) or type(error).__name__
         raise DataError(f'{path} is damaged', seen=excerpt(seen, 200), fix=_ANOTHER) from error
 
 
 def _members(archive, size):
-    """Returns names and members of a ``.npz`` file, none of which needs more memory than it has."""
+    """Returns the names and members of a ``.npz`` file, after checking the memory they need."""
     members = archive.infolist()
     if any(member.compress_type != zipfile.ZIP_STORED for member in members):
         raise ValueError('it is compressed')
-    # Any number of names may stand for the same bytes.
+    # In a forged archive many members may overlap in the same bytes.
     if sum(member.file_size for member in members) > size:
         raise ValueError('its parts have more bytes than the whole')
     return [(member.filename.removesuffix('.npy'), member) for member in members]
 
 
 def _stored(member, memory):
-    # The library does not say where a member's bytes begin: after its own name and extra field.
+    # zipfile does not give the start of a member's bytes. They follow its name and extra field,
+    # whose lengths are the last two fields of the fixed header.
     begin = member.header_offset + LOCAL_HEADER_BYTES
     begin += sum(struct.unpack('<HH', memory[begin - 4 : begin]))
     return memory[begin : begin + member.file_size]
@@ -443,19 +451,20 @@ def _array(content):
     shape, fortran, dtype = np.lib.format.read_array_header_1_0(file)
     if dtype.hasobject:
         raise ValueError('it holds Python objects')
-    # NumPy's own reader takes the memory that a shape asks for before it looks for the numbers.
+    # NumPy's own reader would allocate the declared shape before it checks for the bytes.
     return np.ndarray(shape, dtype, content, file.tell(), order='F' if fortran else 'C')
 
 
 def digest(*values):
     """Returns the SHA-256 (64 hex digits) of arrays and JSON values, in order.
 
-    Arrays count with dtype and shape, so equal bytes of another kind differ.
+    The dtype and shape of an array count, so equal bytes of another dtype differ.
     """
     sha = hashlib.sha256()
     for value in values:
         if isinstance(value, np.ndarray):
             sha.update(f'{value.dtype.str}{value.shape}'.encode())
+            # The same digest for any memory layout: a GPU's arrays may be channel-last.
             sha.update(np.ascontiguousarray(value))
         else:
             sha.update(json.dumps(value, sort_keys=True, allow_nan=False).encode())
@@ -464,18 +473,18 @@ def digest(*values):
 
 @contextlib.contextmanager
 def lock(folder):
-    """Holds ``folder`` for this process; a lock left by a dead process is free.
+    """Locks ``folder`` for this process. A dead process does not keep its lock.
 
-    Temporary files that a killed process left in the folder are swept away.
+    Temporary files that a killed process left in the folder are deleted.
 
     Raises:
-        InUseError: Another live process holds it; the message names its pid and host.
+        InUseError: Another live process has the lock; the message names its pid and host.
         WriteError: The folder cannot be made or written.
     """
     folder = Path(folder)
     make_folder(folder)
     try:
-        # Not at once: whoever asks for the holder has the lock for a moment.
+        # With a timeout, because holder() in another process takes the lock for a moment.
         held = filelock.FileLock(folder / '.lock', timeout=LOCK_SECONDS, poll_interval=0.02)
         held.acquire()
     except filelock.Timeout as error:
@@ -500,9 +509,9 @@ def lock(folder):
 
 
 def holder(folder):
-    """Returns who holds a folder, ``pid N on HOST``, or ``None``; nothing is written or held."""
+    """Returns which process has locked a folder, ``pid N on HOST``, or ``None``; writes nothing."""
     try:
-        # Who has died with it left his name, and no lock.
+        # The name alone proves nothing: a process that died with the lock has left it.
         name = _name(Path(folder))
         with open(Path(folder) / '.lock', 'rb', opener=_at_once) as file:
             fcntl.flock(file, fcntl.LOCK_SH | fcntl.LOCK_NB)

@@ -82,7 +82,7 @@ READ = {
     'npz of a dictionary': (npz(a=np.array({'given': LABELS}, dtype=object)), '', 'class numbers'),
     'one-hot': (npy(np.eye(4)[LABELS]), '', 'one-hot rows'),
     'one-hot booleans': (npy(np.eye(4, dtype=bool)[LABELS]), '', 'one-hot rows'),
-    'soft': (npy(SOFT.astype(np.float16)), '', 'soft labels, taken as the class of the largest'),
+    'soft': (npy(SOFT.astype(np.float16)), '', 'soft labels, read as the class of the largest'),
     'a line each': (text(lines()), '', 'class numbers'),
     'Windows': (text('\ufeff' + lines().replace('\n', '\r\n')), '', 'class numbers'),
     'Excel': (text(lines(), encoding='utf-16'), '', 'class numbers'),

@@ -56,10 +56,10 @@ def test_it_says_why_mpi_does_not_work(monkeypatch, tmp_path):
     monkeypatch.setattr(sys, 'executable', str(tmp_path / 'python'))
     monkeypatch.setenv('PATH', str(tmp_path))
     monkeypatch.setattr(importlib.util, 'find_spec', lambda name: name)
-    assert 'there is no mpiexec' in processes.describe()
+    assert 'no mpiexec was found' in processes.describe()
     # One of another MPI starts processes each of which is alone.
     (tmp_path / 'mpiexec').write_text('#!/bin/sh\necho 1 MPI; echo 1 MPI')
     (tmp_path / 'mpiexec').chmod(0o755)
-    assert 'none finds the other: 1 MPI 1 MPI' in processes.describe()
+    assert 'do not find each other: 1 MPI 1 MPI' in processes.describe()
     monkeypatch.setattr(importlib.util, 'find_spec', lambda name: None)
     assert processes.describe() is None

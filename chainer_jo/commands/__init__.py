@@ -1,4 +1,4 @@
-"""What a command does: one file per group of commands.
+"""The commands, one file per group.
 
-With ``cli`` and ``console`` the only places that print for people and end the process.
+Only they, ``cli`` and ``console`` print for the user and end the process.
 """

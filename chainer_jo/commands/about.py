@@ -1,4 +1,4 @@
-"""``doctor`` and ``methods``: what is installed, and what there is."""
+"""``doctor`` examines the installation; ``methods`` lists the methods."""
 
 from chainer_jo import paper
 from chainer_jo.commands import options
@@ -10,8 +10,8 @@ def add(command):
     doctor = command('doctor', _doctor, 'versions, backend, device and data; what to fix')
     options.add_machine(doctor)
     options.add_json(doctor)
-    methods = command('methods', _methods, 'the methods, or the card of one')
-    methods.add_argument('name', nargs='?', metavar='NAME', help='print its card')
+    methods = command('methods', _methods, 'the methods, or the description of one')
+    methods.add_argument('name', nargs='?', metavar='NAME', help='describe this method')
     options.add_json(methods)
 
 
@@ -20,9 +20,9 @@ def _doctor(given):
     from chainer_jo.training import device
 
     findings = doctor.examine(given.device, given.backend, given.data, given.weights)
-    # What is missing is part of the answer, not an error that prevents it.
+    # Printed first: what is missing is part of the answer.
     show_json(findings) if given.json else show(doctor.as_text(findings))
-    # Fails only now, when everything that explains the failure has been printed.
+    # Raises only now, after everything that explains the error has been printed.
     device.choose(given.device, given.backend)
     return 0
 

@@ -1,4 +1,4 @@
-"""``benchmark``: the time of a step, beside other systems."""
+"""``benchmark``: the time of a training step, compared with other systems."""
 
 import argparse
 import json
@@ -12,14 +12,16 @@ from chainer_jo.console import say, show, show_json
 
 def add(command):
     """Adds the command; ``command(name, function, text)`` returns a new parser."""
-    parser = command('benchmark', _benchmark, 'the time of a step, beside other systems')
+    parser = command(
+        'benchmark', _benchmark, 'the time of a training step, compared with other systems'
+    )
     options.add_device(parser)
     parser.add_argument(
         '--steps',
         type=options.positive,
         default=12,
         metavar='N',
-        help='steps a system; on a GPU, turns of 50 steps (default: 12)',
+        help='steps per system; on a GPU, rounds of 50 steps (default: 12)',
     )
     kind = parser.add_mutually_exclusive_group()
     kind.add_argument(
@@ -27,30 +29,30 @@ def add(command):
         choices=('preact_resnet', 'resnet50'),
         default='preact_resnet',
         metavar='NET',
-        help='preact_resnet, for CIFAR-10 in mini-batches of 128, or resnet50, for Clothing1M in '
-        'those of 32 at 224 x 224 (default: preact_resnet)',
+        help='preact_resnet: CIFAR-10 in mini-batches of 128; resnet50: Clothing1M in mini-batches '
+        'of 32 at 224 x 224 (default: preact_resnet)',
     )
     kind.add_argument(
         '--jobs',
         type=options.listed(options.positive),
         metavar='1,2,…',
-        help='instead: images a second in sum of so many trials side by side on the device',
+        help='instead: total images per second of that many trials side by side on the device',
     )
     kind.add_argument(
         '--decoding',
         type=options.path,
         metavar='DIR',
-        help="instead: how fast its JPEG files are read, beside Pillow's bare decoding, and "
-        'whether they are while the net trains',
+        help='instead: how fast its JPEG files are read, compared with plain decoding by Pillow, '
+        'and whether reading keeps up with training',
     )
     kind.add_argument(
         '--neighbour',
         action='store_true',
-        help='instead: a step on the CPU alone and beside a busy process, with one thread and with '
-        'one a core',
+        help='instead: a step on the CPU alone and next to a busy process, with one thread and '
+        'with one per core',
     )
     parser.add_argument(
-        '--peer', metavar='PYTHON', help='interpreter that has PyTorch (default: .venv-peer)'
+        '--peer', metavar='PYTHON', help='Python interpreter with PyTorch (default: .venv-peer)'
     )
     parser.add_argument(
         '--out',
@@ -59,7 +61,7 @@ def add(command):
         help='folder of the results (default: results/benchmarks)',
     )
     options.add_json(parser, 'print the rows as JSON')
-    # What the benchmark starts for each system.
+    # Hidden: the benchmark starts a process with it for each system.
     parser.add_argument('--worker', metavar='TASK', help=argparse.SUPPRESS)
 
 
@@ -68,7 +70,7 @@ def _benchmark(given):
         return _serve(json.loads(given.worker))
     from chainer_jo.benchmark import compare, decoding, neighbour, page, side_by_side, workload
 
-    # Checked first: otherwise minutes of measuring could end in a result that cannot be saved.
+    # Made first: otherwise minutes of measuring could end in a result that cannot be saved.
     store.make_folder(given.out)
     if given.decoding:
         report = decoding.run(given.decoding, given.device, given.steps, given.out, say)
@@ -90,6 +92,7 @@ def _benchmark(given):
 def _serve(task):
     from chainer_jo.benchmark import worker
 
+    # Commands come one by one on stdin, so that the compared systems can take turns.
     for answer in worker.serve(task, sys.stdin):
         show(json.dumps(answer))
     return 0

@@ -1,4 +1,4 @@
-"""``correct`` finds and corrects wrong labels of your own images; ``predict`` labels new ones."""
+"""``correct`` finds and corrects wrong labels in your own images; ``predict`` labels new ones."""
 
 import argparse
 import contextlib
@@ -14,60 +14,66 @@ from chainer_jo.console import TrialProgress, counting, say, show, show_json
 from chainer_jo.errors import ConfigError, DataError, excerpt
 from chainer_jo.version import __version__
 
-#: Images a class below which wrong labels are missed, as results/label_audit.md shows.
+#: With fewer images per class many wrong labels are missed, as results/label_audit.md shows.
 FEW = 100
 
 
 def add(command):
     """Adds the commands; ``command(name, function, text)`` returns a new parser."""
-    parser = command('correct', _correct, 'finds and corrects wrong labels of your own images')
+    parser = command('correct', _correct, 'finds and corrects wrong labels in your own images')
     parser.add_argument(
-        'folder', metavar='FOLDER', type=options.path, help='one sub-folder of images a class'
+        'folder',
+        metavar='FOLDER',
+        type=options.path,
+        help='the images, with one sub-folder per class',
     )
     parser.add_argument(
         '--out',
         required=True,
         type=options.path,
         metavar='DIR',
-        help='where labels.csv, report.html and the trained net go; the same again goes on there',
+        help='folder for labels.csv, report.html and the trained net; an interrupted command '
+        'resumes there',
     )
     parser.add_argument(
         '--labels',
         type=options.path,
         metavar='CSV',
-        help='a table of path (below FOLDER) and label, in place of sub-folders',
+        help='a table of path (below FOLDER) and label, instead of sub-folders',
     )
     parser.add_argument(
         '--size',
         type=_size,
         metavar='PIXELS',
-        help='side of the squares that the net sees (default: that of the images, 8 to 64)',
+        help="side of the net's square input (default: that of the images, 8 to 64)",
     )
     parser.add_argument(
         '--threshold',
         type=_fraction,
         metavar='SCORE',
-        help='a label with a score below this may be taken for wrong (default: 0.8)',
+        help='a label with a score below this may be judged wrong (default: 0.8)',
     )
     parser.add_argument(
         '--apply',
         type=options.path,
         metavar='DIR2',
-        help='also make a tree with every image in the folder of its corrected label, of links',
+        help='also make a folder with links to the images, one sub-folder per corrected label',
     )
-    parser.add_argument('--copies', action='store_true', help='make the tree of --apply of copies')
-    parser.add_argument('--seed', type=int, default=0, help='of all random choices (default: 0)')
+    parser.add_argument('--copies', action='store_true', help='with --apply: copy, do not link')
+    parser.add_argument(
+        '--seed', type=int, default=0, help='seed of all random choices (default: 0)'
+    )
     options.add_settings(parser)
     _add_device(parser)
     options.add_training(parser, share=None)
-    options.add_json(parser, 'print what was found as JSON')
+    options.add_json(parser, 'print the findings as JSON')
     parser.set_defaults(preset='correct', data=None, share=False, weights=None)
 
     parser = command('predict', _predict, 'labels images with a net that correct has trained')
-    parser.add_argument('net', metavar='DIR', type=options.path, help='the --out of correct')
-    parser.add_argument('images', metavar='IMAGE', nargs='+', type=options.path, help='files')
+    parser.add_argument('net', metavar='DIR', type=options.path, help='the --out folder of correct')
+    parser.add_argument('images', metavar='IMAGE', nargs='+', type=options.path, help='image files')
     _add_device(parser)
-    options.add_json(parser, 'print JSON in place of CSV')
+    options.add_json(parser, 'print JSON instead of CSV')
 
 
 def _add_device(parser):
@@ -76,7 +82,7 @@ def _add_device(parser):
         '--backend',
         default='auto',
         choices=('auto', 'chainer'),
-        help="auto: the fastest there is; chainer: Chainer's own functions, the reference",
+        help="auto: the fastest available; chainer: Chainer's own functions, the reference",
     )
 
 
@@ -99,8 +105,9 @@ def _correct(given):
     from chainer_jo.training import corrections
     from chainer_jo.training.read_ahead import read_ahead
 
+    # All checks come before the hours of training, whose result could not be written otherwise.
     _check_places(given)
-    # Before all images are read.
+    # Raises for wrong settings now, before all images are read.
     corrections.settings(given.seed, given.overrides, given.precision)
     table = given.out / label_table.NAME
     finals = label_table.finals(table)
@@ -112,24 +119,26 @@ def _correct(given):
     each = len(dataset.train) // len(dataset.classes)
     if each < FEW:
         say(
-            f'few      {each} images a class: below {FEW} most wrong labels may be missed, and '
+            f'few      {each} images per class: below {FEW}, most wrong labels may be missed and '
             'right ones doubted'
         )
+    # Locked, so that two commands do not write one labels.csv.
     with store.lock(given.out):
         return _train_and_write(given, found, dataset, table)
 
 
 def _check_places(given):
-    """Refuses to write among the user's images, or over other files."""
+    """Raises ConfigError if the output would go into the images' folder or over other files."""
+    # Resolved, because a link may lead into the folder of the images.
     images = given.folder.resolve()
     for name, place in (('--out', given.out), ('--apply', given.apply)):
         if place is not None and place.resolve().is_relative_to(images):
             raise ConfigError(
-                f'{name} is inside the folder of the images, which stays as it is',
+                f'{name} is inside the folder of the images, which is only read',
                 seen=f'{excerpt(place, 200)} is in {excerpt(given.folder, 200)}',
                 fix=f'choose another folder with {name}',
             )
-    # What is written to --out comes first, and then the tree would not be empty.
+    # --out is written first, so the folder of --apply would then not be empty.
     if given.apply is not None and given.out.resolve().is_relative_to(given.apply.resolve()):
         raise ConfigError(
             '--out is the folder of --apply, or inside it',
@@ -138,11 +147,13 @@ def _check_places(given):
         )
     if given.copies and given.apply is None:
         raise ConfigError(
-            '--copies goes with --apply', seen='no --apply', fix='add --apply DIR2, or leave it out'
+            '--copies needs --apply',
+            seen='no --apply',
+            fix='add --apply DIR2, or leave out --copies',
         )
     if given.apply is not None and given.apply.exists() and any(_listed(given.apply)):
         raise ConfigError(
-            f'{excerpt(given.apply, 200)} is there already',
+            f'{excerpt(given.apply, 200)} exists already',
             seen='it is not empty',
             fix='choose another folder with --apply, or move it away',
         )
@@ -151,6 +162,7 @@ def _check_places(given):
 def _listed(place):
     with contextlib.suppress(NotADirectoryError):
         return place.iterdir()
+    # A file counts as a folder with something in it: it must not be overwritten either.
     return [place]
 
 
@@ -159,7 +171,7 @@ def _what_is_there(found, dataset, finals):
     line = f'images   {count:,} of {len(dataset.classes):,} classes, as {side} x {side} pixels'
     left_out = len(found.rows) - count
     line += f'; {left_out:,} left out, see labels.csv' if left_out else ''
-    line += f'; {len(finals):,} answered by a human' if finals else ''
+    line += f'; {len(finals):,} with a final_label' if finals else ''
     return line
 
 
@@ -174,7 +186,7 @@ def _train_and_write(given, found, dataset, place):
     judged = judgement.judge(
         trained.probabilities, dataset.train.labels, threshold, groups, found.known
     )
-    # Answers written into the file in the meantime are kept.
+    # Read again: labels that the user has written into the file during training are kept.
     image_folder.answer(found, label_table.finals(place))
     table = label_table.rows(found, dataset.classes, judged, groups, trained.held_out)
     _label_the_unlabelled(given.folder, table, trained.net)
@@ -204,16 +216,17 @@ def _train_and_write(given, found, dataset, place):
 
 
 def _train(given, dataset):
-    """Returns the TrialConfig and what training ended with; says first how long it takes."""
+    """Trains; returns the TrialConfig and the Corrected. First says how long it will take."""
     from chainer_jo.training import corrections
 
     labels = dataset.train.labels
     described = corrections.describe(dataset, labels, given.seed, given.overrides, given.precision)
     where = options.machine(given)
     options.choose_device(given)
+    # Only for a new trial: measuring takes seconds, and a resumed one is partly done.
     if not (given.out / 'runs' / described.trial / 'config.json').exists():
         took = corrections.seconds(described, dataset, labels, where)
-        say(f'time     about {timedelta(seconds=math.ceil(took))} of training, by a few updates')
+        say(f'time     about {timedelta(seconds=math.ceil(took))} of training, from a few updates')
     with _watching(described) as observer:
         return described, corrections.run(described, dataset, labels, where, observer)
 
@@ -222,6 +235,7 @@ def _label_the_unlabelled(folder, table, net):
     from chainer_jo.datasets import image_folder
 
     rows = [row for row in table if row['reason'] in image_folder.UNLABELLED]
+    # Images without a label were not trained on, so the net predicts them as it would new ones.
     seen = _predictions(net, [folder / row['path'] for row in rows])
     for row, prediction in zip(rows, seen, strict=True):
         row['predicted_label'] = prediction['predicted_label']
@@ -246,6 +260,7 @@ def _pixels(source, places, path):
 
 
 def _command(given):
+    # Only what changes the findings: device, threads and --apply are left out.
     words = [str(given.folder), '--out', str(given.out)]
     words += ['--labels', str(given.labels)] if given.labels else []
     words += ['--size', str(given.size)] if given.size else []
@@ -276,14 +291,14 @@ def _predict(given):
         raise DataError(
             'none of the images can be read',
             seen=f'{excerpt(rows[0]["path"])}: {excerpt(rows[0]["reason"])}',
-            fix='name images that are there',
+            fix='name image files that exist',
         )
     if given.json:
         show_json(rows)
         return 0
     columns = ['path', 'predicted_label', 'probability', 'reason', *net.classes]
     flat = [row | {c: f'{p:.4f}' for c, p in row['probabilities'].items()} for row in rows]
-    # A class may have the name of a column: the row's own columns win.
+    # A class may have the name of one of the other columns, which then wins.
     flat = [new | row for new, row in zip(flat, rows, strict=True)]
     show(label_sheet.written(columns, flat).decode('utf-8', 'replace').rstrip('\n'))
     return 0
@@ -305,6 +320,7 @@ def _predictions(net, paths):
         except DataError as error:
             rows[-1]['reason'] = error.seen
             continue
+        # One at a time, so that any number of images fits in memory.
         f = net.probabilities(np.ascontiguousarray(image[None]))[0]
         best = int(f.argmax())
         rows[-1] |= {

@@ -1,4 +1,4 @@
-"""``data verify``: one pass over a data set that is too large to be read whenever it is loaded."""
+"""``data verify``: one pass over a data set that is too large to be checked at every load."""
 
 import argparse
 
@@ -12,30 +12,30 @@ def add(command):
     parser = command(
         'data', _data, 'verifies a large data set once; training starts from its index'
     )
-    parser.add_argument('action', choices=['verify'], help='reads every file, writes the index')
+    parser.add_argument('action', choices=['verify'], help='reads every file and writes the index')
     parser.add_argument('name', metavar='NAME', help='clothing1m')
     parser.add_argument(
-        '--data', required=True, type=options.path, help='the folder; nothing is written there'
+        '--data', required=True, type=options.path, help='folder of the data, which is only read'
     )
     parser.add_argument(
         '--index',
         type=options.path,
         metavar='FILE',
-        help="where the index goes; train takes it as --data (default: in the user's cache)",
+        help="path of the index, which train takes as --data (default: in the user's cache)",
     )
     parser.add_argument(
         '--resize',
         type=options.positive,
         default=256,
         metavar='PIXELS',
-        help='both sides of an image after scaling (default: 256)',
+        help='height and width of an image after scaling (default: 256)',
     )
     parser.add_argument(
         '--crop',
         type=options.positive,
         default=224,
         metavar='PIXELS',
-        help='both sides of what the net sees (default: 224)',
+        help="height and width of the net's input (default: 224)",
     )
     parser.add_argument(
         '--limit',
@@ -46,15 +46,15 @@ def add(command):
     parser.add_argument(
         '--leave-out-test',
         action='store_true',
-        help='do not train on what is also in the clean test set, by name or by content',
+        help='do not train on images that are also in the clean test set, by name or by content',
     )
     parser.add_argument(
         '--decoder',
         choices=('pillow', 'turbojpeg'),
         default='pillow',
         metavar='NAME',
-        help='what training reads images with: pillow, or turbojpeg, about twice as fast and the '
-        'same to two levels of 255, with pip install ".[turbojpeg]" (default: pillow)',
+        help='decoder for training: pillow, or turbojpeg, which is about twice as fast, equal '
+        'within two of 255 levels, and needs pip install ".[turbojpeg]" (default: pillow)',
     )
     options.add_json(parser)
 
@@ -79,10 +79,11 @@ def _data(given):
             limit=given.limit,
             leave_out_test=given.leave_out_test,
             decoder=given.decoder,
+            # The facts of each file are summed up in the index; people see only the count.
             on_file=lambda done, total, found: count(done, total),
             say=say,
         )
     show_json(facts) if given.json else show(datasets.summary(given.name, facts))
-    # Fails only now, when everything that explains the failure has been printed.
+    # Raises only now, after everything that explains the error has been printed.
     datasets.check(given.name, facts)
     return 0

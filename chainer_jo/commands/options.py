@@ -1,4 +1,4 @@
-"""The options that several commands share, and what becomes of their words."""
+"""The options that several commands share, and their types."""
 
 import argparse
 import re
@@ -35,21 +35,21 @@ def add_data(parser):
 
 
 def add_machine(parser):
-    """Adds the options that ``doctor``, ``run`` and ``train`` share."""
+    """Adds the options of data, weights, device and backend, for ``doctor``, ``run``, ``train``."""
     add_data(parser)
     parser.add_argument(
         '--weights',
         type=path_as_text,
         metavar='FILE',
-        help='ImageNet weights of ResNet-50 for clothing1m: .pth or .safetensors of torchvision or '
-        'timm, or the npz of chainer.links.ResNet50Layers',
+        help='ImageNet weights of ResNet-50 for clothing1m: .pth or .safetensors from torchvision '
+        'or timm, or the npz of chainer.links.ResNet50Layers',
     )
     add_device(parser)
     parser.add_argument(
         '--backend',
         default='auto',
         choices=('auto', 'chainer'),
-        help="auto: the fastest there is; chainer: Chainer's own functions, the reference",
+        help="auto: the fastest available; chainer: Chainer's own functions, the reference",
     )
 
 
@@ -61,26 +61,26 @@ def add_device(parser):
 
 
 def add_training(parser, share):
-    """Adds what else belongs to the machine of ``run`` and ``train``.
+    """Adds the other machine options of commands that train.
 
     Args:
-        share (bool): Whether trials share a first stage unless one says; ``None`` where there is
-            one trial.
+        parser (argparse.ArgumentParser): The parser of the command.
+        share (bool): Default of ``--share``; ``None`` for a command without this option.
     """
     if share is not None:
         parser.add_argument(
             '--share',
             action=argparse.BooleanOptionalAction,
             default=share,
-            help='whether a first stage that is the same for several trials is trained once, with '
-            f'the same result (default: {"yes" if share else "no"})',
+            help='train a first stage that several trials have in common only once; results stay '
+            f'the same (default: {"yes" if share else "no"})',
         )
     parser.add_argument(
         '--threads',
         type=positive,
         metavar='N',
-        help='threads of a trial that begins; it keeps them to its end (default: OMP_NUM_THREADS, '
-        'or else run: one on a CPU, train: one a core)',
+        help='threads of a new trial, which keeps this number to its end (default: '
+        'OMP_NUM_THREADS; else run: one on a CPU, train: one per core)',
     )
     parser.add_argument(
         '--snapshot-seconds',
@@ -92,17 +92,18 @@ def add_training(parser, share):
     parser.add_argument(
         '--tensorboard',
         action='store_true',
-        help='write the columns of log.jsonl for TensorBoard, too, into tensorboard/ of each trial',
+        help='also write the columns of log.jsonl for TensorBoard, in tensorboard/ of each trial',
     )
     parser.add_argument(
         '--no-graph',
         action='store_true',
-        help='launch every kernel of a step by itself; on a GPU steps are captured as CUDA graphs',
+        help='launch every kernel of a step separately; by default steps on a GPU are captured as '
+        'CUDA graphs',
     )
 
 
 def add_table(parser, everything=False):
-    """Adds ``TABLE``; with ``everything`` it may be ``all``."""
+    """Adds ``TABLE``; with ``everything``, ``all`` is allowed too."""
     names = paper.tables() + (('all',) if everything else ())
     parser.add_argument('table', metavar='TABLE', help=' | '.join(names))
 
@@ -115,7 +116,7 @@ def add_out(parser):
     parser.add_argument(
         '--out',
         type=path,
-        help='folder of results (default: results/<preset>, or <preset>_<table> of variants)',
+        help='results folder (default: results/<preset>; for variants results/<preset>_<table>)',
     )
 
 
@@ -127,20 +128,20 @@ def add_settings(parser):
         default=[],
         metavar='KEY=VALUE',
         dest='overrides',
-        help='override a setting, such as ours.fine_tune.a=1.0; marks the result as modified',
+        help='override a setting, such as ours.fine_tune.a=1.0; the result is marked as modified',
     )
     parser.add_argument(
         '--precision',
         type=precision,
         default='float32',
         choices=PRECISIONS,
-        help='of the activations; float32 may use TF32 on a GPU, strict_float32 may not; '
-        'bfloat16 (or bf16) is for processors that have it, float16 (or fp16) for GPUs',
+        help='precision of the activations; float32 may use TF32 on a GPU, strict_float32 may not; '
+        'bfloat16 (or bf16) is for processors that support it, float16 (or fp16) for GPUs',
     )
 
 
 def processes(text):
-    """Type of ``--processes``: ``'auto'`` or a number from 1."""
+    """Argument type of ``--processes``: ``'auto'`` or an integer from 1."""
     return text if text == 'auto' else positive(text)
 
 
@@ -150,37 +151,40 @@ def add_json(parser, text='print JSON'):
 
 
 def positive(text):
-    """A whole number above 0."""
+    """Argument type: an integer above 0."""
+    # Not int(text) alone, which also takes '1_000', ' 1' and '+1'.
     if not text.isdecimal() or int(text) < 1:
         raise argparse.ArgumentTypeError(f'{excerpt(text)} is not a whole number above 0')
     return int(text)
 
 
 def precision(text):
-    """A precision by its own name or a short one."""
+    """Argument type: a precision, by its name or a short one."""
     return {'bf16': 'bfloat16', 'fp16': 'float16', 'fp32': 'float32'}.get(text, text)
 
 
 def device(text):
-    """A device by its name; whether it is there is another question."""
+    """Argument type: the name of a device. Whether the device exists is checked later."""
     if not re.fullmatch(r'auto|cpu|cuda:[0-9]+', text):
         raise argparse.ArgumentTypeError(f'{excerpt(text)} is not auto, cpu or cuda:N')
     return text
 
 
 def seconds(text):
-    """A time in seconds, from 0."""
+    """Argument type: a time in seconds, 0 or more."""
+    # NaN fails this comparison too; argparse reports the ValueError of other text.
     if not 0 <= float(text) < float('inf'):
         raise argparse.ArgumentTypeError(f'{excerpt(text)} is not a time in seconds')
     return float(text)
 
 
 def listed(kind):
-    """Returns the type of ``kind``s with commas between them."""
+    """Returns the argument type of a comma-separated list of ``kind``."""
 
     def parse(text):
         try:
             return [kind(word) for word in text.split(',')]
+        # argparse would show the name of this function, and not what is wrong.
         except ValueError as error:
             raise argparse.ArgumentTypeError(excerpt(error)) from None
 
@@ -188,10 +192,9 @@ def listed(kind):
 
 
 def path(text):
-    """A path; a ``~`` is a home folder, which a shell does not see in ``--out=~/x``."""
+    """Argument type: a path. Expands ``~``, which a shell leaves alone in ``--out=~/x``."""
     if not text:
-        # An empty word, as from --out "$FOLDER" with FOLDER unset, does not mean the current
-        # folder.
+        # Path('') is the current folder, which --out "$FOLDER" with FOLDER unset does not mean.
         raise argparse.ArgumentTypeError('the name is empty')
     try:
         # Not resolved, so that messages show the path as it was typed.
@@ -202,16 +205,16 @@ def path(text):
 
 
 def path_as_text(text):
-    """A path as text, perhaps with a ``:KEY`` behind it."""
+    """Argument type: a path as text, with an optional ``:KEY`` at its end."""
     return str(path(text))
 
 
 def out_folder(options):
-    """Returns ``--out``, or the folder of the preset, which need not be there yet.
+    """Returns ``--out``, or the folder of the preset. It need not exist.
 
     Raises:
         ConfigError: There is no such preset.
-        WriteError: No folder can be there: a name too long, a place that one may not enter.
+        WriteError: The folder is impossible: its name is too long, or access is denied.
     """
     if options.preset not in paper.PRESETS:
         raise paper.unknown('preset', options.preset, paper.PRESETS)
@@ -221,7 +224,7 @@ def out_folder(options):
         out.exists()
     except OSError as error:
         raise WriteError(
-            f'cannot work in {excerpt(out)}',
+            f'cannot use the folder {excerpt(out)}',
             seen=error.strerror,
             fix='choose another folder with --out',
         ) from None
@@ -229,22 +232,24 @@ def out_folder(options):
 
 
 def choose_device(options):
-    """Returns Chainer's name of the device after checking that it can do what is asked for.
+    """Returns Chainer's name of the device, after checking that it supports the precision.
 
-    Says so where the fast backend cannot be had.
+    Tells the user if the fast backend is not available.
     """
+    # Imported here, so that --help does not wait for Chainer.
     from chainer_jo import backends
     from chainer_jo.training import device
 
     chosen = device.choose(options.device, options.backend)
     backends.check_precision(options.precision, backends.name_on(chosen))
+    # A run without the fast backend works, but may take many times as long.
     if options.backend == 'auto' and not backends.is_fast(chosen):
         say(f'on the {"CPU" if chosen == "@numpy" else "GPU"}: {backends.describe(chosen)}')
     return chosen
 
 
 def warn_of_threads(jobs, threads, cores):
-    """Warns where more threads are asked for than there are cores to run them.
+    """Warns if there are more threads than cores.
 
     Args:
         jobs (int): Trials side by side.
@@ -252,7 +257,7 @@ def warn_of_threads(jobs, threads, cores):
         cores (int): Processor cores that this process may use.
     """
     if threads * jobs > cores:
-        # OpenMP threads busy-wait: one too many may cost a factor of thirty.
+        # OpenMP threads busy-wait, so one thread too many may cost a factor of thirty.
         count = f'{jobs} trials of {threads} threads' if jobs > 1 else f'{threads} threads'
         say(
             f'warning: {count} on {cores} cores wait for each other, which is slow; '

@@ -1,4 +1,4 @@
-"""``report``, ``diff`` and ``show``: what finished trials say; nothing here imports Chainer."""
+"""``report``, ``diff`` and ``show``: the results of finished trials. Chainer is not imported."""
 
 from pathlib import Path
 
@@ -10,11 +10,13 @@ from chainer_jo.errors import ConfigError, DataError, excerpt
 
 def add(command):
     """Adds the commands; ``command(name, function, text)`` returns a new parser."""
-    report = command('report', _report, 'writes tables, figures and a page over them')
+    report = command('report', _report, 'writes tables, figures and an overview page')
     options.add_table(report, everything=True)
     options.add_out(report)
     options.add_json(report, "print the table's rows as JSON")
-    diff = command('diff', _diff, 'the difference to the paper; exit 1 outside tolerance')
+    diff = command(
+        'diff', _diff, "the difference from the paper's numbers; exit 1 outside tolerance"
+    )
     options.add_table(diff)
     options.add_out(diff)
     options.add_json(diff)
@@ -24,7 +26,7 @@ def add(command):
 
 
 def write(table, preset, out):
-    """Writes a table's files and returns its Report; says which files are unreadable."""
+    """Writes a table's files and returns its Report; lists unreadable files on stderr."""
     from chainer_jo.report import publish
 
     report = publish.write(table, preset, out)
@@ -35,7 +37,7 @@ def write(table, preset, out):
 
 
 def show_table(table, preset, out):
-    """Writes a table's files and shows it; returns the exit code of what could not be used."""
+    """Writes a table's files and prints the table; returns 3 if a file was unreadable, else 0."""
     report = write(table, preset, out)
     show(report.markdown)
     return DataError.exit_code if report.unreadable else 0
@@ -85,14 +87,16 @@ def _show(given):
 
 
 def _find(trial):
-    """Returns the folder of a trial; the user's own runs come before those of the repository."""
+    """Returns the folder of a trial; the user's runs take precedence over the repository's."""
     named = options.path(trial)
+    # A trial id has no slash; everything else is a folder.
     if len(named.parts) != 1:
         return _checked(named)
     results = Path('results')
-    # The user's own tables first: they have just been made.
+    # The user's own results first, because they are more likely meant.
     runs = [*sorted(results.glob('*/runs')), *sorted(results.glob('reference/*/runs'))]
     found = [folder / trial for folder in runs if _checked(folder / trial).is_dir()]
+    # Without a match, a folder that does not exist: the caller reports it with its name.
     return found[0] if found else results / 'paper' / 'runs' / trial
 
 
@@ -103,6 +107,6 @@ def _checked(folder):
         raise ConfigError(
             f'no trial {excerpt(folder.name)!r}',
             seen=error.strerror,
-            fix='name a trial as the tables do, or its folder',
+            fix='give a trial id from a table, or the folder of a trial',
         ) from None
     return folder

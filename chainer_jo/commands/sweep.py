@@ -1,4 +1,4 @@
-"""``plan`` and ``run``: the trials of a table."""
+"""``plan`` and ``run``: shows or runs the trials of a table."""
 
 import json
 
@@ -9,11 +9,13 @@ from chainer_jo.training import processes
 
 RUN = """.
 
-The same command goes on with whatever was stopped, and several of them share the trials out. A
-trial whose process is killed is tried again twice, one that runs out of memory once, after the
-others; any other failure would come again, and is not tried again. The run goes on past failures
-and ends with a list of them and their reasons. On a cluster, a trial is tried on other workers."""
-PLAN = 'the trials of a table: done, running, failed and why, and to do; their time and disk'
+The same command resumes stopped trials, and several such commands share the work. A trial whose
+process is killed is retried twice, and one that runs out of memory once, after the others. Other
+failures would occur again and are not retried. The run continues after a failure, and ends with a
+list of failures and their reasons. On a cluster, a failed trial is retried on other workers."""
+PLAN = (
+    'the trials of a table: done, running, failed (with the reason) and to do; time and disk space'
+)
 
 
 def add(command):
@@ -25,17 +27,17 @@ def add(command):
         '--device',
         type=options.device,
         default='auto',
-        help='whose times in the folder count: cpu | cuda:N | auto, a GPU if there are any of one '
+        help='device whose measured times are used: cpu | cuda:N | auto, a GPU if one was measured '
         '(default: auto)',
     )
     plan.add_argument(
         '--threads',
         type=options.positive,
         metavar='N',
-        help='on a CPU: times with so many threads count (default: as run begins trials)',
+        help='use times measured with this number of threads on a CPU (default: that of run)',
     )
     options.add_json(plan)
-    run = command('run', _run, "runs a table's trials, or the rest of them, and reports")
+    run = command('run', _run, 'trains the remaining trials of a table and reports')
     run.description += RUN
     _add_sweep(run)
     options.add_machine(run)
@@ -43,20 +45,21 @@ def add(command):
     run.add_argument(
         '--jobs',
         type=options.positive,
-        help='trials side by side (default: as many as there are cores for; on a GPU one)',
+        help='trials side by side (default: as many as the cores allow; one on a GPU)',
     )
     run.add_argument(
         '--processes',
         type=options.processes,
         default=1,
         metavar='N',
-        help='processes of each trial, by mpiexec; auto: one a GPU of this machine (default: 1)',
+        help='processes of each trial, started by mpiexec; auto: one per GPU of this machine '
+        '(default: 1)',
     )
     run.add_argument(
         '--scheduler',
         metavar='ADDRESS',
         help='train on the Dask cluster of this scheduler, such as tcp://node1:8786; data and '
-        'results have the same names on all its machines',
+        'results must have the same paths on all its machines',
     )
 
 
@@ -66,12 +69,12 @@ def _add_sweep(parser):
     listed = options.listed
     parser.add_argument('--only', type=listed(str), metavar='METHOD,…', help='methods to run')
     parser.add_argument('--rates', type=listed(float), metavar='0.5,…', help='noise rates')
-    parser.add_argument('--trials', type=options.positive, metavar='N', help='trials a cell')
+    parser.add_argument('--trials', type=options.positive, metavar='N', help='trials per cell')
     parser.add_argument(
         '--labels',
         type=options.path_as_text,
         metavar='FILE[:SET]',
-        help='table human: the file with its sets of labels, of which SET is one (default: '
+        help='for table human: the file with its label sets; SET selects one (default: '
         'CIFAR-10_human.pt in the folder of the data)',
     )
     options.add_settings(parser)
@@ -90,7 +93,7 @@ def _overview(given):
         given.precision,
         label_sets.read(given.table, given.preset, given.labels, given.data),
     )
-    # As run would begin them on a CPU; whether there is a GPU that works takes seconds to say.
+    # The number of a run on a CPU: looking for a GPU that works would take seconds.
     threads = given.threads or local.default_threads('@numpy')
     return overview.Overview(configs, options.out_folder(given), given.device, threads)
 
@@ -105,7 +108,7 @@ def _plan(given):
 
 
 def _complain_of(trials):
-    """Says which finished trials are not as they were written; returns the exit code of that."""
+    """Lists finished trials that have been altered; returns 3 if there are any, else 0."""
     damaged = [trial for trial in trials if trial.state == 'damaged']
     for trial in damaged:
         say(f'unreadable: {trial.config.trial}: {trial.detail}')
@@ -120,41 +123,45 @@ def _run(given):
     from chainer_jo.training import nets, shared_stage
 
     machine = options.machine(given)
-    # Before looking for the device, so that a typing mistake is reported at once.
+    # Before looking for the device, which takes seconds: a typing mistake is reported at once.
     seen = _overview(given)
     trials = seen.trials
     todo = [trial.config for trial in trials if trial.state != 'done']
+    # On a cluster the workers choose their device; this machine may have none.
     device = None if given.scheduler else options.choose_device(given)
     progress = TrialProgress(len(trials), len(trials) - len(todo), seen.work_left())
-    # Loaded and dropped: a fault in the data is reported once here, not by every trial.
+    # Loaded only to check: a fault in the data is reported once here, and not by every trial.
     data = {
         name: datasets.load(name, machine.data, progress.download).digest
         for name in {config.dataset for config in todo}
     }
+    # As JSON, because a dict cannot be a key: weights are checked once per kind of net.
     for net in {json.dumps(config.net): config.net for config in todo}.values():
         nets.weights(net, machine.weights)
     if given.scheduler:
         sweep = _on_cluster(given, machine, data, progress)
     else:
         sweep = _here(given, machine, device, todo, progress)
+    # After all checks, and before the bars.
     say(seen.summary())
     with progress.shown():
         failures = sweep.run(todo)
+    # After a failure the shared stages stay: the retried trials need them.
     if not failures:
         shared_stage.remove_all(machine.out)
     code = report.show_table(given.table, given.preset, machine.out)
     if failures:
-        # After the report, so that finished trials are shown even then.
+        # After the report, so that finished trials are shown in any case.
         say(str(_in_sum(failures, len(todo))))
     return failures[0].exit_code if failures else code
 
 
 def _in_sum(failures, count):
-    """Returns one error for all trials that failed; what each has said was told at once."""
+    """Returns one error for all failed trials; the full error of each was shown when it failed."""
     return ChainerJoError(
         f'{len(failures)} of {count} trials failed',
         seen='\n        '.join(failure.in_a_line for failure in failures),
-        fix='mend the cause and run the same command again; finished trials are kept',
+        fix='fix the cause and run the same command again; finished trials are kept',
     )
 
 
@@ -164,6 +171,7 @@ def _here(given, machine, device, todo, progress):
 
     size = _processes(given, todo)
     threads = given.threads or local.default_threads(device, (given.jobs or 1) * size)
+    # At least 1: with nothing to do the report is still written.
     jobs = given.jobs or min(local.default_jobs(device, threads * size), max(1, len(todo)))
     if todo and device == '@numpy':
         options.warn_of_threads(jobs * size, threads, local.cores())
@@ -173,13 +181,13 @@ def _here(given, machine, device, todo, progress):
 
 
 def _processes(given, todo):
-    """Returns of how many processes each trial is to be."""
+    """Returns the number of processes of each trial."""
     if given.processes != 'auto':
         return given.processes
     from chainer_jo.sweep import local
     from chainer_jo.training import device
 
-    # Who names a device wants that one.
+    # With a named device, auto means this one device.
     gpus = device.count_gpus() if given.device == 'auto' else 0
     return min(
         (local.processes_for_gpus(gpus, config.common['batch_size']) for config in todo), default=1
@@ -187,9 +195,10 @@ def _processes(given, todo):
 
 
 def _on_cluster(given, machine, data, progress):
+    # 'auto' is allowed: on a cluster it means one.
     if given.processes not in (1, 'auto'):
         raise ConfigError(
-            'a task of a cluster is a trial of one process',
+            'on a cluster each trial has one process',
             seen=f'--processes {given.processes} with --scheduler',
             fix='leave out one of them',
         )

@@ -17,7 +17,7 @@ from chainer_jo.training import processes
 
 def add(command):
     """Adds the command; ``command(name, function, text)`` returns a new parser."""
-    parser = command('train', run, 'runs one trial, or the rest of it')
+    parser = command('train', run, 'runs one trial, or resumes it')
     parser.add_argument('--dataset', required=True, help=' | '.join(datasets.NAMES))
     parser.add_argument('--noise', required=True, help=' | '.join(config.NOISE_KINDS))
     parser.add_argument('--rate', type=float, help='noise rate, a fraction from 0 to 1')
@@ -25,30 +25,31 @@ def add(command):
         '--labels',
         type=options.path_as_text,
         metavar='FILE[:KEY]',
-        help='noisy labels for --noise file: NumPy, CSV, JSON, torch or a label a line',
+        help='noisy labels for --noise file: NumPy, CSV, JSON, torch, or text with one per line',
     )
     parser.add_argument('--method', required=True, help=' | '.join(paper.methods()))
     parser.add_argument(
-        '--seed', type=int, default=0, help='drives every random choice (default: 0)'
+        '--seed', type=int, default=0, help='seed of all random choices (default: 0)'
     )
     options.add_settings(parser)
     options.add_machine(parser)
     options.add_training(parser, share=False)
     options.add_out(parser)
-    options.add_json(parser, 'print a JSON row an epoch')
-    # For whatever started this trial: when a process ends, however it ends, its pipes close.
+    options.add_json(parser, 'print a JSON row per epoch')
+    # Hidden, for the parent of this process: the pipes of a process close however it ends.
     parser.add_argument('--while-stdin-is-open', action='store_true', help=argparse.SUPPRESS)
 
 
 def run(given):
-    """Trains what the options say, alone or as one of several processes."""
+    """Runs the trial of the options, alone or as one of several processes."""
     from chainer_jo.sweep import local
     from chainer_jo.training import trial
     from chainer_jo.training.machine import threads
 
     ranks = processes.present()
-    # Only the first rank has a stdin.
+    # mpiexec gives stdin only to rank 0.
     if given.while_stdin_is_open and ranks.rank == 0:
+        # A daemon: a thread that waits for stdin must not keep the process alive.
         threading.Thread(target=_stop_with_stdin, daemon=True).start()
     machine = options.machine(given)
     dataset, labels = _read_labels(given)
@@ -65,18 +66,20 @@ def run(given):
 
 
 def _shared_out(machine, ranks):
-    """Returns the machine as one of its processes has it: the cores are divided."""
+    """Returns the machine for one of its processes, with its share of the cores as threads."""
     from chainer_jo.training.machine import asked_threads
 
+    # One thread per core in each rank would oversubscribe the machine.
     threads = machine.threads or asked_threads() or ranks.share_of_cores()
     return replace(machine, threads=threads, ranks=ranks)
 
 
 def _stop_with_stdin():
-    """Takes a snapshot and ends when the process that started this one is gone."""
+    """Makes this process take a snapshot and end when its parent is gone."""
     with contextlib.suppress(OSError):
         while os.read(0, 1024):
             pass
+    # The signal that users send too, so that there is one way to stop.
     os.kill(os.getpid(), signal.SIGTERM)
 
 
@@ -101,22 +104,22 @@ def _in_a_line(described, machine, result):
 
 
 def _read_labels(given):
-    """Returns the data set and the labels ``(N,)`` that a file brings, or ``None`` for both.
+    """Returns the data set and the labels ``(N,)`` of ``--labels``; ``None`` for both without it.
 
-    Says how the file was understood.
+    Tells the user how the file was interpreted.
     """
-    # Both directions: labels given with a noise that would ignore them are a mistake too.
+    # Both directions: labels with a noise that would ignore them are a mistake too.
     if (given.noise == 'file') != bool(given.labels):
         raise ConfigError(
-            '--noise file and --labels FILE belong together',
+            '--noise file needs --labels FILE, and --labels needs --noise file',
             seen=f'--noise {given.noise}, --labels {given.labels}',
-            fix='give both, or neither',
+            fix='give both or neither',
         )
     if not given.labels:
         return None, None
     from chainer_jo.datasets import label_files
 
-    # Loaded here for its size and classes, and passed on, so that a trial reads it only once.
+    # Loaded for its size and classes, and passed on, so that it is read only once.
     dataset = datasets.load(given.dataset, given.data, warn=say)
     read = label_files.read_labels(given.labels, len(dataset.train), dataset.classes)
     true = dataset.train.true_labels
@@ -129,15 +132,16 @@ def _read_labels(given):
 
 @contextlib.contextmanager
 def _watching(described, given):
-    """Yields the Observer that shows people, or another program, how a trial gets on."""
+    """Yields the Observer that reports progress to the user or to another program."""
     from chainer_jo.training.trial import Observer
 
+    # Only rank 0 reports: all ranks have the same log.
     if processes.present().rank:
         yield Observer()
         return
     if given.json:
-        # A sweep reads these lines, so everything else goes to stderr. A broken pipe means that the
-        # parent is gone: the trial ends after a snapshot.
+        # A sweep reads these lines, so everything else goes to stderr. With --while-stdin-is-open a
+        # broken pipe is ignored: the parent is gone, and the trial ends after a snapshot.
         lines = JsonLines(needs_reader=not given.while_stdin_is_open)
         warn = lines.warn if given.while_stdin_is_open else say
         yield Observer(lines.start, lines.epoch, warn, lines.begin, lines.step)

@@ -1,4 +1,4 @@
-"""``verify``: whether the files of results are as they were written."""
+"""``verify``: checks that the files of results have not been altered."""
 
 from chainer_jo.commands import options
 from chainer_jo.console import show, show_json
@@ -9,7 +9,7 @@ def add(command):
     """Adds the command; ``command(name, function, text)`` returns a new parser."""
     parser = command('verify', _verify, 'checks every file in a folder of results')
     parser.add_argument(
-        'folder', metavar='FOLDER', type=options.path, help='of results, or of one trial'
+        'folder', metavar='FOLDER', type=options.path, help='a results folder, or that of a trial'
     )
     options.add_json(parser, 'print the problems as JSON')
 
@@ -20,13 +20,13 @@ def _verify(given):
     try:
         seen = 'no folder runs/TRIAL' if given.folder.exists() else 'no such folder'
         trials, files, problems = integrity.verify(given.folder)
-    except OSError as error:  # A name too long, a folder that one may not enter.
+    except OSError as error:  # The name is too long, or access is denied.
         seen, trials = error.strerror, 0
     if not trials:
         raise ConfigError(
             f'no trial in {excerpt(given.folder)}',
             seen=seen,
-            fix='name a folder of results, such as results/quick',
+            fix='name a results folder, such as results/quick',
         )
     if given.json:
         show_json(problems)
@@ -34,4 +34,5 @@ def _verify(given):
         lines = [f'{problem["path"]}: {problem["problem"]}' for problem in problems]
         count = f'{trials:,} trials, {files:,} files: {len(problems) or "no"} problems'
         show('\n'.join([*lines, count]))
+    # Not raised: the problems above are the result, and scripts look at the exit code.
     return DataError.exit_code if problems else 0

@@ -1,7 +1,7 @@
 """Image sets, their noisy labels, and every random choice of a training run.
 
-Nothing here imports Chainer: arrays in, arrays out. A data set is a file here that has ``load``,
-``at_hand`` and ``EMBEDDED``, and a line in :data:`TITLES`.
+Nothing here imports Chainer: arrays in, arrays out. To add a data set, write a file here with
+``load``, ``at_hand`` and ``EMBEDDED``, and add a line to :data:`TITLES`.
 """
 
 import contextlib
@@ -13,7 +13,7 @@ from chainer_jo.errors import ConfigError, DataError, excerpt
 
 __all__ = ['NAMES', 'TITLES', 'Dataset', 'at_hand', 'is_embedded', 'load']
 
-#: Name, and what tables call it.
+#: The name of each data set on the command line, and its title in tables.
 TITLES = {
     'cifar10': 'CIFAR-10',
     'fashion_mnist': 'Fashion-MNIST',
@@ -30,8 +30,9 @@ def load(name, data=None, on_bytes=None, warn=None):
         data (str or os.PathLike or None): A file or folder that the user named; see
             :func:`chainer_jo.datasets.cifar10.load`. ``fashion_mnist`` is part of the package and
             takes none.
-        on_bytes (callable): Told of a download; see :func:`chainer_jo.datasets.cifar10.download`.
-        warn (callable): Told, in lines of text, what of a data set is left out.
+        on_bytes (callable): Called during a download; see
+            :func:`chainer_jo.datasets.cifar10.download`.
+        warn (callable): Called with lines of text that say which images are left out.
 
     Returns:
         Dataset: Its images and labels.
@@ -53,27 +54,27 @@ def at_hand(name, data=None):
 
     Raises:
         ConfigError: There is no data set of that name.
-        DataError: It cannot be found out, for example if the home folder is unknown.
+        DataError: The place cannot be looked up, for example if the home folder is unknown.
     """
     with _complaints(name):
         return _module(name).at_hand(data)
 
 
 def verify(name, data, imap, **options):
-    """Reads all of a data set that is verified once, and returns what was found.
+    """Reads every file of a data set that is verified once, and returns what was found.
 
     Args:
         name (str): One of :data:`NAMES`.
         data (str or os.PathLike): The folder.
-        imap (callable): ``imap(function, arguments)`` yields results in order, worked out by
-            threads.
+        imap (callable): ``imap(function, arguments)`` computes the results in threads and yields
+            them in order.
         **options: See :func:`chainer_jo.datasets.clothing1m.verify`.
 
     Returns:
         dict: Plain JSON values.
 
     Raises:
-        ConfigError: The data set is verified whenever it is loaded.
+        ConfigError: The data set needs no such pass, because every load verifies it.
         DataError, WriteError: See :func:`chainer_jo.datasets.clothing1m.verify`.
     """
     with _complaints(name):
@@ -82,23 +83,23 @@ def verify(name, data, imap, **options):
             raise ConfigError(
                 f'{name} is verified whenever it is loaded',
                 seen=f'data verify {name}',
-                fix='nothing is to be done; doctor says what is found',
+                fix='there is nothing to do; doctor shows which data it finds',
             )
         return module.verify(data, imap, **options)
 
 
 def summary(name, facts):
-    """Returns what :func:`verify` found as lines for people."""
+    """Returns what :func:`verify` found as lines of text."""
     return _module(name).summary(facts)
 
 
 def check(name, facts):
-    """Raises DataError where too much of what :func:`verify` found is unusable."""
+    """Raises DataError if :func:`verify` found too many unusable images."""
     _module(name).check(facts)
 
 
 def is_embedded(name):
-    """Returns whether a data set is part of the package, and so never read from elsewhere."""
+    """Returns whether a data set is part of the package and never read from elsewhere."""
     return _module(name).EMBEDDED
 
 
@@ -108,7 +109,7 @@ def _module(name):
         raise ConfigError(
             'no such data set', seen=f'{name!r}', fix='write ' + ' or '.join(map(repr, near))
         )
-    # Loaded on use: help texts list the names of all sets.
+    # Imported on use: help texts list every name and should not load every reader.
     return importlib.import_module(f'{__name__}.{name}')
 
 
@@ -116,7 +117,7 @@ def _module(name):
 def _complaints(name):
     try:
         yield
-    # A folder without permission, a name that is too long, or an unknown home folder.
+    # OSError: no permission, or a name that is too long. RuntimeError: an unknown home folder.
     except (OSError, RuntimeError) as error:
         raise DataError(
             f'cannot read the data set {name}',

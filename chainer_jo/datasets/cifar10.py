@@ -1,7 +1,7 @@
 """CIFAR-10 from its official archives, or from a variant that the user names.
 
-Archives are read member by member and never unpacked, and of the pickles of the python version
-nothing is run.
+Archives are read member by member and never unpacked. The pickles of the Python version are parsed
+without running any of their code.
 """
 
 import contextlib
@@ -34,27 +34,28 @@ CLASSES = (
     'ship',
     'truck',
 )
-# Truck -> automobile, bird -> airplane, cat <-> dog, deer -> horse: Patrini et al. (2017), as in
-# the paper's Sec. 4.1 (which prints "house").
+# Truck -> automobile, bird -> airplane, cat <-> dog, deer -> horse: the map of Patrini et al.
+# (2017), which Sec. 4.1 of the paper uses (it prints "house" for "horse").
 FLIPS = {9: 1, 2: 0, 3: 5, 5: 3, 4: 7}
 BATCH = 10_000
 PIXELS = 3 * 32 * 32
-# A batch has a label and the name of a file for every image; three operations make one at most.
+# A pickled batch has a label and a file name forevery image, and each takes three operations or
+# fewer.
 MOST_OBJECTS = 20 * BATCH
-# An archive has eight members; in the Python version a batch may be twice the size of its pixels.
+# An archive has eight members. A batch of the Python version may be twice the size of its pixels.
 MOST_MEMBERS, MOST_BYTES = 1000, 6 * 2 * BATCH * PIXELS + 2**24
 
 
 def load(data=None, on_bytes=None, warn=None, *, url=URL):
     """Loads CIFAR-10: 50,000 images to train and validate, 10,000 to test, 32 x 32, colour.
 
-    What the user names may be a variant of the published data; its label says so. What is found
-    without being named must be the published data.
+    A file or folder that the user names may hold a variant of the published data; the data set's
+    ``variant`` then says so. Data found without ``data`` must be the published ones.
 
     Args:
-        data (str or os.PathLike or None): An archive (python or binary version), the folder it
-            unpacks to, or a folder that holds one of the two; an unpacked folder goes first. If
-            ``None``, the place that the environment variable ``CHAINER_JO_DATA`` names, else the
+        data (str or os.PathLike or None): An archive (Python or binary version), the folder it
+            unpacks to, or a folder that holds either; an unpacked folder takes precedence. If
+            ``None``, the place that the environment variable ``CHAINER_JO_DATA`` names, or else the
             archive in the user's cache, which is downloaded once.
         on_bytes (callable): See :func:`download`.
         warn (callable): Never called: nothing is left out.
@@ -64,12 +65,12 @@ def load(data=None, on_bytes=None, warn=None, *, url=URL):
         Dataset: Its variant is ``'official'`` or ``'variant <8 hex digits>'``.
 
     Raises:
-        DataError: Nothing there, a file that is damaged or cannot be downloaded, or a variant
-            that the user did not name.
+        DataError: There are no data, a file is damaged or cannot be downloaded, or the data are a
+            variant that the user did not name.
     """
     place = data if data is not None else os.environ.get(VARIABLE) or None
     if place is None:
-        # Its digest was checked during the download.
+        # pooch checks the digest, of a cached file as well.
         place, difference = download(url, on_bytes=on_bytes), None
     else:
         with _complaints(place):
@@ -79,9 +80,9 @@ def load(data=None, on_bytes=None, warn=None, *, url=URL):
         raise DataError(
             f'{place} is not the published CIFAR-10',
             seen=difference,
-            fix=f'if it is the one you mean, name it: --data {place}',
+            fix=f'if you mean to use it, name it: --data {place}',
         )
-    # Only now, so that a wrong digest is reported before anything in the file is decoded.
+    # Decoded last, so that a wrong digest is reported before an error in decoding.
     batches = _read(place)
     arrays = [np.concatenate(part) for part in zip(*batches[:5], strict=True)] + list(batches[5])
     variant = None if difference else 'official'
@@ -89,7 +90,7 @@ def load(data=None, on_bytes=None, warn=None, *, url=URL):
 
 
 def at_hand(data=None):
-    """Returns whether :func:`load` needs no download; ``data`` as there."""
+    """Returns whether :func:`load` needs no download; ``data`` is as for :func:`load`."""
     import pooch
 
     cached = Path(pooch.os_cache('chainer_jo')) / BINARY.archive
@@ -100,16 +101,16 @@ def download(url=URL, digest=None, on_bytes=None):
     """Downloads the binary version to the user's cache, unless it is there already.
 
     Args:
-        url (str): Where it is.
-        digest (str or None): What it must be, as ``'md5:...'``; the published MD5 if ``None``.
-        on_bytes (callable): Called with the name of the file, the bytes that are there and those
-            that it has, now and then.
+        url (str): Address of the archive.
+        digest (str or None): Expected digest, as ``'md5:...'``; the published MD5 if ``None``.
+        on_bytes (callable): Called now and then with the name of the file, the bytes downloaded so
+            far, and the size of the file in bytes.
 
     Returns:
-        pathlib.Path: The archive, whole and with that digest.
+        pathlib.Path: The complete archive, with the expected digest.
 
     Raises:
-        DataError: It cannot be downloaded, or another file was sent. Nothing of it is kept.
+        DataError: The download failed, or the file has another digest. No partial file is kept.
     """
     import pooch
 
@@ -123,17 +124,17 @@ def download(url=URL, digest=None, on_bytes=None):
                 downloader=pooch.HTTPDownloader(progressbar=_Count(on_bytes)),
             )
         )
-    # ValueError is what pooch raises for another digest.
+    # pooch raises ValueError for a wrong digest.
     except (OSError, ValueError) as error:
         raise DataError(
             f'cannot download CIFAR-10 from {url}',
             seen=' '.join(str(error).split()),
-            fix=f'bring {BINARY.archive} here by other means, then --data FOLDER',
+            fix=f'copy {BINARY.archive} to this machine and name its folder: --data FOLDER',
         ) from error
 
 
 class _Count:
-    """Counts bytes in the place of the progress bar that pooch drives."""
+    """Has the methods of the progress bar that pooch expects, and reports bytes instead."""
 
     total = None
 
@@ -148,7 +149,7 @@ class _Count:
         self._done = 0
 
     def close(self):
-        """Nothing is to be closed."""
+        """Does nothing; pooch calls it."""
 
 
 def _from_pickle(content):
@@ -191,7 +192,8 @@ BINARY = _Version(
     archive='cifar-10-binary.tar.gz',
     digest='md5:c32a1d4ab5d03f1284b67883e8d87530',
     folder='cifar-10-batches-bin',
-    # Toronto publishes no digests of these; the SHA-1 are those that Apache MXNet checks.
+    # Toronto publishes no digests of these files. The SHA-1 digests are those that Apache MXNet
+    # checks.
     batches={
         'data_batch_1.bin': 'sha1:aadd24acce27caa71bf4b10992e9e7b2d74c2540',
         'data_batch_2.bin': 'sha1:c0ba65cce70568cd57b4e03e9ac8d2a5367c1795',
@@ -209,12 +211,12 @@ VERSIONS = (BINARY, PYTHON)
 def _expanded(path):
     try:
         return Path(path).expanduser()
-    except RuntimeError as error:  # of a ~ whose home nobody knows
+    except RuntimeError as error:  # A ~ whose home folder is unknown.
         raise ValueError(str(error)) from error
 
 
 def _find(path):
-    """Returns the folder of batches or the archive at or in ``path``."""
+    """Returns the folder of batches, or the archive, that ``path`` is or contains."""
     if path.is_file():
         return path
     for version in VERSIONS:
@@ -233,7 +235,7 @@ def _find(path):
 
 
 def _difference(place):
-    """Returns what tells ``place`` from the published data, or ``None``."""
+    """Returns how ``place`` differs from the published data; ``None`` if it does not."""
     with _complaints(place):
         if place.is_file():
             seen = _digest(place, 'md5')
@@ -246,9 +248,9 @@ def _difference(place):
 
 
 def _digest(path, algorithm):
-    # Reading a pipe could block for ever.
+    # Reading a pipe could block forever.
     if path.exists() and not path.is_file():
-        raise ValueError(f'{path.name} is no regular file')
+        raise ValueError(f'{path.name} is not a regular file')
     with open(path, 'rb') as file:
         return f'{algorithm}:{hashlib.file_digest(file, algorithm).hexdigest()}'
 
@@ -258,7 +260,7 @@ def _version_of(folder):
 
 
 def _read(place):
-    """Returns pixels and labels of the six batches, the test batch last."""
+    """Returns the pixels and labels of the six batches, the test batch last."""
     contents = _folder_contents(place) if place.is_dir() else _archive_contents(place)
     with _complaints(place):
         found = {name: _decode(version, name, content) for version, name, content in contents}
@@ -279,7 +281,7 @@ def _folder_contents(folder):
 
 def _archive_contents(path):
     wanted = {f'{v.folder}/{name}': (v, name) for v in VERSIONS for name in v.batches}
-    # Read as a stream, because seeking back in a gzip file starts it again.
+    # Read as a stream: seeking back in a gzip file decompresses it again from the start.
     with (
         _opened(path) as file,
         tarfile.open(None, 'r|', _Bounded(file), bufsize=2**20) as archive,
@@ -287,7 +289,7 @@ def _archive_contents(path):
         for count, member in enumerate(archive):
             if count > MOST_MEMBERS:
                 raise ValueError(f'more than {MOST_MEMBERS:,} files in it')
-            # Members are read by name and never extracted: one called ../x is just skipped.
+            # Members are read by name and never extracted, so one called ../x does no harm.
             if (path := member.name.removeprefix('./')) not in wanted:
                 continue
             version, name = wanted[path]
@@ -298,21 +300,21 @@ def _archive_contents(path):
 
 
 def _opened(path):
-    """A tar archive, packed with gzip or not; other ways to pack may ask for any memory."""
+    """Opens a tar archive, with or without gzip; other compressions may need any memory."""
     with open(path, 'rb') as file:
         packed = file.read(2) == b'\x1f\x8b'
     return gzip.open(path) if packed else open(path, 'rb')
 
 
 class _Bounded:
-    """A file of which no more is read than memory and time are meant for."""
+    """A file that raises ValueError once more than ``MOST_BYTES`` are read from it."""
 
     def __init__(self, file):
         self._file, self._left = file, MOST_BYTES
 
     def read(self, size):
-        # The limit is on what is asked for: to skip a member, tarfile seeks past it, whatever its
-        # size.
+        # Counts the bytes asked for, not those returned: to skip a member, tarfile asks for all of
+        # its declared size, even past the end of the file.
         self._left -= size
         if self._left < 0:
             raise ValueError(f'more than {MOST_BYTES:,} bytes in it')
@@ -327,7 +329,7 @@ def _check_size(version, name, size):
 def _decode(version, name, content):
     try:
         pixels, labels = version.decode(content)
-    except Exception as error:  # A damaged pickle raises whatever it likes.
+    except Exception as error:  # A damaged pickle can raise almost anything.
         raise ValueError(f'{name}: {error or type(error).__name__}') from error
     if getattr(pixels, 'dtype', None) != np.uint8 or pixels.shape != (BATCH, PIXELS):
         raise ValueError(f'{name} does not hold {BATCH} x {PIXELS} bytes of pixels')
@@ -349,5 +351,5 @@ def _complaints(place):
         raise DataError(
             f'{place} is damaged, or is not CIFAR-10',
             seen=str(error) or type(error).__name__,
-            fix=f'bring it again, or another copy; the binary version is at {URL}',
+            fix=f'get another copy; the binary version is at {URL}',
         ) from error

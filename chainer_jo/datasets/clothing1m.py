@@ -1,9 +1,11 @@
-"""Clothing1M: a million images from online shops, 14 classes, labels from the words around them.
+"""Clothing1M: a million images from online shops in 14 classes, labelled by the surrounding text.
+
+``data verify`` reads every file once and writes an index outside the data, from which training
+starts. Models are trained on the noisy list only. The clean validation images choose the best epoch
+(D-28).
 
 Source: Xiao et al., Learning from Massive Noisy Labeled Data for Image Classification, CVPR 2015.
-The authors hand it out on request. ``data verify`` reads every file once and keeps what it found in
-an index, outside the data; training starts from that. A model is trained on the noisy list alone;
-the clean validation images choose the best epoch (D-28).
+The authors provide the data on request.
 """
 
 import hashlib
@@ -45,14 +47,14 @@ CLASSES = (
 COUNTS = {'train': 1_000_000, 'validation': 14_313, 'test': 10_526}
 VARIABLE = 'CHAINER_JO_DATA'
 FORMAT = 2
-#: Of an image in the index, beside its path.
+#: Size of the index per image, without its path.
 INDEX_BYTES = 42
-#: What ``data verify --decoder`` may name; the first unless it says otherwise (D-55).
+#: Choices of ``data verify --decoder``; the first is the default (D-55).
 DECODERS = {'pillow': decode.decode, 'turbojpeg': fast_decode.decode}
 SIZE, CROP = 256, 224
-#: Of any part, at most this fraction may be unusable.
+#: Largest fraction of unusable images in any part.
 LIMIT = 0.01
-# Fraction of the training images that may become unreadable during training; of other parts none.
+# Largest fraction of the images of a part that may become unreadable during training.
 LOST_LATER = 0.001
 VERIFY = 'python -m chainer_jo data verify clothing1m --data'
 
@@ -63,17 +65,17 @@ def at_hand(data=None):
 
 
 def load(data=None, on_bytes=None, warn=None):
-    """Loads what ``data verify`` found: in seconds, without a look at the images.
+    """Loads the index that ``data verify`` wrote: takes seconds, and opens no image.
 
     Args:
         data (str or os.PathLike or None): The folder that was verified, or its index; if ``None``,
             the place that the environment variable ``CHAINER_JO_DATA`` names.
         on_bytes (callable): Never called: nothing is downloaded.
-        warn (callable): Told, in lines of text, what is left out, and later of every image that
-            cannot be read any more.
+        warn (callable): Called with lines of text: what is left out, and later every image that
+            has become unreadable.
 
     Returns:
-        Dataset: Streamed; the true labels of the training images are unknown.
+        Dataset: Its images are streamed; the true labels of the training images are unknown.
 
     Raises:
         DataError: There is no such folder, it was not verified or has changed since, or too many
@@ -82,26 +84,27 @@ def load(data=None, on_bytes=None, warn=None):
     place = data if data is not None else os.environ.get(VARIABLE) or None
     if place is None:
         raise DataError(
-            'Clothing1M is handed out on request, and is not on this machine',
+            'Clothing1M is not on this machine; its authors provide it on request',
             seen=f'no --data, no {VARIABLE}',
             fix='ask its authors for it, or make a stand-in: reproduce/clothing1m_stand_in.py DIR',
         )
     place = Path(place).expanduser()
     try:
         return _dataset(_read_index(place), warn or (lambda text: None))
-    # A file with a right digest, and yet with other arrays and facts than verify has written.
+    # A file whose digest is right, but whose arrays or facts are not those that verify writes.
     except (KeyError, IndexError, TypeError, ValueError, AttributeError, OverflowError) as error:
         raise DataError(
-            f'the index of {place} is none of this version',
+            f'the index of {place} is not one of this version',
             seen=excerpt(f'{type(error).__name__}: {error}', 200),
             fix=f'{VERIFY} DIR',
         ) from error
 
 
 def index_path(folder):
-    """Returns where the index of a folder lies: in the user's cache."""
+    """Returns the path of the index of a folder, in the user's cache."""
     import pooch
 
+    # By the real path, so that a link and its target have one index.
     name = hashlib.sha256(os.fsencode(os.path.realpath(folder))).hexdigest()[:16]
     return Path(pooch.os_cache('chainer_jo')) / f'clothing1m-{name}.index'
 
@@ -121,34 +124,37 @@ def verify(
     """Examines every image of a copy and writes the index from which training starts.
 
     Args:
-        folder (str or os.PathLike): The copy; nothing is written to it.
+        folder (str or os.PathLike): The copy. It is only read.
         imap (callable): See :func:`chainer_jo.datasets.examine.examine_all`.
-        index (pathlib.Path or None): Where the index goes; :func:`index_path` if ``None``.
+        index (pathlib.Path or None): Path of the index; :func:`index_path` if ``None``.
         size (int): Height and width to which images are scaled.
-        crop (int): Of what the net sees, at most ``size``.
+        crop (int): Height and width of the net's input, at most ``size``.
         limit (float): The largest fraction of a part that may be unusable.
-        leave_out_test (bool): Whether training leaves out what is also in the test part.
+        leave_out_test (bool): Whether training leaves out images that are also in the test part.
         decoder (str): One of :data:`DECODERS`, with which training reads the images.
-        on_file (callable): Called with the files done, their number, and facts.
-        say (callable): Told early, in lines of text, what was recognised.
+        on_file (callable): Called with the number of files examined, the number of files, and the
+            :class:`~chainer_jo.datasets.examine.FileFacts` of the last one.
+        say (callable): Called with lines of text that say which layout was recognised.
 
     Returns:
         dict: The facts of the index, see :func:`_facts`.
 
     Raises:
         ConfigError: ``crop`` is larger than ``size``, or the decoder is not installed.
-        DataError: It is no copy of Clothing1M.
+        DataError: The folder is not a copy of Clothing1M.
         WriteError: The index cannot be written.
     """
     if not 1 <= crop <= size:
         raise ConfigError(
-            'a crop is larger than the image', seen=f'{crop} of {size}', fix=f'at most {size}'
+            'a crop is larger than the image',
+            seen=f'{crop} of {size}',
+            fix=f'choose at most {size}',
         )
     _check_decoder(decoder)
     folder = Path(os.path.realpath(Path(folder).expanduser()))
     layout = layouts.recognise(folder)
     index = Path(index) if index else index_path(folder)
-    # Before the hours of reading, not after them.
+    # Checked before the hours of reading, not after them.
     _check_outside(index, folder)
     store.make_folder(index.parent)
     if say:
@@ -160,7 +166,7 @@ def verify(
     text, ends = listing.packed()
     labels = {part: np.frombuffer(listing.labels[part], 'i1') for part in PARTS}
     problems = listing.problems
-    # A million keys as Python objects need several times the memory of the index.
+    # Frees a million keys, which as Python objects take several times the memory of the index.
     del listing
     paths = PackedPaths(layout.images, text, ends)
     total = len(paths)
@@ -173,11 +179,12 @@ def verify(
         used['train'] &= ~both
     colour = found.pop('colour')[used['train']].mean(axis=0, dtype=np.float64)
     arrays = found | {'text': text, 'ends': ends}
-    # As training wants them: it maps the file, and makes nothing of its own of them.
+    # In the dtypes that training uses, so that it can map the file and copies nothing.
     places = {part: np.flatnonzero(used[part]).astype('u4') for part in PARTS}
     arrays |= {f'place/{part}': places[part] for part in PARTS}
     arrays |= {f'label/{part}': labels[part][places[part]].astype('i') for part in PARTS}
-    # The pixels differ a little. An index that names no decoder was made by Pillow.
+    # Another decoder gives slightly different pixels, so its name enters the digest. Pillow's does
+    # not: indexes from before there was a choice keep their digest.
     others = [] if decoder == 'pillow' else [decoder]
     digest = store.digest(
         size, crop, text, ends, found['digest'], *labels.values(), *used.values(), *others
@@ -212,9 +219,9 @@ def _check_decoder(name):
 def _check_outside(index, folder):
     if Path(os.path.realpath(index)).is_relative_to(folder):
         raise WriteError(
-            'the index would lie among the data, which are read-only',
+            'the index would be written into the data, which are read-only',
             seen=str(index),
-            fix='name another place with --index, or leave it out',
+            fix='name another place with --index, or leave out --index',
         )
 
 
@@ -223,8 +230,9 @@ def _problems_path(index):
 
 
 def _also_in_test(labels, found):
-    """Marks training images that are in the test part, by their name or their bytes."""
+    """Returns which training images are also in the test part, by path or by content."""
     train, test = labels['train'] != -1, labels['test'] != -1
+    # Each digest as one opaque value, so that np.isin compares whole rows.
     keys = found['digest'].view(f'V{found["digest"].shape[1]}')[:, 0]
     readable = found['reason'] == 0
     same = np.isin(keys, np.unique(keys[test & readable])) & readable
@@ -232,11 +240,12 @@ def _also_in_test(labels, found):
 
 
 def _facts(labels, found, used, both, problems, leave_out_test):
-    """Returns what people want to know of a copy, as plain JSON values.
+    """Returns a summary of a copy as plain JSON values.
 
-    ``parts`` has, for each, ``images``, ``unusable`` and ``classes``, the images of each class that
-    are used; ``kinds`` and ``reasons`` count files; ``lines`` counts lines of the lists that could
-    not be taken as they are; ``in_test`` counts training images that are also test images.
+    ``parts`` has for each part the counts ``images``, ``unusable``, ``unlabelled`` (of the unusable
+    ones), ``used``, and ``classes``: the used images of each class. ``kinds`` and ``reasons`` count
+    files. ``lines`` counts lines of the lists with a problem. ``in_test`` counts training images
+    that are also test images.
     """
     parts = {}
     for part in PARTS:
@@ -263,7 +272,7 @@ def _facts(labels, found, used, both, problems, leave_out_test):
 
 
 def _problem_lines(paths, found, labels, evidence, problems):
-    """Returns a line of JSON for every bad line of a list, unusable file, and odd kind of file."""
+    """Returns one line of JSON for each bad line of a list, unusable file and unusual file."""
     rows = [{'list': name, 'line': line, 'reason': what} for name, line, what in problems]
     rows += [
         {'file': paths.relative(i), 'reason': REASONS[found['reason'][i]], 'seen': seen}
@@ -276,14 +285,14 @@ def _problem_lines(paths, found, labels, evidence, problems):
 
 
 def _read_index(place):
-    """Returns the arrays of the index that belongs to ``place``, and its facts."""
+    """Returns the arrays and the facts of the index at ``place``, or of the folder ``place``."""
     is_folder = not place.is_file()
     path = index_path(place) if is_folder else place
     if is_folder and not path.is_file():
-        # Says so if it is no copy of Clothing1M at all.
+        # Raises a better error first if the folder is not a copy of Clothing1M at all.
         layouts.recognise(place)
         raise DataError(
-            f'{place} was not verified yet', seen=f'no index {path}', fix=f'{VERIFY} {place}'
+            f'{place} is not verified yet', seen=f'no index {path}', fix=f'{VERIFY} {place}'
         )
     if not is_folder and not _is_index(path):
         layouts.recognise(place)
@@ -291,7 +300,7 @@ def _read_index(place):
     facts = _facts_in(arrays)
     if facts.get('format') != FORMAT:
         raise DataError(
-            f'{path} is no index of this version',
+            f'{path} is not an index of this version',
             seen=f'format {facts.get("format")}, expected {FORMAT}',
             fix=f'{VERIFY} {facts.get("folder", "DIR")}',
         )
@@ -300,7 +309,7 @@ def _read_index(place):
 
 
 def _facts_in(arrays):
-    """Returns the facts of an index; {} where there are none."""
+    """Returns the facts of an index; ``{}`` if it has none."""
     try:
         facts = json.loads(arrays['facts'].tobytes())
     except (KeyError, ValueError, RecursionError):
@@ -317,7 +326,7 @@ def _check_unchanged(facts):
     layout = layouts.recognise(facts['folder'])
     if layout.digest() != facts['lists_digest'] or layout.title != facts['layout']:
         raise DataError(
-            f'the lists in {facts["folder"]} changed since they were verified',
+            f'the lists in {facts["folder"]} have changed since they were verified',
             seen=f'{layout.title}, digest {layout.digest()[:16]}, was {facts["layout"]}, '
             f'{facts["lists_digest"][:16]}',
             fix=f'{VERIFY} {facts["folder"]}',
@@ -325,21 +334,21 @@ def _check_unchanged(facts):
 
 
 def check(facts):
-    """Raises DataError where too much of a part is unusable to train on the rest."""
+    """Raises DataError if a part has too many unusable images."""
     for part, counts in facts['parts'].items():
         share = counts['unusable'] / max(1, counts['images'])
         if not counts['used'] or share > facts['limit']:
             raise DataError(
                 f'too many {part} images of {facts["folder"]} are unusable',
                 seen=f'{counts["unusable"]:,} of {counts["images"]:,}, {100 * share:.2f} %; '
-                f'at most {100 * facts["limit"]:g} % may be',
-                fix=f'mend what {_problems_path(Path(facts["index"]))} lists, or --limit a larger '
-                'fraction when it is verified',
+                f'the limit is {100 * facts["limit"]:g} %',
+                fix=f'repair the files listed in {_problems_path(Path(facts["index"]))}, or verify '
+                'again with a larger --limit',
             )
 
 
 def notes(facts):
-    """Yields what training leaves out, and what it should not be silent about."""
+    """Yields notes on what training leaves out, and on training images in the test set."""
     for part, counts in facts['parts'].items():
         if counts['unusable']:
             yield (
@@ -347,18 +356,20 @@ def notes(facts):
                 'left out'
             )
     if facts['in_test']:
-        what = 'left out' if facts['leave_out_test'] else 'trained on; --leave-out-test leaves out'
+        what = 'left out' if facts['leave_out_test'] else 'used; --leave-out-test leaves them out'
         yield f'{facts["in_test"]:,} training images are also in the clean test set: {what}'
 
 
 def _dataset(index, warn):
     arrays, facts = index
     check(facts)
+    # The decoder changes the pixels, so the index decides it and not what is installed.
     _check_decoder(_decoder(facts))
     for note in notes(facts):
         warn(f'clothing1m: {note}')
     mean = np.array(facts['mean'], 'f')
     parts = {part: _part(arrays, facts, part, mean, warn) for part in PARTS}
+    # There are no published digests to compare with, so the published counts decide.
     official = all(facts['parts'][part]['images'] == count for part, count in COUNTS.items())
     whole = all(counts['used'] == counts['images'] for counts in facts['parts'].values())
     same = (facts['size'], facts['crop'], _decoder(facts)) == (SIZE, CROP, 'pillow')
@@ -376,9 +387,10 @@ def _dataset(index, warn):
 def _part(arrays, facts, part, mean, warn):
     places, labels = arrays[f'place/{part}'], arrays[f'label/{part}']
     paths = PackedPaths(facts['images'], arrays['text'], arrays['ends'], places)
+    # The index may be forged: wrong places or labels would fail later, on the device.
     possible = labels.min() >= 0 and labels.max() < layouts.N_CLASS
     if len(labels) != len(places) or not possible or places.max() >= len(arrays['ends']):
-        raise ValueError(f'labels or paths of the {part} part that cannot be')
+        raise ValueError(f'impossible labels or paths in the {part} part')
     colour = np.round(255 * mean).astype('u1')
     stand_in = StandIn(colour, max(1, int(LOST_LATER * len(paths))), warn)
     size, crop = facts['size'], facts['crop']
@@ -393,12 +405,12 @@ def _part(arrays, facts, part, mean, warn):
 
 
 def _decoder(facts):
-    # Indexes of older versions name none.
+    # Indexes from before there was a choice name no decoder.
     return facts.get('decoder', 'pillow')
 
 
 def summary(facts):
-    """Returns the facts of an index as lines for people."""
+    """Returns the facts of an index as lines of text."""
     lines = [f'layout   {facts["layout"]}', f'files    {facts["files"]:,}']
     lines.append(f'decoder  {_decoder(facts)}, for training')
     for part, counts in facts['parts'].items():
@@ -412,7 +424,7 @@ def summary(facts):
         lines.append(f'{name:12}{counts}')
     found = Counter(facts['reasons']) - Counter(usable=facts['reasons']['usable'])
     lines += ['', 'unusable ' + _counted(found), 'odd      ' + _counted(Counter(facts['kinds']))]
-    lines.append(f'lists    {facts["lines"]:,} lines that could not be taken as they are')
+    lines.append(f'lists    {facts["lines"]:,} lines with a problem')
     lines += [f'note     {note}' for note in notes(facts)]
     lines.append(f'problems {_problems_path(Path(facts["index"]))}')
     lines.append(f'index    {facts["index"]}')

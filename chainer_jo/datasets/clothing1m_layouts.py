@@ -1,4 +1,4 @@
-"""The ways in which Clothing1M lies on people's disks, and the one list that each comes to."""
+"""Recognises the layouts in which people keep Clothing1M, and reads each as one list of images."""
 
 import hashlib
 import os
@@ -33,7 +33,7 @@ NUMBERED = re.compile('[0-9]')
 WHOLE_NUMBER = re.compile(rb'-?[0-9]{1,9}')
 CLASS_FOLDER = re.compile(r'q?0*([0-9]|1[0-3])')
 ARCHIVES = ('.tar', '.tar.gz', '.tgz', '.zip')
-# Raised for a file that is not a list.
+# Longer lines are reported, not read: such a file is not a list.
 LONGEST_LINE = 4096
 
 
@@ -42,12 +42,12 @@ class Layout:
     """Where the lists and the images of a copy are.
 
     Attributes:
-        title: For people.
+        title: A description for the user.
         kind: ``'keys'``, ``'merged'`` or ``'folders'``.
-        lists: Name (``'train'``, ..., ``'noisy'``, ``'clean'``) to its file or, for ``'folders'``,
-            to the folder of a part.
-        images: The folder below which all keys lie.
-        unused: What else looks like a part of Clothing1M and is not read.
+        lists: The file of each list by name (``'train'``, ..., ``'noisy'``, ``'clean'``); for
+            ``'folders'``, the folder of each part.
+        images: The folder to which all keys are relative.
+        unused: Other folders and lists that look like Clothing1M and are not read.
     """
 
     title: str
@@ -57,7 +57,7 @@ class Layout:
     unused: tuple = ()
 
     def digest(self):
-        """Returns the SHA-256 of the lists; of folders, of nothing: they have none."""
+        """Returns the SHA-256 of the lists, or of nothing for ``'folders'``, which has none."""
         sha = hashlib.sha256()
         if self.kind != 'folders':
             for name in sorted(self.lists):
@@ -70,7 +70,7 @@ def recognise(folder):
     """Returns the :class:`Layout` of a copy of Clothing1M.
 
     Raises:
-        DataError: There is none, a part of it is missing, or there are two sets of lists.
+        DataError: The folder has no copy, part of it is missing, or it has two sets of lists.
     """
     folder = Path(folder)
     if not folder.is_dir():
@@ -80,6 +80,7 @@ def recognise(folder):
         raise _nothing(folder)
     _refuse_two_sets(folder, found)
     chosen, *others = found
+    # Class folders were recognised by the folders of images themselves.
     if chosen.kind != 'folders':
         _refuse_packed_images(chosen)
     unused = (*chosen.unused, *(other.title for other in others))
@@ -87,31 +88,31 @@ def recognise(folder):
 
 
 def _by_lists(folder):
-    """Yields the layouts that lists at their places stand for."""
+    """Yields the layout of each set of lists in the folder or in ``annotations/``."""
     images, beside, unused = _images(folder)
     for place, where in ((folder, ''), (folder / 'annotations', ', lists in annotations/')):
         for kind, names in (('keys', KEY_LISTS | LABEL_LISTS), ('merged', MERGED_LISTS)):
             lists = {name: place / file for name, file in names.items()}
             there = [path for path in lists.values() if path.is_file()]
-            # clean_val.txt alone may belong to anything; a part of the lists means that some are
-            # missing.
+            # clean_val.txt alone may belong to anything. If half of the lists are there, it is this
+            # layout, and the others are missing.
             if len(there) * 2 < len(lists):
                 continue
             if missing := sorted({p.name for p in lists.values()} - {p.name for p in there}):
                 raise DataError(
                     f'lists of Clothing1M are missing in {place}',
                     seen=f'no {", no ".join(missing)}',
-                    fix='bring all files of annotations.zip there, then the same command again',
+                    fix='unpack all of annotations.zip there and run the same command again',
                 )
             name = {'keys': 'official tree', 'merged': 'merged lists of paths and labels'}[kind]
             yield Layout(name + where + beside, kind, lists, images, unused)
 
 
 def _images(folder):
-    """Returns the folder of images, how it differs from the official one, what is not read."""
+    """Returns the image folder, how it differs from the official one, and what is not read."""
     numbered = sorted(p.name for p in folder.iterdir() if NUMBERED.fullmatch(p.name) and p.is_dir())
     if (folder / 'images').is_dir():
-        return folder / 'images', '', tuple(f'{name}/ beside images/' for name in numbered)
+        return folder / 'images', '', tuple(f'{name}/ next to images/' for name in numbered)
     if numbered:
         return folder, ', numbered folders without images/', ()
     return folder / 'images', '', ()
@@ -123,9 +124,9 @@ def _by_folders(folder):
         there = [name for name in names if (folder / name).is_dir()]
         if len(there) > 1:
             raise DataError(
-                f'two folders of the {part} images in {folder}',
+                f'two folders of {part} images in {folder}',
                 seen=' and '.join(f'{name}/' for name in there),
-                fix='leave one of them there',
+                fix='keep only one of them there',
             )
         if there:
             chosen[part] = folder / there[0]
@@ -135,9 +136,9 @@ def _by_folders(folder):
         raise DataError(
             f'no folder of validation images in {folder}',
             seen=', '.join(path.name + '/' for path in chosen.values()),
-            fix=f'bring one of {", ".join(CLASS_FOLDERS["validation"])} there',
+            fix=f'add one of {", ".join(CLASS_FOLDERS["validation"])}',
         )
-    return Layout('one folder a class', 'folders', chosen, folder)
+    return Layout('one folder per class', 'folders', chosen, folder)
 
 
 def _refuse_two_sets(folder, found):
@@ -146,7 +147,7 @@ def _refuse_two_sets(folder, found):
         raise DataError(
             f'two sets of lists in {folder}',
             seen=' and '.join(layout.title for layout in found),
-            fix='leave one of them there',
+            fix='keep only one of them there',
         )
 
 
@@ -158,8 +159,8 @@ def _refuse_packed_images(layout):
     seen = ', '.join(sorted(path.name for path in packed)[:4])
     raise DataError(
         f'no images in {layout.images}',
-        seen=f'no folder 0 to 9; {seen or "nothing like it"}',
-        fix='unpack 0.tar to 9.tar there' if packed else 'bring the folders 0 to 9 there',
+        seen=f'no folder 0 to 9; {seen or "no archives either"}',
+        fix='unpack 0.tar to 9.tar there' if packed else 'put the folders 0 to 9 there',
     )
 
 
@@ -171,9 +172,9 @@ def _no_folder(folder):
     if folder.exists():
         seen = 'an archive' if _is_archive(folder) else 'a file'
         return DataError(
-            f'{folder} is no folder',
+            f'{folder} is not a folder',
             seen=seen,
-            fix='unpack it, and name the folder with --data',
+            fix='unpack it and name the folder with --data',
         )
     return DataError(
         f'no folder {folder}', seen='nothing of that name', fix='name the folder with --data'
@@ -197,13 +198,13 @@ def _nothing(folder):
 
 @dataclass
 class Listing:
-    """All images that the lists name, each once, in the order in which they are first named.
+    """All images in the lists, each once, in the order of first appearance.
 
     Attributes:
-        places: Path below the folder of images, as bytes, to its place.
-        labels: For each part, the label of each image there: -1 where it is not in the part, -2
-            where it has no usable label. ``array('b')``.
-        problems: ``(file, line, what)`` of lines that could not be taken as they are.
+        places: Dict from an image's path below the image folder, as bytes, to its index.
+        labels: For each part, an ``array('b')`` with the label of every image: -1 if it is not in
+            the part, -2 if it has no usable label.
+        problems: ``(file, line, what)`` for each line with a problem.
     """
 
     places: dict = field(default_factory=dict)
@@ -211,8 +212,9 @@ class Listing:
     problems: list = field(default_factory=list)
 
     def add(self, part, key, label, where):
-        """Adds an image to a part; ``label`` is -2 where it has none."""
+        """Adds an image to a part; ``label`` is -2 if it has none."""
         place = self.places.setdefault(key, len(self.places))
+        # A new image: it gets a place in the labels of every part.
         if place == len(self.labels[part]):
             for labels in self.labels.values():
                 labels.append(-1)
@@ -221,11 +223,12 @@ class Listing:
         elif self.labels[part][place] == label:
             self.problems.append((*where, f'{os.fsdecode(key)} is listed twice'))
         else:
+            # Neither label is known to be the right one, so the image is not used.
             self.labels[part][place] = -2
             self.problems.append((*where, f'{os.fsdecode(key)} has two labels'))
 
     def packed(self):
-        """Returns the joined paths, uint8, and where each ends, ``(N,)``, uint32."""
+        """Returns the joined paths, uint8, and the end of each path, ``(N,)``, uint32."""
         lengths = np.fromiter(map(len, self.places), 'u4', len(self.places))
         return np.frombuffer(b''.join(self.places), 'u1'), lengths.cumsum(dtype='u4')
 
@@ -240,6 +243,7 @@ def read(layout):
         if layout.kind == 'folders':
             _add_folders(listing, part, layout)
             continue
+        # Some images have both labels; training uses the noisy one (D-28).
         known = labels['noisy' if part == 'train' else 'clean'] if layout.kind == 'keys' else None
         for number, line in _lines(path, listing):
             where = path.name, number
@@ -255,9 +259,10 @@ def read(layout):
 
 
 def _lines(path, listing):
-    """Yields number and content of the lines of a list that are not empty."""
+    """Yields the number and content of each line of a list that is not empty."""
     with open(path, 'rb') as file:
         for number, line in enumerate(iter(lambda: _line(file), b''), 1):
+            # Editors on Windows add a byte order mark and CRLF.
             line = line.removeprefix(b'\xef\xbb\xbf').strip(b' \t\r\n')
             if len(line) > LONGEST_LINE:
                 listing.problems.append((path.name, number, f'a line of {len(line):,} bytes'))
@@ -266,7 +271,8 @@ def _lines(path, listing):
 
 
 def _line(file):
-    """Returns a line; of one that is too long no more than that needs to be known."""
+    """Returns a line, cut off shortly after ``LONGEST_LINE`` bytes."""
+    # Room for the line end and one byte more, which shows the caller that the line is too long.
     line = rest = file.readline(LONGEST_LINE + 3)
     while rest and not rest.endswith(b'\n'):
         rest = file.readline(1 << 20)
@@ -274,7 +280,7 @@ def _line(file):
 
 
 def _read_labels(path, listing):
-    """Returns key to label of a list of keys and labels; -2 where two lines do not agree."""
+    """Returns a dict from key to label; the label is -2 if two lines disagree."""
     labels = {}
     for number, line in _lines(path, listing):
         where = path.name, number
@@ -286,10 +292,10 @@ def _read_labels(path, listing):
 
 
 def _key_and_label(line, where, listing):
-    """Splits a line at its last blank; the label is -2 where there is none, or none of 14."""
+    """Splits a line at its last space or tab; the label is -2 if missing or not in 0 to 13."""
     key, _, word = line.replace(b'\t', b' ').rpartition(b' ')
     if not key or not WHOLE_NUMBER.fullmatch(word):
-        # A name with spaces in it, and no label after it.
+        # The last word is part of a file name with spaces, and no label follows it.
         listing.problems.append((*where, f'{os.fsdecode(line)} has no label'))
         return _below_images(line), -2
     label = int(word)
@@ -300,7 +306,7 @@ def _key_and_label(line, where, listing):
 
 
 def _below_images(key):
-    """Returns a key without what stands before the numbered folders, in one spelling."""
+    """Returns a key relative to the image folder, without ``images/``, ``./`` or ``//``."""
     steps = [step for step in key.split(b'/') if step not in (b'', b'.')]
     return b'/'.join(steps[1:] if steps[:1] == [b'images'] else steps)
 
@@ -311,7 +317,7 @@ def _add_folders(listing, part, layout):
         match = CLASS_FOLDER.fullmatch(inner.name)
         if not (match and inner.is_dir()):
             listing.problems.append(
-                (f'{folder.name}/', 0, f'{inner.name} is no class from 0 to 13')
+                (f'{folder.name}/', 0, f'{inner.name} is not a class from 0 to 13')
             )
             continue
         for entry in sorted(os.scandir(os.fsencode(inner)), key=lambda entry: entry.name):

@@ -1,4 +1,4 @@
-"""What every data set becomes: images to train on, perhaps others to measure on, and a digest."""
+"""The form in which every data set is loaded: its parts, its classes and a digest."""
 
 from dataclasses import dataclass
 
@@ -13,19 +13,19 @@ class Dataset:
     Attributes:
         name (str): ``'cifar10'``, ``'fashion_mnist'``, ...
         variant (str): ``'official'``, ``'embedded subset'``, or ``'variant <8 hex digits>'`` for
-            data that are not the published ones; results made from it carry this label.
-        digest (str): SHA-256 (64 hex digits) of all that is in the parts.
+            data that differ from the published ones. Results carry this label.
+        digest (str): SHA-256 (64 hex digits) of the contents of all parts.
         classes (tuple[str]): Names of the ``C`` classes.
-        train (LabelledImages): Images to train on, and to validate on unless there is
-            ``validation``.
+        train (LabelledImages): Training images. Part of them is held out for validation unless
+            there is a ``validation`` part.
         test (LabelledImages or None): The test set, if there is one.
-        validation (LabelledImages or None): Images that come with the data set for validation;
-            ``None`` where a part of ``train`` is held out.
-        flips (dict or None): True class to the class it is taken for: the map of asymmetric noise.
-        mean (numpy.ndarray or None): Of the images, in ``[0, 1]``, float32, of a shape that
-            broadcasts to theirs; ``None`` for that of the training split (D-25).
-        known (numpy.ndarray or None): Which labels of ``train`` somebody knows to be right,
-            ``(N,)``, bool: training leaves them as they are. ``None`` where there are none.
+        validation (LabelledImages or None): The data set's own validation images; ``None`` to hold
+            out a part of ``train``.
+        flips (dict or None): The map of asymmetric noise: true class -> noisy class.
+        mean (numpy.ndarray or None): Mean of the images, float32 in ``[0, 1]``, of a shape that
+            broadcasts to an image; ``None`` to use the mean of the training split (D-25).
+        known (numpy.ndarray or None): Which labels of ``train`` are known to be right, ``(N,)``,
+            bool. Training does not change them. ``None`` if none is known.
     """
 
     name: str
@@ -41,22 +41,23 @@ class Dataset:
 
     @classmethod
     def of_arrays(cls, name, variant, arrays, classes, flips=None):
-        """Makes a data set with true labels of images (uint8) and labels (int32) in memory.
+        """Makes a data set whose labels are all true from arrays in memory.
 
         Args:
-            arrays (sequence): Images and labels to train on, then those of the test set.
-            variant (str or None): ``None`` where the data are not the published ones, and are
-                named after their digest.
+            arrays (sequence): Training images (uint8) and labels (int32), then those of the test
+                set.
+            variant (str or None): ``None`` if the data are not the published ones; the variant is
+                then named after their digest.
         """
         digest = store.digest(*arrays)
         x_train, t_train, x_test, t_test = arrays
         return cls(
             name,
-            # So that no table can mistake other data for the published ones.
+            # Marks results on other data, so that no table mixes them with the published data's.
             variant or f'variant {digest[:8]}',
             digest,
             tuple(classes),
-            # One array for both: these labels are right, and noise may be drawn into them.
+            # The same array as given and as true labels: a trial draws its noise into a copy.
             ArrayImages(x_train, t_train, t_train),
             ArrayImages(x_test, t_test, t_test),
             flips=flips,

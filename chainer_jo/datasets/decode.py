@@ -1,4 +1,4 @@
-"""One image file as an array: decoded, in the wanted colours and size."""
+"""Decodes one image file to an array of the requested channels and size."""
 
 import contextlib
 import functools
@@ -10,6 +10,7 @@ from PIL import Image
 from chainer_jo.errors import DataError
 
 MODES = {1: 'L', 3: 'RGB'}
+# Common formats only: Pillow's other readers are for rare ones, and its EPS reader runs a program.
 _FORMATS = (
     'JPEG', 'MPO', 'PNG', 'GIF', 'BMP', 'WEBP', 'TIFF', 'PPM', 'JPEG2000', 'TGA', 'ICO', 'AVIF',
 )  # fmt: skip
@@ -25,40 +26,36 @@ TURNS = {
     8: _WAYS.ROTATE_90,
 }
 
-# Pillow only warns about an image of 90 million pixels, which takes 270 MB per thread as an array.
+# Pillow only warns about an image of 90 million pixels, which takes 270 MB per reading thread.
 warnings.simplefilter('error', Image.DecompressionBombWarning)
 
 
 @functools.cache
 def formats_of_anybody():
-    """Returns Pillow's names of the formats that are read of files that anybody made: a tuple.
-
-    Its other readers are for rare formats, and one of them runs a program.
-    """
-    # Which of them Pillow has depends on how it was built, and it fails on names it lacks.
+    """Returns the formats that are read from untrusted files: a tuple of Pillow's names."""
+    # Which formats Pillow has depends on its build, and it fails on a name it does not have.
     Image.init()
     return tuple(name for name in _FORMATS if name in Image.OPEN)
 
 
 def decode(path, channels, size, crop=None, offset=(0, 0), *, upright=False, formats=None):
-    """Returns the image in a file, or a part of it, ``(channels, h, w)``, uint8.
+    """Returns the image in a file, or a crop of it, ``(channels, h, w)``, uint8.
 
-    An image that already has the wanted size is not resampled: its pixels are those of the file.
-    By default what EXIF says of a rotation does not count: as in all public codes, pixels stay as
-    stored.
+    An image that already has ``size`` is not resampled. By default the EXIF orientation is ignored,
+    as in the public codes.
 
     Args:
-        path (str or os.PathLike): Of one of ``formats``.
+        path (str or os.PathLike): An image file.
         channels (int): 1 for grey, 3 for colour.
-        size (tuple): ``(H, W)`` to which the image is scaled, whatever its own shape.
-        crop (tuple): ``(h, w)`` of the part, at most ``size``; all of it by default.
-        offset (tuple): Row and column of the part's corner.
-        upright (bool): Whether to turn the image as EXIF says.
-        formats (sequence of str): Pillow's names, such as those of :func:`formats_of_anybody`;
-            all that it reads by default.
+        size (tuple): ``(H, W)`` to which the image is scaled, whatever its aspect ratio.
+        crop (tuple): ``(h, w)`` of the crop, at most ``size``; the whole image by default.
+        offset (tuple): Row and column of the crop's corner in the scaled image.
+        upright (bool): Whether to apply the EXIF orientation.
+        formats (sequence of str): Pillow's names of the formats to accept, such as those of
+            :func:`formats_of_anybody`; all that Pillow reads by default.
 
     Raises:
-        DataError: There is no such file, or it is no image.
+        DataError: There is no such file, or it is not an image.
     """
     image = opened(path, channels, size, upright, formats)
     array = np.asarray(scaled(image, size, crop or size, offset))
@@ -66,29 +63,29 @@ def decode(path, channels, size, crop=None, offset=(0, 0), *, upright=False, for
 
 
 def opened(path, channels, size, upright=False, formats=None):
-    """Returns the whole image in a file, decoded, a ``PIL.Image``; arguments as :func:`decode`."""
+    """Returns the whole decoded image as a ``PIL.Image``; arguments as for :func:`decode`."""
     try:
         with Image.open(path, formats=formats) as image:
-            # A JPEG of at least four times the size is scaled by 1/2, 1/4 or 1/8 while it is
-            # decoded, to no less than twice the size. That takes half the time or less and changes
-            # the result by about 0.6 of 255 levels; scaling down to the size itself would change it
-            # by 1 to 5.
+            # The JPEG decoder can scale an image of at least four times the size by 1/2, 1/4 or
+            # 1/8, to no less than twice the size. That takes half the time or less and changes the
+            # result by about 0.6 of 255 levels. Scaling in the decoder down to the size itself
+            # would change it by 1 to 5 levels.
             image.draft(image.mode, (2 * size[1], 2 * size[0]))
             turn = turned if upright else lambda image, _: image
             return turn(pixels(image, MODES[channels]), image)
     except MemoryError:
         raise
-    # Damaged files make Pillow raise nearly anything: SyntaxError, struct.error, IndexError, ...
+    # Damaged files make Pillow raise almost anything: SyntaxError, struct.error, IndexError, ...
     except Exception as error:
         raise DataError(
             f'cannot read the image {path}',
             seen=reason(error),
-            fix='bring the file again, or leave it out of the data set',
+            fix='get another copy of the file, or remove it from the data set',
         ) from error
 
 
 def scaled(image, size, crop, offset):
-    """Returns the part of the scaled image; no other pixel of it is worked out."""
+    """Returns a crop of the scaled image, without computing the pixels outside it."""
     (H, W), (h, w), (top, left) = size, crop, offset
     if image.size == (W, H):
         return image.crop((left, top, left + w, top + h))
@@ -98,10 +95,10 @@ def scaled(image, size, crop, offset):
 
 
 def pixels(image, mode):
-    """Returns an opened image in another of Pillow's modes.
+    """Returns an opened image converted to one of Pillow's modes.
 
-    Colours under a transparent place count as they are stored. Of 16 bits a pixel the upper 8 are
-    taken, where Pillow alone would make white of all that is above 255.
+    Transparency is dropped, and the colours below it are kept as stored. Of 16-bit pixels the upper
+    8 bits are kept; Pillow's own conversion would turn every value above 255 into white.
     """
     image.load()
     if image.mode.startswith('I'):
@@ -109,13 +106,13 @@ def pixels(image, mode):
         image = Image.fromarray((deep.clip(0, 65535) >> 8).astype(np.uint8))
     elif image.mode == 'P' and 'transparency' in image.info:
         image = image.convert('RGBA')
-    # Not converted without need: Pillow would copy the pixels.
+    # convert() to the same mode would copy the pixels.
     return image if image.mode == mode else image.convert(mode)
 
 
 def turned(pixels, image):
-    """Returns the pixels of an image turned and mirrored as its EXIF says, if it says so."""
-    # The EXIF data may be damaged although the pixels are not.
+    """Returns the pixels of an image with its EXIF orientation applied, if it has one."""
+    # The EXIF data may be damaged although the pixels are intact.
     with contextlib.suppress(Exception):
         if (way := TURNS.get(image.getexif().get(ORIENTATION))) is not None:
             return pixels.transpose(way)
@@ -123,5 +120,5 @@ def turned(pixels, image):
 
 
 def reason(error):
-    """Returns the first line of what an exception says."""
+    """Returns the first line of an exception's message, or the name of its type."""
     return str(error).splitlines()[0] if str(error) else type(error).__name__

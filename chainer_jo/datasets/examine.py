@@ -1,4 +1,4 @@
-"""One pass over image files: what each is, what is wrong with it, and which are the same."""
+"""Examines image files in one pass: what kind each is, what is wrong with it, and duplicates."""
 
 import contextlib
 import functools
@@ -13,9 +13,9 @@ from PIL import Image
 
 from chainer_jo.datasets.decode import ORIENTATION, pixels, reason
 
-#: What a file can be, as bits: all of these are trained on, converted to colour.
+#: Unusual kinds of usable files, one bit each. All are converted to colour and trained on.
 KINDS = ('grey', 'CMYK', 'palette', '16 bit', 'not JPEG', 'rotated by EXIF', 'duplicate')
-#: Why a file cannot be used; the code in the index is the place in this list, 0 for none.
+#: Why a file cannot be used. The index file stores the position in this list; 0 is usable.
 REASONS = (
     'usable',
     'missing',
@@ -28,23 +28,23 @@ REASONS = (
     'damaged',
 )
 GREY = ('1', 'L', 'LA', 'I', 'I;16', 'I;16B', 'I;16L', 'F')
-# More than this is not an image; the largest images on the web are smaller.
+# Larger files are refused unread; images from the web are smaller.
 LARGEST_FILE = 1 << 28
 DIGEST_BYTES = 16
 
 
 @dataclass
 class FileFacts:
-    """What one file is.
+    """What was found in one file.
 
     Attributes:
-        reason: Place in :data:`REASONS`.
-        seen: The evidence, where it is not usable.
-        kinds: Bits, by the place in :data:`KINDS`.
+        reason: Position in :data:`REASONS`.
+        seen: The evidence, if the file is not usable.
+        kinds: Bit ``i`` is set for ``KINDS[i]``.
         size: Height and width in pixels.
-        length: Bytes of the file.
+        length: Size of the file in bytes.
         digest: The first 16 bytes of the SHA-256 of the file.
-        colour: Mean of each channel of ``RGB``, in ``[0, 1]``.
+        colour: Mean of each RGB channel, in ``[0, 1]``.
     """
 
     reason: int = 0
@@ -63,13 +63,13 @@ class _UnusableError(Exception):
 
 
 def examine(folder, relative):
-    """Returns the :class:`FileFacts` of a file below a folder. Raises for nothing in the file.
+    """Returns the :class:`FileFacts` of a file below a folder. A bad file does not raise.
 
-    It is read once and decoded whole.
+    The file is read once and decoded completely.
 
     Args:
-        folder (str): Links out of it are not followed. It may be a link itself.
-        relative (str): The path below it.
+        folder (str): The folder, which may be a link. Links that lead out of it are not followed.
+        relative (str): Path of the file below the folder.
     """
     try:
         content = _content(folder, relative)
@@ -87,11 +87,12 @@ def _content(folder, relative):
             raise _UnusableError('not a file', stat.filemode(found.st_mode))
         if found.st_size > LARGEST_FILE:
             raise _UnusableError('too large', f'{found.st_size:,} bytes')
+        # Bounded, because the file may grow after its size was checked.
         with open(path, 'rb') as file:
             content = file.read(LARGEST_FILE + 1)
     except (FileNotFoundError, NotADirectoryError) as error:
         raise _UnusableError('missing', error.strerror) from None
-    # ValueError: the name contains a NUL.
+    # ValueError: the path contains a NUL.
     except (OSError, ValueError) as error:
         raise _UnusableError(
             'cannot be opened', getattr(error, 'strerror', '') or str(error)
@@ -103,12 +104,13 @@ def _content(folder, relative):
 
 def _check_inside(folder, path, relative):
     parent = _real(os.path.dirname(path))
+    # realpath of every file would cost a system call per path component.
     real = os.path.realpath(path) if os.path.islink(path) else parent
     if '..' in relative.split('/') or os.path.commonpath([real, _real(folder)]) != _real(folder):
         raise _UnusableError('leads out of the folder', f'to {real}')
 
 
-# A million files lie in some thousands of folders.
+# A million files share a few thousand folders, so most calls hit the cache.
 @functools.lru_cache(maxsize=1 << 14)
 def _real(folder):
     return os.path.realpath(folder)
@@ -127,7 +129,7 @@ def _decoded(content):
             colour = _mean_colour(pixels(image, 'RGB'))
         except MemoryError:
             raise
-        # See chainer_jo.datasets.decode.decode.
+        # Damaged files make Pillow raise almost anything.
         except Exception as error:
             raise _UnusableError('damaged', reason(error)) from None
     digest = hashlib.sha256(content).digest()[:DIGEST_BYTES]
@@ -140,7 +142,7 @@ def _without_address(error):
 
 def _kinds(image):
     orientation = 1
-    # The EXIF data may be damaged although the pixels are not.
+    # The EXIF data may be damaged although the pixels are intact.
     with contextlib.suppress(Exception):
         orientation = image.getexif().get(ORIENTATION, 1)
     found = {
@@ -155,24 +157,25 @@ def _kinds(image):
 
 
 def _mean_colour(image):
-    # Whole numbers, hence the same on every machine.
+    # From integer counts, so the result is the same on every machine.
     counts = np.array(image.histogram()).reshape(3, 256)
     return tuple((counts @ np.arange(256) / (255 * image.width * image.height)).tolist())
 
 
 def examine_all(paths, imap, on_file=None):
-    """Examines every file of a sequence, and finds those that are the same byte for byte.
+    """Examines every file of a sequence, and marks files that are identical byte for byte.
 
     Args:
         paths (PackedPaths): The files.
-        imap (callable): ``imap(function, arguments)`` yields the results in order, worked out by
-            threads; Pillow lets others run while it decodes.
-        on_file (callable): Called with the number of files done and the :class:`FileFacts`.
+        imap (callable): ``imap(function, arguments)`` computes the results in threads and yields
+            them in order. Threads help because Pillow releases the GIL while it decodes.
+        on_file (callable): Called with the number of files examined and the :class:`FileFacts` of
+            the last one.
 
     Returns:
         tuple: A dict of arrays, ``reason``, ``kinds`` (uint8), ``size`` (``(N, 2)``, uint32),
         ``length`` (uint32), ``digest`` (``(N, 16)``, uint8) and ``colour`` (``(N, 3)``, float32);
-        and a list of ``(place, seen)`` of the files that cannot be used.
+        and a list of ``(index, seen)`` for the files that cannot be used.
     """
     n = len(paths)
     facts = {
@@ -184,6 +187,7 @@ def examine_all(paths, imap, on_file=None):
         'colour': np.zeros((n, 3), 'f4'),
     }
     evidence = []
+    # In groups of 16, so that handing work to the threads costs little.
     groups = (range(start, min(n, start + 16)) for start in range(0, n, 16))
 
     def examine_group(group):
@@ -202,7 +206,7 @@ def examine_all(paths, imap, on_file=None):
 
 
 def _duplicates(facts):
-    """Marks every usable file that has the bytes of an earlier one: ``(N,)``, uint8."""
+    """Returns 1 for every usable file that repeats an earlier one, else 0: ``(N,)``, uint8."""
     usable = np.flatnonzero(facts['reason'] == 0)
     keys = np.ascontiguousarray(facts['digest'][usable]).view(f'V{DIGEST_BYTES}')[:, 0]
     first = np.unique(keys, return_index=True)[1]

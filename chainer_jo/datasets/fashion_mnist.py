@@ -1,7 +1,7 @@
 """A subset of Fashion-MNIST that is part of the package, so that nothing has to be downloaded.
 
-The images are Zalando's, under the MIT licence (``fashion_mnist_LICENSE``), as
-``reproduce/fashion_mnist_subset.py`` takes them from the published files.
+The images are Zalando's, under the MIT licence (``fashion_mnist_LICENSE``).
+``reproduce/fashion_mnist_subset.py`` made the subset from the published files.
 """
 
 from pathlib import Path
@@ -26,8 +26,8 @@ CLASSES = (
     'bag',
     'ankle boot',
 )
-# Ankle boot -> sneaker, sneaker -> sandal, pullover -> shirt, coat <-> dress: this package's
-# choice, after the pattern of CIFAR-10 (D-37).
+# Ankle boot -> sneaker, sneaker -> sandal, pullover -> shirt, coat <-> dress: chosen by this
+# package on the pattern of the CIFAR-10 map (D-37).
 FLIPS = {9: 7, 7: 5, 2: 6, 4: 3, 3: 4}
 
 
@@ -35,7 +35,7 @@ def load(data=None, on_bytes=None, warn=None):
     """Loads the embedded images: 6,000 to train and validate, 2,000 to test, 28 x 28, grey.
 
     Args:
-        data (None): There is nothing to choose.
+        data (None): Must be ``None``: the images are part of the package.
         on_bytes (callable): Never called: nothing is downloaded.
         warn (callable): Never called: nothing is left out.
 
@@ -44,7 +44,7 @@ def load(data=None, on_bytes=None, warn=None):
 
     Raises:
         ConfigError: ``data`` is given.
-        DataError: The file in the package is missing or not the one it was released with.
+        DataError: The file in the package is missing, or differs from the released one.
     """
     if data is not None:
         raise ConfigError(
@@ -57,17 +57,17 @@ def load(data=None, on_bytes=None, warn=None):
             loaded = np.load(file, allow_pickle=False)
             arrays = [loaded[name] for name in ('x_train', 't_train', 'x_test', 't_test')]
         dataset = Dataset.of_arrays('fashion_mnist', 'embedded subset', arrays, CLASSES, FLIPS)
-    # A damaged file raises whatever it likes; a MemoryError where its head asks for too much.
+    # A damaged file can raise almost anything: MemoryError if its header declares a huge array.
     except Exception as error:
         raise _damaged(excerpt(str(error) or type(error).__name__, 200)) from error
-    # Results carry the digest: a file that differs by a bit must not pass for this one.
+    # Results carry the digest, so a file that differs by one bit must be refused.
     if dataset.digest != DIGEST:
         raise _damaged(f'digest {dataset.digest[:16]}, expected {DIGEST[:16]}')
     return dataset
 
 
 def at_hand(data=None):
-    """Returns ``True``: it is part of the package."""
+    """Returns ``True``: the images are part of the package."""
     return True
 
 

@@ -1,7 +1,7 @@
-"""JPEG files as arrays in about half of Pillow's time, to two levels of 255 (D-55).
+"""Decodes JPEG files in about half of Pillow's time, within two of 255 levels (D-55).
 
-simplejpeg decodes to the same pixels as Pillow; cykooz_resizer has Pillow's filter in vector
-instructions, and rounds otherwise. Both come with the extra ``[turbojpeg]``.
+simplejpeg decodes to the same pixels as Pillow. cykooz_resizer implements Pillow's filter with
+vector instructions, and rounds differently. Both come with the extra ``[turbojpeg]``.
 """
 
 import importlib.util
@@ -14,7 +14,7 @@ from chainer_jo.datasets import decode as with_pillow
 from chainer_jo.errors import ConfigError
 
 PACKAGES = ('simplejpeg', 'cykooz_resizer')
-#: It converts CMYK to other colours than Pillow does.
+#: Colour spaces that simplejpeg decodes; it converts CMYK to other colours than Pillow does.
 COLOURS = ('YCbCr', 'Gray', 'RGB')
 _of_thread = threading.local()
 
@@ -25,7 +25,7 @@ def missing():
 
 
 def check():
-    """Raises ConfigError where this decoder is not installed."""
+    """Raises ConfigError if this decoder is not installed."""
     if names := missing():
         raise ConfigError(
             'the decoder turbojpeg is not installed',
@@ -35,10 +35,10 @@ def check():
 
 
 def decode(path, channels, size, crop=None, offset=(0, 0)):
-    """Does what :func:`chainer_jo.datasets.decode.decode` does, which gets all but plain JPEGs.
+    """Returns an image as :func:`chainer_jo.datasets.decode.decode` does, to which it may defer.
 
-    It gets what simplejpeg refuses too, so that a damaged file has one reason, and those files that
-    it scales while it decodes them.
+    Pillow decodes everything but plain colour JPEGs; files that simplejpeg refuses, so that the
+    reason given for a damaged file is the same; and large JPEGs, which it scales while decoding.
     """
     pixels = _pixels(path, size) if channels == 3 else None
     if pixels is None:
@@ -47,7 +47,7 @@ def decode(path, channels, size, crop=None, offset=(0, 0)):
 
 
 def _pixels(path, size):
-    """Returns the pixels of a colour JPEG, ``(h, w, 3)``, uint8; ``None`` leaves it to Pillow."""
+    """Returns the pixels of a JPEG as ``(h, w, 3)``, uint8; ``None`` if Pillow is to decode it."""
     import simplejpeg
 
     try:
@@ -63,7 +63,7 @@ def _pixels(path, size):
 
 
 def _scaled(pixels, size, crop, offset):
-    """Returns the part of the scaled image, ``(h, w, 3)``; no other pixel of it is worked out."""
+    """Returns a crop of the scaled image, ``(h, w, 3)``, without computing pixels outside it."""
     from cykooz_resizer import CropBox, FilterType, ImageData, PixelType, ResizeAlg, ResizeOptions
 
     (H, W), (h, w), (top, left) = size, crop, offset
@@ -71,7 +71,7 @@ def _scaled(pixels, size, crop, offset):
     if (height, width) == (H, W):
         return pixels[top : top + h, left : left + w]
     y, x = height / H, width / W
-    # Clipped: a product may be rounded up, and no box may reach beyond the edge.
+    # Clipped: rounding may push a product past the edge, and the resizer refuses such a box.
     box = CropBox(left * x, top * y, min(w * x, width - left * x), min(h * y, height - top * y))
     part = ImageData(w, h, PixelType.U8x3)
     _resizer().resize(
@@ -83,7 +83,7 @@ def _scaled(pixels, size, crop, offset):
 
 
 def _resizer():
-    # One per thread: it reuses its buffers from image to image.
+    # One per thread, because a resizer reuses its buffers from image to image.
     from cykooz_resizer import Resizer
 
     if not hasattr(_of_thread, 'resizer'):

@@ -1,4 +1,4 @@
-"""Image files that are decoded when they are needed, for sets that do not fit in memory."""
+"""Image files that are decoded on demand, for sets that do not fit in memory."""
 
 import os
 import threading
@@ -10,13 +10,13 @@ from chainer_jo.errors import DataError
 
 
 class PackedPaths:
-    """A sequence of paths below one folder in little memory: their bytes, one after the other.
+    """A sequence of paths below one folder, stored as joined bytes to save memory.
 
     Args:
-        folder (str or os.PathLike): Where all of them lie.
-        text (numpy.ndarray): The relative paths as the file system has them, joined, uint8.
-        ends (numpy.ndarray): Where each ends in ``text``, ``(N,)``, integers.
-        index (numpy.ndarray): Which of them are in the sequence, in its order; all by default.
+        folder (str or os.PathLike): The folder of all files.
+        text (numpy.ndarray): The bytes of all relative paths, joined, uint8.
+        ends (numpy.ndarray): End of each path in ``text``, ``(N,)``, integers.
+        index (numpy.ndarray): Selects and orders the paths of the sequence; all by default.
     """
 
     def __init__(self, folder, text, ends, index=None):
@@ -30,7 +30,7 @@ class PackedPaths:
         return os.path.join(self.folder, self.relative(place))
 
     def relative(self, place):
-        """Returns a path below the folder, with ``/``."""
+        """Returns the path of a file below the folder, with ``/``."""
         i = int(self.index[place])
         start = int(self.ends[i - 1]) if i else 0
         return os.fsdecode(self.text[start : int(self.ends[i])].tobytes())
@@ -40,15 +40,15 @@ class ImageFiles:
     """A :class:`~chainer_jo.datasets.source.LabelledImages` of files.
 
     Args:
-        paths (sequence): One file an image.
+        paths (sequence): The file of each image.
         labels (numpy.ndarray): ``(N,)``, int32.
         size (tuple): ``(H, W)`` to which every image is scaled.
-        crop (tuple): ``(H, W)`` of what the net sees, at most ``size``; ``size`` by default.
+        crop (tuple): ``(H, W)`` of the net's input, at most ``size``; ``size`` by default.
         channels (int): 1 for grey, 3 for colour.
         true_labels (numpy.ndarray or None): ``(N,)``, int32.
-        stand_in (StandIn or None): What takes the place of files that cannot be read; without it
-            the first of them raises.
-        decode (callable): As :func:`~chainer_jo.datasets.decode.decode`.
+        stand_in (StandIn or None): Replaces files that cannot be read; without it the first of
+            them raises.
+        decode (callable): A function like :func:`~chainer_jo.datasets.decode.decode`.
     """
 
     def __init__(
@@ -72,10 +72,10 @@ class ImageFiles:
         return len(self.paths)
 
     def read(self, index, offset):
-        """Decodes the files. Raises :class:`DataError` that names one which cannot be read."""
+        """Decodes the files. Raises :class:`DataError` for a file that cannot be read."""
         images = np.empty((len(index), *self.shape), np.uint8)
         for i, (place, corner) in enumerate(zip(index, offset, strict=True)):
-            # One image at a time: the threads each decode whole batches already.
+            # One image at a time: the threads already read several batches at once.
             images[i] = self._read(self.paths[place], corner)
         return images
 
@@ -88,20 +88,20 @@ class ImageFiles:
             return self.stand_in(path, error)
 
     def resident(self):
-        # The set may not fit in memory; a second way for small sets is not worth having.
+        # The set may not fit in memory. For small ones a second way to read is not worth its code.
         return None
 
 
 class StandIn:
-    """Takes the place of images that could be read once, and cannot any more.
+    """Replaces images that have become unreadable by a blank image in the mean colour.
 
-    One bad file is not worth the hours of training before it: a blank in the mean colour stands in,
-    which tells the net nothing. Many are a disk that is gone, and end the run.
+    One bad file should not end hours of training, and a blank image tells the net nothing. Many bad
+    files mean that the disk has failed, and end the run.
 
     Args:
-        colour (numpy.ndarray): ``(channels,)``, uint8.
-        limit (int): So many files at most.
-        warn (callable): Told, in a line of text, of each file once.
+        colour (numpy.ndarray): Mean colour, ``(channels,)``, uint8.
+        limit (int): Largest number of files to replace.
+        warn (callable): Called with a line of text, once per file.
 
     Attributes:
         paths (set): The files that could not be read so far.
@@ -112,17 +112,17 @@ class StandIn:
         self.paths, self._lock = set(), threading.Lock()
 
     def __call__(self, path, error):
-        """Returns the blank, which broadcasts to an image; raises ``error`` past the limit."""
+        """Returns an array that broadcasts to a blank image; raises DataError past the limit."""
         with self._lock:
             new = path not in self.paths
             self.paths.add(path)
             if len(self.paths) > self._limit:
                 raise DataError(
-                    f'{len(self.paths)} images cannot be read any more; the last is {path}',
+                    f'{len(self.paths)} images have become unreadable; the last is {path}',
                     seen=error.seen,
-                    fix='mend the disk, then run the same command again: it goes on from the last '
+                    fix='repair the disk and run the same command again: it resumes from the last '
                     'snapshot',
                 ) from error
         if new:
-            self._warn(f'{error.problem}: {error.seen}; a blank takes its place')
+            self._warn(f'{error.problem}: {error.seen}; a blank image replaces it')
         return self._colour

@@ -1,4 +1,4 @@
-"""A folder of anybody's images: what is in it, what cannot be read, and which are the same."""
+"""A folder of the user's own images: finds them, reports unreadable ones and duplicates."""
 
 import contextlib
 import difflib
@@ -29,16 +29,16 @@ from chainer_jo.datasets.image_files import ImageFiles, StandIn
 from chainer_jo.datasets.source import ArrayImages
 from chainer_jo.errors import ConfigError, DataError, excerpt
 
-#: A file of one of these types that cannot be read gets a row with the reason; other files count as
-#: images only if they can be read.
+#: An unreadable file with one of these endings gets a row with the reason. A file with another
+#: ending counts as an image only if it can be read.
 ENDINGS = {
     '.jpg', '.jpeg', '.jpe', '.jfif', '.png', '.gif', '.bmp', '.webp', '.tif', '.tiff', '.ppm',
     '.pgm', '.pbm', '.pnm', '.jp2', '.tga', '.ico', '.avif',
 }  # fmt: skip
 MOST_CLASSES = 1000
-#: Limits of the default side of the squares that the net sees, which is that of the images.
+#: Limits of the default side of the net's square input; see :func:`side`.
 SIDES = (8, 64)
-#: Bytes of images that are kept in memory; larger sets are read during training.
+#: Largest set in bytes that is kept in memory; larger ones are streamed from disk.
 RESIDENT_BYTES = 1 << 30
 
 
@@ -47,13 +47,13 @@ class Row:
     """One image of a folder.
 
     Attributes:
-        path (str): Below the folder, with ``/``.
-        label (str): As given; ``''`` where none is.
-        reason (str): Why it cannot be used; ``''`` where it can.
-        size (tuple): Height and width, ``None`` where it cannot be read.
+        path (str): Path below the folder, with ``/``.
+        label (str): The given label; ``''`` if there is none.
+        reason (str): Why the image cannot be used; ``''`` if it can.
+        size (tuple): Height and width; ``None`` if it cannot be read.
         grey (bool): Whether it has one channel.
-        digest (bytes): SHA-256 of the pixels as they are seen, 16 bytes.
-        final (str): The label that a human gave; ``''`` where there is none.
+        digest (bytes): First 16 bytes of the SHA-256 of the decoded, upright pixels.
+        final (str): The label that a person wrote after review; ``''`` if there is none.
     """
 
     path: str
@@ -66,18 +66,18 @@ class Row:
 
     @property
     def believed(self):
-        """The label to train on."""
+        """The label to train on: the reviewed one if there is one, else the given one."""
         return self.final or self.label
 
 
 @dataclass
 class Folder:
-    """What :func:`find` saw.
+    """The images that :func:`find` found.
 
     Attributes:
         path (str): The folder.
         rows (list of Row): Every image, sorted by path.
-        others (int): Files that are no images.
+        others (int): Number of files that are not images.
     """
 
     path: str
@@ -86,35 +86,39 @@ class Folder:
 
     @property
     def usable(self):
-        """Places of the rows that can be used, ``(N,)``, integers."""
+        """Indices of the rows that can be used, ``(N,)``, integers."""
         return np.array([i for i, row in enumerate(self.rows) if not row.reason], np.int64)
 
     @property
     def known(self):
-        """Which of the usable rows a human has answered, ``(N,)``, bool."""
+        """Which of the usable rows have a reviewed label, ``(N,)``, bool."""
         return np.array([bool(self.rows[i].final) for i in self.usable])
 
 
 def find(folder, labels=None):
-    """Returns the :class:`Folder`: one sub-folder a class, or a CSV file that gives the labels.
+    """Finds the images of a folder and their labels, and returns a :class:`Folder`.
 
-    Nothing is decoded. Files whose names begin with a dot do not count.
+    Labels come from a CSV file, or from one sub-folder per class. No image is decoded. Files and
+    folders whose names begin with a dot are ignored.
 
     Args:
-        folder (str or os.PathLike): One sub-folder a class, with images at any depth below it.
-        labels (str or os.PathLike): A CSV file of paths below ``folder`` and labels; then
-            sub-folders mean nothing.
+        folder (str or os.PathLike): The folder. Without ``labels`` it has one sub-folder per class,
+            with images at any depth.
+        labels (str or os.PathLike): A CSV file with paths below ``folder`` and labels. Sub-folders
+            then have no meaning.
 
     Raises:
-        ConfigError: The folder is missing, or holds no images.
-        DataError, WriteError: See :func:`chainer_jo.datasets.label_sheet.labels`; or no path of the
-            file is in the folder.
+        ConfigError: The folder is missing, or has no images.
+        DataError, WriteError: See :func:`chainer_jo.datasets.label_sheet.labels`; DataError also if
+            no path in the file is in the folder.
     """
     folder = os.fspath(folder)
     if not os.path.isdir(folder):
         seen = 'a file' if os.path.exists(folder) else 'nothing of that name'
         raise ConfigError(
-            f'{excerpt(folder, 200)} is no folder', seen=seen, fix='name the folder of the images'
+            f'{excerpt(folder, 200)} is not a folder',
+            seen=seen,
+            fix='name the folder with the images',
         )
     given = None if labels is None else label_sheet.labels(labels)
     found = Folder(folder)
@@ -145,32 +149,32 @@ def find(folder, labels=None):
         raise ConfigError(
             f'there are no images in {excerpt(folder, 200)}',
             seen=f'{found.others:,} other files' if found.others else 'an empty folder',
-            fix='put the images of each class into a folder of its own, or name another folder',
+            fix='put the images of each class into a separate folder, or name another folder',
         )
     return found
 
 
-NO_FOLDER, NO_LABEL = UNLABELLED = ('in no folder of a class', 'no label is given')
+NO_FOLDER, NO_LABEL = UNLABELLED = ('not in a class folder', 'no label given')
 
 
 def answer(found, finals):
-    """Gives the rows of a :class:`Folder` the labels that a human has written for them.
+    """Sets the labels that a person wrote after review on the rows of a :class:`Folder`.
 
-    An answer for an image that is not there has a row too, so that it is not lost.
+    A label for a missing image gets a row too, so that it is not lost.
 
     Args:
         found (Folder): Changed in place.
         finals (dict): Path to label.
 
     Raises:
-        DataError: A label is no class.
+        DataError: A label is not one of the classes.
     """
     classes = {row.label for row in found.rows if row.label}
     for path, label in finals.items():
         if label not in classes:
             near = difflib.get_close_matches(label, classes, 1) or sorted(classes)[:3]
             raise DataError(
-                f'the final_label of {excerpt(path)} is no class',
+                f'the final_label of {excerpt(path)} is not a class',
                 seen=excerpt(label),
                 fix=f'write {" or ".join(map(excerpt, near))}, or leave the cell empty',
             )
@@ -193,6 +197,7 @@ def _absent(path):
 
 def _files(folder):
     """Yields the paths of all files below a folder; links to folders are followed, once each."""
+    # Folders seen, by device and inode: a link to a parent would otherwise never end.
     waiting, seen = [''], set()
     while waiting:
         inner = waiting.pop()
@@ -221,23 +226,24 @@ def _opens(path):
 
 
 def examine(found, imap, size=None, on_file=None):
-    """Reads every usable image of a :class:`Folder` once, and returns it as a data set.
+    """Reads every usable image of a :class:`Folder`, and returns a data set.
 
-    The rows learn what is wrong with them.
+    The rows are updated: unusable images get a ``reason``.
 
     Args:
         found (Folder): As :func:`find` returned it.
-        imap (callable): ``imap(function, arguments)`` yields results in order, worked out by
-            threads.
-        size (int): Side of the squares that the net sees; by default :func:`side`.
-        on_file (callable): Called with the number of images done and how many there are.
+        imap (callable): ``imap(function, arguments)`` computes the results in threads and yields
+            them in order.
+        size (int): Side of the net's square input; :func:`side` by default.
+        on_file (callable): Called with the number of images read and the number of images.
 
     Returns:
-        Dataset: Of the usable rows, in their order; its classes are sorted by name.
+        Dataset: The usable rows, in their order, with the classes sorted by name.
 
     Raises:
-        ConfigError: One class or too many, or fewer than four usable images.
+        ConfigError: There are fewer than four usable images, fewer than two classes, or too many.
     """
+    # Headers first: size and channels depend on all images, and are needed to decode the first.
     for i, facts in zip(found.usable, imap(_header, _paths(found)), strict=True):
         found.rows[i].reason, found.rows[i].size, found.rows[i].grey = facts
     _classes(found)
@@ -247,6 +253,7 @@ def examine(found, imap, size=None, on_file=None):
     resident = count * channels * size * size <= RESIDENT_BYTES
     look = functools.partial(_look, channels=channels, size=size, keep=resident)
     images, colours = [], np.zeros(channels)
+    # found.usable is computed once here, although rows become unusable in the loop.
     for done, (i, seen) in enumerate(zip(found.usable, imap(look, _paths(found)), strict=True), 1):
         found.rows[i].reason, found.rows[i].digest, image, colour = seen
         if not found.rows[i].reason:
@@ -261,6 +268,7 @@ def examine(found, imap, size=None, on_file=None):
     if resident:
         source = ArrayImages(np.stack(images), labels)
     else:
+        # At most 1 % may become unreadable: one bad file should not end the training.
         stand_in = StandIn((colours / len(usable)).astype(np.uint8), len(usable) // 100, _nobody)
         source = ImageFiles(
             _paths(found),
@@ -270,15 +278,16 @@ def examine(found, imap, size=None, on_file=None):
             stand_in=stand_in,
             decode=functools.partial(decode, upright=True, formats=formats_of_anybody()),
         )
-    # A digest of contents, not of paths: a folder that was moved is the same data.
+    # The digest is of pixels, not of paths: a folder that was moved or renamed is the same data.
     seen = np.frombuffer(b''.join(row.digest for row in usable), np.uint8)
     digest = store.digest(seen, labels, [size, channels, *classes])
+    # None, not all False: a data set with known labels needs a method that can keep them.
     known = found.known if found.known.any() else None
     return Dataset('images', f'variant {digest[:8]}', digest, classes, source, known=known)
 
 
 def _nobody(*_):
-    """Hears of images that vanish while the net trains: they are blanks then."""
+    """Ignores the warnings about images that become unreadable during training."""
 
 
 def _paths(found):
@@ -286,7 +295,7 @@ def _paths(found):
 
 
 def side(sizes):
-    """Returns the side of the squares for images of some sizes: the median, from 8 to 64.
+    """Returns the side of the net's square input: the median longer side, limited to 8 to 64.
 
     Args:
         sizes (sequence of tuple): Height and width of each image.
@@ -296,7 +305,7 @@ def side(sizes):
 
 
 def _classes(found):
-    """Returns the names of the classes of the usable rows; raises ConfigError unless they do."""
+    """Returns the class names of the usable rows; raises ConfigError if they cannot be trained."""
     usable = [found.rows[i] for i in found.usable]
     classes = tuple(sorted({row.believed for row in usable}))
     what = None
@@ -307,19 +316,22 @@ def _classes(found):
     elif len(classes) < 2:
         what = (
             f'one class, {excerpt(classes[0], 30)}',
-            'put the images of each class into a folder of its own, or name a CSV with --labels',
+            'put the images of each class into a separate folder, or name a CSV with --labels',
         )
     elif len(classes) > MOST_CLASSES:
         what = f'{len(classes):,} classes', f'name a folder of at most {MOST_CLASSES:,} classes'
     if what:
         raise ConfigError(
-            f'no labels can be corrected in {excerpt(found.path, 200)}', seen=what[0], fix=what[1]
+            f'cannot correct labels in {excerpt(found.path, 200)}', seen=what[0], fix=what[1]
         )
     return classes
 
 
 def _header(path):
-    """Returns why a file is unusable or ``''``, its height and width, and whether it is grey."""
+    """Returns why a file is unusable (``''`` if it is not), its (height, width), and if it is grey.
+
+    Only the header is read.
+    """
     try:
         status = os.stat(path)
         if not stat.S_ISREG(status.st_mode):
@@ -338,13 +350,13 @@ def _header(path):
         return 'cannot be opened', None, False
     except MemoryError:
         raise
-    # Damaged files make Pillow raise nearly anything.
+    # Damaged files make Pillow raise almost anything.
     except Exception:
-        return 'no image of a known format', None, False
+        return 'not an image of a known format', None, False
 
 
 def _look(path, channels, size, keep):
-    """Returns why a file is unusable or ``''``, the digest of its pixels, the image and colour."""
+    """Returns why a file is unusable (``''`` if it is not), its digest, image and mean colour."""
     try:
         content = Path(path).read_bytes()
         with Image.open(io.BytesIO(content), formats=formats_of_anybody()) as image:
@@ -353,6 +365,7 @@ def _look(path, channels, size, keep):
         raise
     except Exception as error:
         return f'damaged: {excerpt(reason(error))}', b'', None, 0
+    # With the size: a 2 x 8 and a 4 x 4 image can have the same bytes.
     digest = hashlib.sha256(repr(whole.size).encode() + whole.tobytes()).digest()[:16]
     scaled = whole.resize((size, size), Image.Resampling.BILINEAR)
     array = np.asarray(scaled).reshape(size, size, channels).transpose(2, 0, 1)
@@ -360,10 +373,10 @@ def _look(path, channels, size, keep):
 
 
 def same(digests):
-    """Returns the group of each image that is the same as another: ``(N,)``, int64, 0 for none.
+    """Returns a number from 1 for each group of identical images, 0 for others: ``(N,)``, int64.
 
     Args:
-        digests (sequence of bytes): Of each image.
+        digests (sequence of bytes): Digest of each image.
     """
     _, inverse, counts = np.unique(np.array(digests), return_inverse=True, return_counts=True)
     repeated = counts > 1

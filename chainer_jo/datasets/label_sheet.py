@@ -1,8 +1,8 @@
-"""Tables of paths and labels as CSV: those that people bring, and those that go to a spreadsheet.
+"""Reads and writes CSV tables of paths and labels.
 
-A spreadsheet takes a cell that begins with ``=``, ``+``, ``-`` or ``@`` for a formula and runs it,
-some also with the wide forms of East Asia, and anybody may name a file so. :func:`written` puts an
-apostrophe before such cells, and :func:`read` can take it away again.
+A spreadsheet runs a cell that begins with ``=``, ``+``, ``-`` or ``@`` as a formula, and some do so
+for the full-width forms of these characters. A file name may begin with any of them. Therefore
+:func:`written` puts an apostrophe before such cells, and :func:`read` can remove it.
 """
 
 import csv
@@ -12,28 +12,28 @@ import io
 from chainer_jo import store
 from chainer_jo.errors import DataError, excerpt
 
-#: A cell that begins with one of these is written with an apostrophe before it; the apostrophe
-#: itself too, so that reading has one answer.
+#: A cell that begins with one of these gets an apostrophe. The apostrophe is among them, so that
+#: reading is unambiguous.
 RISKY = (*'=+-@', *'\uff1d\uff0b\uff0d\uff20', '\t', '\r', '\n', "'")
 PATHS = ('path', 'file', 'filename', 'file_name', 'image', 'image_path', 'filepath', 'name')
 LABELS = ('label', 'class', 'given_label', 'target', 'category', 'class_name', 'labels')
 DELIMITERS = ',;\t|'
-#: A line for each of some millions of images.
+#: Enough for some millions of images, one per line.
 MOST_BYTES = 2**28
 
 
 def cell(value):
-    """Returns a value as the text of a cell that no spreadsheet takes for a formula.
+    """Returns a value as the text of a cell that no spreadsheet runs as a formula.
 
     Args:
-        value (object): Text, or a number at least 0; ``None`` is an empty cell.
+        value (object): Text, or a number of at least 0; ``None`` gives an empty cell.
     """
     text = '' if value is None else str(value)
     return f"'{text}" if text.startswith(RISKY) else text
 
 
 def value(text):
-    """Returns what :func:`cell` made a cell of."""
+    """Returns the text from which :func:`cell` made a cell."""
     return text[1:] if text[:1] == "'" and text[1:].startswith(RISKY) else text
 
 
@@ -42,34 +42,34 @@ def written(columns, rows):
 
     Args:
         columns (sequence of str): Names of the columns.
-        rows (iterable of dict): Values by column; of what is missing the cell is empty.
+        rows (iterable of dict): Values by column. The cell of a missing value is empty.
     """
     lines = [columns, *([cell(row.get(column)) for column in columns] for row in rows)]
-    # A file name need not be UTF-8: it is read back as the same bytes.
+    # A file name need not be UTF-8; surrogateescape writes its bytes unchanged.
     return ''.join(map(_line, lines)).encode('utf-8', 'surrogateescape')
 
 
 def _line(cells):
     file = io.StringIO(newline='')
-    # CR and LF inside a cell are quoted, because a CSV reader takes either for the end of a line.
+    # With this lineterminator csv quotes a CR or LF inside a cell; readers end a line at either.
     csv.writer(file, lineterminator='\r\n').writerow(cells)
     return file.getvalue().removesuffix('\r\n') + '\n'
 
 
 def read(path, own=False):
-    """Returns the rows of a CSV file as dicts by column name, in lower case.
+    """Returns the rows of a CSV file as dicts from column name, in lower case, to text.
 
-    Commas, semicolons, tabs or bars stand between cells; a byte order mark, any line ends, empty
-    lines and empty columns at the end do not count.
+    Cells are separated by commas, semicolons, tabs or bars. A byte order mark, the kind of line
+    ends, empty lines and empty columns at the end do not matter.
 
     Args:
         path (str or os.PathLike): The file, UTF-8.
-        own (bool): Whether :func:`written` made it, so that its apostrophes are no part of a value.
+        own (bool): Whether :func:`written` wrote it. Its apostrophes are then removed.
 
     Raises:
-        DataError: It is missing, no text, has no rows, or a row has more cells than there are
+        DataError: The file is missing, is not text, has no rows, or has a row with more cells than
             columns.
-        WriteError: One may not read it.
+        WriteError: The user has no permission to read it.
     """
     lines = _rows(path, _text(path))
     columns = [name.strip().lower() for name in lines[0][1]] if lines else []
@@ -84,7 +84,7 @@ def read(path, own=False):
         if any(cell.strip() for cell in cells[len(columns) :]):
             raise _refusal(
                 path,
-                f'{len(cells)} cells in line {number}, where there are {len(columns)} columns',
+                f'{len(cells)} cells in line {number}, but {len(columns)} columns',
                 'put a cell with a delimiter in it into double quotes',
             )
         cells = [*cells, *[''] * len(columns)][: len(columns)]
@@ -93,12 +93,12 @@ def read(path, own=False):
 
 
 def labels(path):
-    """Reads what people bring: ``{relative path: label}``, in the order of the file.
+    """Reads a user's CSV file: returns ``{relative path: label}`` in the order of the file.
 
     Raises:
-        DataError: As :func:`read`; or there is no column of paths or of labels, or a path has two
-            labels.
-        WriteError: One may not read it.
+        DataError: As for :func:`read`; or there is no column of paths or of labels, or a path has
+            two labels.
+        WriteError: The user has no permission to read it.
     """
     rows = read(path)
     names = _column(path, rows[0], PATHS, 'paths'), _column(path, rows[0], LABELS, 'labels')
@@ -109,19 +109,20 @@ def labels(path):
         if image and found.setdefault(image, label) != label:
             raise _refusal(
                 path,
-                f'{excerpt(image)} is {excerpt(found[image], 30)} and {excerpt(label, 30)}',
+                f'{excerpt(image)} has the labels {excerpt(found[image], 30)} and '
+                f'{excerpt(label, 30)}',
                 'give every path one label',
             )
     return found
 
 
 def require(path, rows, column):
-    """Raises DataError unless the rows that :func:`read` found in a file have a column."""
+    """Raises DataError if the rows that :func:`read` returned do not have a column."""
     if column not in rows[0]:
         raise _refusal(
             path,
             f'no column {column} among {excerpt(", ".join(rows[0]))}',
-            'bring the column back, or move the file away to start again',
+            'restore the column, or move the file away to start again',
         )
 
 
@@ -138,18 +139,19 @@ def _column(path, row, known, what):
 
 def _text(path):
     try:
-        content = store.read_regular(path, 'name a CSV file that is there', MOST_BYTES)
+        content = store.read_regular(path, 'name a CSV file that exists', MOST_BYTES)
     except DataError as error:
         raise _refusal(path, error.seen, error.fix) from None
-    except ValueError as error:  # Of a name that no file can have.
-        raise _refusal(path, str(error), 'name a CSV file that is there') from None
+    except ValueError as error:  # The path contains a NUL.
+        raise _refusal(path, str(error), 'name a CSV file that exists') from None
     if content.startswith((b'\xff\xfe', b'\xfe\xff')) or b'\0' in content:
-        raise _refusal(path, 'it is no UTF-8 text', 'save it as "CSV UTF-8"')
+        raise _refusal(path, 'not UTF-8 text', 'save it as "CSV UTF-8"')
     return content.removeprefix(b'\xef\xbb\xbf').decode('utf-8', 'surrogateescape')
 
 
 def _rows(path, text):
     """Returns (line number, cells) of every line that is not empty."""
+    # Spreadsheets write semicolons in countries whose decimal mark is the comma.
     first = text.partition('\n')[0]
     delimiter = max(DELIMITERS, key=first.count)
     reader = csv.reader(io.StringIO(text, newline=''), delimiter=delimiter, strict=True)
@@ -157,7 +159,7 @@ def _rows(path, text):
         return [(reader.line_num, cells) for cells in reader if any(map(str.strip, cells))]
     except csv.Error as error:
         raise _refusal(
-            path, f'{error} in line {reader.line_num}', 'mend the quotes, or save it again as CSV'
+            path, f'{error} in line {reader.line_num}', 'fix the quotes, or save it again as CSV'
         ) from None
 
 

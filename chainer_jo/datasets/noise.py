@@ -1,4 +1,4 @@
-"""Noisy labels drawn from true ones, and the transition matrix behind each kind of noise."""
+"""Draws noisy labels from true ones, and gives the transition matrix of each kind of noise."""
 
 import math
 
@@ -20,18 +20,17 @@ def noisy_labels(
         n_class (int): Number of classes ``K``.
         rng (numpy.random.Generator): Every draw comes from here.
         kind (str): One of :data:`KINDS`.
-        rate (float): Share of examples drawn, a fraction in ``[0, 1]``. Without meaning for
-            ``'none'``.
+        rate (float): The noise rate, a fraction in ``[0, 1]``; ignored for ``'none'``.
         sampling (str): See :func:`symmetric`.
         exclude_true (bool): See :func:`symmetric`; only symmetric noise uses it.
-        flips (dict or None): See :func:`asymmetric`; that of the data set.
+        flips (dict or None): The map of the data set; see :func:`asymmetric`.
 
     Returns:
         numpy.ndarray: Noisy labels, ``(N,)``, ``int32``.
 
     Raises:
-        ConfigError: An unknown kind or sampling, a rate that is no fraction, or asymmetric noise
-            without a map.
+        ConfigError: The kind or sampling is unknown, the rate is not a fraction, or asymmetric
+            noise has no map.
     """
     _check(kind, rate, sampling, flips)
     if kind == 'symmetric':
@@ -42,18 +41,18 @@ def noisy_labels(
 
 
 def symmetric(labels, rate, n_class, rng, *, sampling='exact', exclude_true=False):
-    """Redraws a share of the labels uniformly over the classes.
+    """Replaces a share of the labels by classes drawn uniformly.
 
-    The true class may be drawn again, so fewer labels are wrong than ``rate`` says: about
-    ``rate * (K - 1) / K``, 63 % of ten classes at 0.7.
+    The true class may be drawn again, so the share of wrong labels is below ``rate``: about
+    ``rate * (K - 1) / K``, which is 63 % for ten classes at a rate of 0.7.
 
     Args:
         labels (numpy.ndarray): True labels, ``(N,)``, ``int32`` in ``[0, n_class)``.
         rate (float): Share of examples redrawn, a fraction in ``[0, 1]``.
         n_class (int): Number of classes ``K``.
         rng (numpy.random.Generator): Draws which examples, then which classes.
-        sampling (str): ``'exact'``: ``rate * N`` examples (rounded up), so seeds differ in which
-            labels change and never in how many are drawn; ``'bernoulli'``: each example by itself.
+        sampling (str): ``'exact'``: exactly ``rate * N`` examples, rounded up, whatever the seed;
+            ``'bernoulli'``: each example independently with probability ``rate``.
         exclude_true (bool): If true, the true class is never drawn.
 
     Returns:
@@ -68,7 +67,7 @@ def symmetric(labels, rate, n_class, rng, *, sampling='exact', exclude_true=Fals
     chosen = _choose(len(labels), rate, rng, sampling)
     noisy = labels.astype(np.int32)
     if exclude_true:
-        # A step of 1 to K - 1 around the circle of classes: all other classes are equally likely.
+        # Adds 1 to K - 1 modulo K, which makes all other classes equally likely.
         noisy[chosen] = (noisy[chosen] + rng.integers(1, n_class, len(chosen))) % n_class
     else:
         noisy[chosen] = rng.integers(n_class, size=len(chosen))
@@ -76,15 +75,16 @@ def symmetric(labels, rate, n_class, rng, *, sampling='exact', exclude_true=Fals
 
 
 def asymmetric(labels, rate, flips, rng, *, sampling='exact'):
-    """Replaces a share of the labels of some classes by the class they are taken for.
+    """Replaces a share of the labels of some classes by a similar class.
 
-    Classes outside the map stay clean: at 0.4, the map of CIFAR-10 makes 20 % of all labels wrong.
+    Classes outside the map stay clean. At a rate of 0.4, the map of CIFAR-10 makes 20 % of all
+    labels wrong.
 
     Args:
         labels (numpy.ndarray): True labels, ``(N,)``, ``int32``.
         rate (float): Share of each mapped class that changes, a fraction in ``[0, 1]``.
         flips (dict): True class -> noisy class.
-        rng (numpy.random.Generator): Draws class by class.
+        rng (numpy.random.Generator): Draws for one class after the other.
         sampling (str): As in :func:`symmetric`, within each class.
 
     Returns:
@@ -98,25 +98,25 @@ def asymmetric(labels, rate, flips, rng, *, sampling='exact'):
     _check('asymmetric', rate, sampling, flips)
     # A copy: true labels are read-only, and both are needed.
     noisy = labels.astype(np.int32)
-    # In the order of the classes, because all draw from one generator. Members are found by their
-    # true labels, so that a cat that became a dog does not become a cat again.
+    # In the order of the classes, because all of them draw from one generator. Members are found by
+    # their true labels, so that a cat that became a dog does not become a cat again.
     for true, other in sorted(flips.items()):
         members = np.flatnonzero(labels == true)
-        # The share holds within each class, so that a small class is as noisy as a large one.
+        # The rate holds within each class, so that a small class is as noisy as a large one.
         noisy[members[_choose(len(members), rate, rng, sampling)]] = other
     return noisy
 
 
 def transition_matrix(kind, rate, n_class, *, exclude_true=False, flips=None):
-    """Returns the probabilities behind the noise, ``T[i, j] = P(noisy = j | true = i)``.
+    """Returns the transition matrix of the noise, ``T[i, j] = P(noisy = j | true = i)``.
 
-    Asymmetric noise that swaps two classes at a rate of 0.5 has a singular matrix.
+    The matrix is singular for asymmetric noise that swaps two classes at a rate of 0.5.
 
     Args:
         kind (str): One of :data:`KINDS`.
         rate (float): A fraction in ``[0, 1]``.
         n_class (int): Number of classes ``K``.
-        exclude_true (bool): Symmetric noise that never draws the true class.
+        exclude_true (bool): Whether symmetric noise never draws the true class.
         flips (dict or None): The map of asymmetric noise.
 
     Returns:
@@ -129,7 +129,7 @@ def transition_matrix(kind, rate, n_class, *, exclude_true=False, flips=None):
     T = np.eye(n_class)
     if kind == 'symmetric':
         others = (1 - T) / (n_class - 1) if exclude_true else np.full_like(T, 1 / n_class)
-        # Of the labels that are drawn anew, 1 / K stay right: the diagonal is more than 1 - rate.
+        # Of the labels that are redrawn, 1 / K stay right, so the diagonal is above 1 - rate.
         T = (1 - rate) * T + rate * others
     elif kind == 'asymmetric':
         for true, other in flips.items():
@@ -140,19 +140,19 @@ def transition_matrix(kind, rate, n_class, *, exclude_true=False, flips=None):
 def _choose(n, rate, rng, sampling):
     if sampling == 'bernoulli':
         return np.flatnonzero(rng.random(n) < rate)
-    # Tanaka's loop changes the i-th of the shuffled examples while i < rate * n (D-36). The
-    # rounding keeps 0.07 * 100 = 7.000000000000001 from counting as 8.
+    # As in Tanaka's loop, which changes the i-th shuffled example while i < rate * n (D-36).
+    # Without rounding, 0.07 * 100 = 7.000000000000001 would count as 8.
     return rng.permutation(n)[: math.ceil(round(rate * n, 6))]
 
 
 def _check(kind, rate, sampling='exact', flips=None):
     if kind not in KINDS:
         raise ConfigError(
-            'no such kind of noise', seen=repr(kind), fix=f'write one of {", ".join(KINDS)}'
+            'unknown kind of noise', seen=repr(kind), fix=f'write one of {", ".join(KINDS)}'
         )
     if sampling not in SAMPLINGS:
         raise ConfigError(
-            'no such sampling of noise',
+            'unknown sampling of noise',
             seen=repr(sampling),
             fix=f'write one of {", ".join(SAMPLINGS)}',
         )

@@ -1,9 +1,9 @@
-"""Reads the arrays and containers in a pickle without running any of it.
+"""Reads the arrays and containers in a pickle without running any of its code.
 
-A pickle is a program, and the usual restricted unpickler still calls what it allows: NumPy's own
-dtype can be told by its state that numbers are pointers. Here the program is only looked at:
-containers are built as it says, a call of a NumPy or torch function is recognised by name, and what
-it would have made is made from its arguments. Anything else is refused.
+A pickle is a program. A restricted unpickler still calls the functions that it allows, and that is
+not safe: the pickled state of a NumPy dtype can declare numbers to be pointers. This module only
+interprets the program. It builds containers, recognises calls of NumPy and torch functions by name,
+and makes their results from their arguments. Anything else is refused.
 """
 
 import math
@@ -14,7 +14,7 @@ from dataclasses import dataclass
 import numpy as np
 
 DEEPEST = 8
-TORCH_MAGIC = 0x1950A86A20F9469CFC6C  # The first of the pickles in torch's files of before 2020.
+TORCH_MAGIC = 0x1950A86A20F9469CFC6C  # The first pickle in files that torch wrote before 2020.
 
 _MARK = object()
 _NUMPY = ('numpy', 'numpy.core.multiarray', 'numpy._core.multiarray')
@@ -34,62 +34,62 @@ _DTYPE = re.compile(r'[<>|=]?(b1|\?|[iu][1248]|f[248]|[SU]\d{1,4})')
 
 
 class NotPlainError(ValueError):
-    """The pickle holds or does something else than arrays, numbers, text and containers."""
+    """The pickle holds something other than arrays, numbers, text and containers."""
 
 
 def load(content, limit, storage=None):
-    """Returns what a pickle holds.
+    """Returns the object in a pickle.
 
     Args:
-        content (bytes): The pickle; what follows its end is not looked at.
-        limit (int): Most operations; each makes one object at most.
-        storage (callable): Returns the bytes of a torch storage by its key; a pickle that names
-            storages is refused without.
+        content (bytes): The pickle. Bytes after its end are ignored.
+        limit (int): Largest number of operations; each makes at most one object.
+        storage (callable): Returns the bytes of a torch storage by its key. Without it, a pickle
+            with storages is refused.
 
     Returns:
         Lists, tuples, dicts, numbers, text, bytes and read-only arrays. An array of Python objects
-        becomes a list, or the object itself if it has no axis.
+        becomes a list, or the object itself if the array has no axes.
 
     Raises:
-        NotPlainError: Anything else is in it, or it is longer than ``limit``.
-        Exception: A damaged pickle raises whatever it likes.
+        NotPlainError: The pickle holds anything else, or has more than ``limit`` operations.
+        Exception: A damaged pickle can raise almost anything.
     """
     return load_first(content, limit, storage)[0]
 
 
 def load_first(content, limit, storage=None):
-    """Returns what :func:`load` does, and how many bytes the pickle has: another may follow."""
+    """Returns what :func:`load` returns, and the length of the pickle: another may follow it."""
     value, length = _Reader(limit, storage is not None).read(content)
     return _finished(value, storage), length
 
 
 def load_torch_stream(content, limit, read):
-    """Returns what is in a file of torch from before it took to zip.
+    """Returns the object in a file that torch wrote before it used zip archives.
 
-    Four pickles, a magic number, the version, the machine and what was saved, are followed by a
-    fifth, the keys of all storages, and by the storages one after the other.
+    Such a file has five pickles: a magic number, the version, the machine, the saved object, and
+    the keys of all storages. The storages follow, one after the other.
 
     Args:
-        content (bytes): The file's beginning, with the five pickles.
-        limit (int): Most operations of each pickle.
-        read (callable): Returns the bytes of the file from a place on, so many.
+        content (bytes): The beginning of the file, with the five pickles.
+        limit (int): Largest number of operations in each pickle.
+        read (callable): ``read(start, size)`` returns bytes of the file.
 
     Returns:
         As :func:`load`.
 
     Raises:
-        NotPlainError: A storage is not the one that was announced, or anything else.
-        Exception: A damaged file raises whatever it likes.
+        NotPlainError: A storage differs from its announcement, or as for :func:`load`.
+        Exception: A damaged file can raise almost anything.
     """
     content = memoryview(content)
     magic, place = load_first(bytes(content), limit)
     if type(magic) is not int or magic != TORCH_MAGIC:
-        raise NotPlainError("no file of torch's: another number comes first")
+        raise NotPlainError("not a torch file: it does not begin with torch's magic number")
     for _ in range(2):
         machine, length = load_first(bytes(content[place:]), limit)
         place += length
     if type(machine) is not dict or machine.get('little_endian') is not True:
-        raise NotPlainError('numbers of a machine that is not little-endian')
+        raise NotPlainError('numbers that are not little-endian')
     reader = _Reader(limit, True)
     value, length = reader.read(bytes(content[place:]))
     place += length
@@ -99,12 +99,12 @@ def load_torch_stream(content, limit, read):
 
 
 def _places(keys, storages, place, read):
-    """Yields the key, the place and the number of bytes of each storage of a stream."""
+    """Yields for each storage of a stream its key and its ``(start, size)`` in bytes."""
     for key in keys:
         storage = storages[str(key)]
-        # Each value is preceded by its length; a wrong one would shift all that follow.
+        # Each storage is preceded by its length; a wrong one would shift all later storages.
         if int.from_bytes(read(place, 8), 'little') != storage.count:
-            raise NotPlainError('a storage of another length than announced')
+            raise NotPlainError('a storage whose length differs from the announced one')
         size = storage.count * np.dtype(storage.dtype).itemsize
         yield str(key), (place + 8, size)
         place += 8 + size
@@ -112,14 +112,14 @@ def _places(keys, storages, place, read):
 
 @dataclass(frozen=True)
 class _Name:
-    """A function or class that the pickle names; never the thing itself."""
+    """The name of a function or class in a pickle; never the function or class itself."""
 
     name: str
 
 
 @dataclass
 class _Type:
-    """A dtype that is being described."""
+    """A dtype, which NumPy's pickles make first and complete later."""
 
     text: str
 
@@ -140,7 +140,7 @@ class _Storage:
 
 @dataclass
 class _Tensor:
-    """A tensor whose numbers are not looked for before the pickle has ended."""
+    """A tensor whose storage is read only after the pickle has been read."""
 
     storage: _Storage
     offset: int
@@ -149,13 +149,14 @@ class _Tensor:
 
     def array(self, read):
         flat = np.frombuffer(read(self.storage.key), np.dtype(self.storage.dtype).newbyteorder('<'))
-        # NumPy checks indices but not strides, so every offset is computed and checked.
+        # NumPy checks indices but not strides. Strides from the file could point outside the
+        # storage, so every offset is computed and checked.
         if math.prod(self.size) > flat.size:
             raise NotPlainError('a tensor larger than its storage')
         if min(self.offset, *self.size, 0) < 0:
             raise NotPlainError('a tensor that begins before its storage')
         if self.stride == _dense(self.size):
-            # Nearly all are; an index of them would take more memory than they do.
+            # Almost all tensors are dense. Indices would take more memory than their values.
             return flat[self.offset : self.offset + math.prod(self.size)].reshape(self.size)
         places = np.full(self.size, self.offset, np.int64)
         for axis, step in enumerate(self.stride):
@@ -277,13 +278,14 @@ class _Reader:
     def _build(self, _):
         state = self.stack.pop()
         if isinstance(self.stack[-1], dict):
-            # Attributes of an OrderedDict, such as the versions of a net's layers.
+            # Attributes of an OrderedDict, such as the layer versions in a state_dict: ignored.
             _as(dict, state)
             return
         state = _as(tuple, state)
         if isinstance(self.stack[-1], _Type):
             self.stack[-1].text = _ordered(self.stack[-1].text, state[1])
         else:
+            # The first entry is the version of NumPy's array pickles.
             _, shape, kind, fortran, content = state
             filled = _as(_Array, self.stack[-1])
             filled.value = _filled(shape, _as(_Type, kind), fortran, content)
@@ -293,11 +295,12 @@ class _Reader:
         name = _as(_Name, kind).name.rpartition('.')[2]
         if word != 'storage' or name not in _STORAGES or not self.with_storages:
             raise NotPlainError(f'a persistent {name}')
+        # Old versions of torch wrote metadata of a view here; without a view it is None.
         if view not in ([], [None]):
             raise NotPlainError('a storage that is part of another')
         storage = _Storage(str(key), _STORAGES[name], _as(int, count))
         if self.storages.setdefault(storage.key, storage) != storage:
-            raise NotPlainError('two storages of one name')
+            raise NotPlainError('two storages with the same name')
         self.stack.append(storage)
 
     def reconstruct(self, *_):
@@ -326,14 +329,14 @@ class _Reader:
         for number in (offset, *_as(tuple, size), *_as(tuple, stride)):
             _as(int, number)
         if len(size) != len(stride) or len(size) > DEEPEST:
-            raise NotPlainError('a tensor of odd axes')
+            raise NotPlainError('a tensor whose size and stride do not match')
         return _Tensor(_as(_Storage, storage), offset, size, stride)
 
     def parameter(self, tensor, *_):
         return _as(_Tensor, tensor)
 
 
-# Objects that the operation itself has, whatever pickletools makes of it: numbers, text, bytes.
+# Operations whose argument, as pickletools decodes it, is the object: numbers, text, bytes.
 _PUSHED = {
     'INT',
     'BININT',
@@ -381,6 +384,7 @@ _CALLS = (
 
 
 def _as(kind, value):
+    # type(), not isinstance: True must not pass for 1.
     if type(value) is not kind:
         raise NotPlainError(f'{type(value).__name__} where {kind.__name__} belongs')
     return value
@@ -388,7 +392,8 @@ def _as(kind, value):
 
 def _updated(mapping, keys, values):
     for key, value in zip(keys, values, strict=True):
-        # Hashing nested tuples that each occur twice in the next would take for ever.
+        # Tuples as keys are refused: hashing a tuple nested twice in the next, and so on, takes
+        # exponential time.
         if not isinstance(key, (str, bytes, int, float)):
             raise NotPlainError(f'a {type(key).__name__} as the key of a dict')
         _as(dict, mapping)[key] = value
@@ -401,7 +406,7 @@ def _ordered(text, order):
 
 
 def _filled(shape, kind, fortran, content):
-    """The array that NumPy would have made, or for Python objects their list."""
+    """Returns the array that NumPy would have made, or a list of Python objects."""
     if any(_as(int, length) < 0 for length in _as(tuple, shape)):
         raise NotPlainError('an array of negative length')
     if kind.text.lstrip('<>|=')[:1] == 'O':
@@ -409,7 +414,7 @@ def _filled(shape, kind, fortran, content):
         return items if shape else items[0]
     if not _DTYPE.fullmatch(kind.text):
         raise NotPlainError(f'an array of {kind.text}')
-    # A Python 2 string is bytes.
+    # Python 2 pickled the bytes of an array as a string.
     content = content.encode('latin-1') if isinstance(content, str) else content
     array = np.frombuffer(content, kind.text).reshape(shape, order='F' if fortran else 'C')
     array.flags.writeable = False
@@ -417,15 +422,15 @@ def _filled(shape, kind, fortran, content):
 
 
 def _finished(value, storage=None, depth=0, seen=None):
-    """The same with arrays in the place of those that were being made."""
+    """Returns ``value`` with all unfinished arrays and tensors replaced by arrays."""
     seen = {} if seen is None else seen
     if depth > DEEPEST:
-        raise NotPlainError(f'containers in containers, more than {DEEPEST} deep')
+        raise NotPlainError(f'containers nested more than {DEEPEST} deep')
     if value is _MARK or isinstance(value, (_Name, _Type, _Storage)):
         raise NotPlainError(f'{type(value).__name__} by itself')
     if not isinstance(value, (_Array, _Tensor, dict, list, tuple)):
         return value
-    # A list that holds another ten times is one list, at every depth.
+    # A list that occurs ten times is rebuilt once. Nested lists would otherwise grow exponentially.
     if id(value) not in seen:
         seen[id(value)] = _rebuilt(value, storage, depth + 1, seen)
     return seen[id(value)]

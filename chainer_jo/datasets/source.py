@@ -1,4 +1,4 @@
-"""Labelled images in a fixed order: what every image set is to the rest of the package."""
+"""Labelled images in a fixed order: the interface of every image set."""
 
 from typing import Any, Protocol
 
@@ -8,14 +8,14 @@ import numpy as np
 class LabelledImages(Protocol):
     """Images of one size with their labels, in a fixed order.
 
-    Reading is deterministic and safe from several threads. Images are mirrored on the device, after
-    the mean was subtracted, so a source never mirrors them.
+    Reading is deterministic and thread-safe. A source never mirrors images: that happens on the
+    device, after the mean is subtracted.
 
     Attributes:
-        labels: As given, perhaps wrong: ``(N,)``, int32 in ``[0, C)``.
-        true_labels: ``(N,)``, int32, where they are known; else ``None``.
-        shape: ``(channels, H, W)`` of what the net sees.
-        margin: How far a crop can move down and to the right, in pixels: ``(0, 0)`` where images
+        labels: The given labels, perhaps wrong: ``(N,)``, int32 in ``[0, C)``.
+        true_labels: The true labels, ``(N,)``, int32; ``None`` if unknown.
+        shape: ``(channels, H, W)`` of the net's input.
+        margin: The largest offset of a crop in rows and columns, in pixels: ``(0, 0)`` if images
             already have the net's size, ``(32, 32)`` for crops of 224 x 224 from 256 x 256.
     """
 
@@ -31,17 +31,17 @@ class LabelledImages(Protocol):
         """Returns some images, cropped: ``(B, channels, H, W)``, uint8.
 
         Args:
-            index (numpy.ndarray): Their places, ``(B,)``, integers in ``[0, N)``.
+            index (numpy.ndarray): Indices of the images, ``(B,)``, integers in ``[0, N)``.
             offset (numpy.ndarray): Row and column of each crop's corner, ``(B, 2)``, integers in
                 ``[0, margin]``.
         """
 
     def resident(self):
-        """Returns all images, ``(N, channels, H, W)``, uint8; ``None`` where they do not fit."""
+        """Returns all images, ``(N, channels, H, W)``, uint8; ``None`` if they are streamed."""
 
 
 class ArrayImages:
-    """A :class:`LabelledImages` of arrays in memory, which become read-only.
+    """A :class:`LabelledImages` of arrays in memory. It makes the arrays read-only.
 
     Args:
         images (numpy.ndarray): ``(N, channels, H, W)``, uint8.
@@ -56,15 +56,14 @@ class ArrayImages:
         self.shape = images.shape[1:]
         for array in (images, labels, true_labels):
             if array is not None:
-                # Shared by trials, threads and tests: noise is drawn into a copy, never over the
-                # data.
+                # Trials and threads share the arrays. Noise must go into a copy, never over them.
                 array.flags.writeable = False
 
     def __len__(self):
         return len(self.images)
 
     def read(self, index, offset):
-        # Without a margin there is nothing to crop; images are padded on the device.
+        # There is no margin, so there is nothing to crop. Padding happens on the device.
         return self.images[index]
 
     def resident(self):
@@ -73,5 +72,5 @@ class ArrayImages:
 
 def centre(source, count):
     """Returns the offsets of ``count`` crops from the middle of the images: ``(count, 2)``."""
-    # Evaluation draws nothing: it sees the middle of a larger image, and a small one whole.
+    # Evaluation uses no random crop: it takes the centre, which is all of an image without margin.
     return np.tile(np.array(source.margin, np.int32) // 2, (count, 1))

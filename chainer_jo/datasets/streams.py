@@ -1,7 +1,7 @@
-"""Where every random choice comes from: a function of (seed, purpose, epoch), drawn on the host.
+"""Random streams: every draw is a function of (seed, purpose, epoch) and is made on the host.
 
-A resumed run recomputes its tables instead of storing generator states, and a new purpose changes
-no other purpose's draws.
+A resumed run recomputes its tables instead of restoring generator states. Adding a purpose does not
+change the draws of any other purpose.
 """
 
 import zlib
@@ -12,7 +12,7 @@ from chainer_jo.errors import ConfigError
 
 
 def rng(seed, purpose, epoch=0):
-    """Returns the generator of one purpose in one epoch.
+    """Returns the random generator of one purpose in one epoch.
 
     Args:
         seed (int): The trial's seed, 0 or more.
@@ -22,18 +22,18 @@ def rng(seed, purpose, epoch=0):
     Returns:
         numpy.random.Generator: The same stream on every machine.
     """
-    # Three numbers, mixed by NumPy: their sum would give one stream to seed 1 epoch 0 and seed 0
-    # epoch 1. crc32, as Python's own hash() differs between processes.
+    # NumPy mixes the three numbers. Their sum would give seed 1, epoch 0 and seed 0, epoch 1 the
+    # same stream. crc32 because Python's hash() of a string differs between processes.
     return np.random.default_rng([seed, zlib.crc32(purpose.encode()), epoch])
 
 
 def batches(seed, purpose, epoch, n, batch_size):
     """Draws the order in which one epoch visits the examples.
 
-    All batches are full: the batch that closes an epoch also holds the first examples of the next
-    one, as those of ``chainer.iterators.SerialIterator(repeat=True)`` do, so the number of batches
-    may differ by one between epochs (D-35). Here it is a function of the epoch: turn ``k`` of the
-    data set follows the permutation of ``rng(seed, purpose, k)``.
+    All batches are full. As with ``chainer.iterators.SerialIterator(repeat=True)``, the last batch
+    of an epoch also holds the first examples of the next, so the number of batches may differ by
+    one between epochs (D-35). Unlike Chainer's, the order is a function of the epoch: pass ``k``
+    over the data set follows the permutation of ``rng(seed, purpose, k)``.
 
     Args:
         seed (int): The trial's seed.
@@ -44,8 +44,8 @@ def batches(seed, purpose, epoch, n, batch_size):
 
     Returns:
         tuple of numpy.ndarray: ``index`` and ``turn``, each ``(S, B)``, ``int32``, for ``S``
-        batches. ``index`` is in ``[0, n)``; ``turn`` is the epoch whose draw of that example it
-        is: ``epoch``, or ``epoch + 1`` at the end of the last batch.
+        batches. ``index`` is in ``[0, n)``. ``turn`` is the epoch to which an example belongs:
+        ``epoch``, or ``epoch + 1`` at the end of the last batch.
 
     Raises:
         ConfigError: There are fewer examples than a batch holds.
@@ -56,6 +56,7 @@ def batches(seed, purpose, epoch, n, batch_size):
             seen=f'{n} examples, batches of {batch_size}',
             fix=f'choose a batch size of at most {n}',
         )
+    # Rounded up: the batch in which an epoch ends is the last batch of that epoch.
     first, last = (-(-k * n // batch_size) for k in (epoch, epoch + 1))
     position = np.arange(first * batch_size, last * batch_size) - epoch * n
     # Two epochs: the last batch of this one holds the first images of the next (D-35).
@@ -66,15 +67,15 @@ def batches(seed, purpose, epoch, n, batch_size):
 
 
 def balanced_batches(seed, purpose, epoch, labels, count, batch_size):
-    """Draws an epoch of ``count`` batches with as many examples of every class that there is.
+    """Draws an epoch of ``count`` batches with the same number of examples of every class.
 
-    Where the classes do not divide evenly, their numbers differ by one. A class with fewer examples
-    than that is drawn whole, as often as it takes.
+    Where the classes do not divide evenly, their counts differ by one. A class with fewer examples
+    than its share is repeated, in a new order each time. Classes without examples are left out.
 
     Args:
         seed, purpose, epoch, batch_size: As for :func:`batches`.
         labels (numpy.ndarray): ``(N,)``, integers from 0.
-        count (int): ``S``.
+        count (int): Number of batches, ``S``.
 
     Returns:
         tuple of numpy.ndarray: As from :func:`batches`; ``turn`` is ``epoch`` throughout.
@@ -82,7 +83,7 @@ def balanced_batches(seed, purpose, epoch, labels, count, batch_size):
     generator, total = rng(seed, purpose, epoch), count * batch_size
     classes = [np.flatnonzero(labels == c) for c in np.unique(labels)]
     shares = np.full(len(classes), total // len(classes))
-    # Drawn: otherwise the same classes would always have one more.
+    # Chosen at random: otherwise the same classes would have one more in every epoch.
     shares[generator.permutation(len(classes))[: total % len(classes)]] += 1
     drawn = [
         np.concatenate([generator.permutation(own) for _ in range(-(-share // len(own)))])[:share]

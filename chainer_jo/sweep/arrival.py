@@ -1,15 +1,15 @@
-"""When all trials of a run will be done, by how fast it has trained so far."""
+"""Estimates when all trials of a run will be done, from its pace so far."""
 
 import time
 
-SECONDS = 10  # Of training, before they say anything about the rest.
+SECONDS = 10  # Of training before the pace is used for an estimate.
 
 
 class Arrival:
-    """Looks at how far the trials of a run are.
+    """Tracks the progress of the trials of a run.
 
     Args:
-        work (dict): What each trial has left, by its id: all in seconds, or all in epochs.
+        work (dict): Remaining work by trial id, all in seconds or all in epochs.
     """
 
     def __init__(self, work):
@@ -17,28 +17,29 @@ class Arrival:
         self._first, self._since = {}, None
 
     def place(self, trial, done, epochs):
-        """A trial has trained ``done``, perhaps with a fraction, of so many epochs."""
+        """Records that a trial has trained ``done`` of ``epochs`` epochs; may be fractional."""
         if self._since is None:
             self._since = time.monotonic()
-        # What lay in the folder, or was trained for another trial, says nothing of this run's pace.
+        # Epochs from an earlier run, or from a shared first stage, do not count for the pace.
         first = self._first.setdefault(trial, done)
         self._trained[trial] = (done - first) / max(epochs - first, 1)
 
     def finish(self, trial):
-        """A trial is done, here or, if it was never seen to be trained, elsewhere."""
+        """Records that a trial is done; if it never trained here, another process trained it."""
         if trial in self._trained:
             self._trained[trial] = 1.0
         else:
             self._left.pop(trial, None)
 
     def seconds(self, at_least=0.0):
-        """Returns how long all that is left takes, or ``None`` while it is unknown.
+        """Returns the seconds that the remaining work takes, or ``None`` while it is unknown.
 
         Args:
-            at_least (float): What the slowest running trial takes: it cannot be divided.
+            at_least (float): Seconds left of the slowest running trial, which cannot be divided.
         """
         trained = sum(self._left.get(trial, 0) * part for trial, part in self._trained.items())
         elapsed = 0.0 if self._since is None else time.monotonic() - self._since
+        # The first seconds go to starting processes and to captures, and would mislead.
         if elapsed < SECONDS or trained <= 0:
             return None
         return max(at_least, (sum(self._left.values()) - trained) * elapsed / trained)

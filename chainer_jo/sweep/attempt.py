@@ -1,4 +1,4 @@
-"""One trial in a process of its own, which runs the very command that tables print beside it."""
+"""Runs one trial in a child process, by the command that tables print next to it."""
 
 import json
 import os
@@ -18,19 +18,19 @@ LINES_KEPT = 200
 
 
 def words(config, machine):
-    """Returns what follows ``python`` on the command line of a trial (TrialConfig) on a Machine."""
+    """Returns the words after ``python`` of the command of a trial (TrialConfig) on a Machine."""
     return [*shlex.split(config.command)[1:], *machine.as_words(), '--json']
 
 
 class Attempt:
-    """Runs a trial, or the rest of it.
+    """Runs a trial, or resumes it, in a child process.
 
     Args:
-        words (list of str): The trial; see :func:`words`.
-        threads (int): Threads that it computes with if it has not begun with others.
-        folder (os.PathLike): Where the process runs; ``None`` for the present folder.
-        without (tuple of str): Environment variables that it is not handed.
-        launcher (list of str): What starts it as several processes, see
+        words (list of str): The trial's command; see :func:`words`.
+        threads (int): Threads of a new trial; a resumed one keeps its number.
+        folder (os.PathLike): Working folder of the process; ``None`` for the current folder.
+        without (tuple of str): Environment variables that are not passed on.
+        launcher (list of str): Words that start several processes, see
             :func:`chainer_jo.training.processes.launcher`.
     """
 
@@ -38,32 +38,37 @@ class Attempt:
         self._words = [*launcher, sys.executable, *words, '--while-stdin-is-open']
         self._folder = folder
         handed = {name: value for name, value in os.environ.items() if name not in without}
+        # All of them: NumPy may be linked to any of these libraries.
         self._environment = handed | dict.fromkeys(THREAD_VARIABLES, str(threads))
         self._process = self._signum = None
 
     def run(self, on_line, on_text):
-        """Waits for the end and returns the exit code and the last lines said on stderr.
+        """Waits for the process to end; returns its exit code and the last lines of its stderr.
 
         Args:
-            on_line (callable): Called with every line that the trial prints, a dict.
-            on_text (callable): Called with any other line on its stdout, which libraries print.
+            on_line (callable): Called with every JSON line on its stdout, a dict.
+            on_text (callable): Called with any other line on its stdout, such as those of
+                libraries.
         """
         with subprocess.Popen(
             self._words,
             cwd=self._folder,
             env=self._environment,
-            # Nothing is written to this pipe: it closes when this process dies, however it dies.
+            # Nothing is written to this pipe. It closes when this process dies, however it dies,
+            # and the child then stops.
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             stderr=subprocess.PIPE,
             text=True,
             errors='replace',
-            # A group of its own: Ctrl-C reaches it once, from here.
+            # A new session: otherwise Ctrl-C would reach the child twice, from the terminal too.
             start_new_session=True,
         ) as self._process:
+            # stop() may have been called before the process existed.
             if self._signum is not None:
                 self._process.send_signal(self._signum)
             said = deque(maxlen=LINES_KEPT)
+            # In a thread: a child that fills one pipe blocks while this process reads the other.
             reader = threading.Thread(target=lambda: said.extend(self._process.stderr))
             reader.start()
             for line in self._process.stdout:
@@ -72,13 +77,14 @@ class Attempt:
             return self._process.wait(), ''.join(said)
 
     def stop(self, signum):
-        """Sends the process a signal, now or as soon as there is one; it takes a snapshot."""
+        """Signals the process, now or once it has started, to take a snapshot and end."""
         self._signum = signum
         if self._process is not None:
             self._process.send_signal(signum)
 
 
 def _hand_on(line, on_line, on_text):
+    # Libraries may print to stdout as well; only a JSON object is a line of the trial.
     try:
         value = json.loads(line)
     except (ValueError, RecursionError):
@@ -90,15 +96,16 @@ def _hand_on(line, on_line, on_text):
 
 
 class TrialFailedError(ChainerJoError):
-    """A trial's process ended with an error, which it has said on stderr.
+    """A trial's process ended with an error.
 
     Args:
-        exit_code (int): That of the process; ``-n`` if signal ``n`` ended it.
-        said (str): What it said last on stderr.
-        worker (str): Where it ran, if not here.
+        trial (str): The trial's id.
+        exit_code (int): Exit code of the process; ``-n`` if signal ``n`` killed it.
+        said (str): The last lines of its stderr.
+        worker (str): The worker that ran it, if any.
 
     Attributes:
-        reason (str): Why, in one line.
+        reason (str): The reason, in one line.
     """
 
     def __init__(self, trial, exit_code, said, worker=None):
@@ -106,14 +113,14 @@ class TrialFailedError(ChainerJoError):
         if exit_code < 0:
             own, end = KilledError, f'its process was killed by {_signal_name(-exit_code)}'
         elif exit_code == 1:
-            # No trial ends with 1 by itself: it is Python's code for a traceback.
-            own, end = UnforeseenError, 'its process broke off'
+            # No trial exits with 1 by design: it is Python's code after a traceback.
+            own, end = UnforeseenError, 'its process ended with a traceback'
         seen = [said.strip()] if said.strip() else []
         seen += [f'on worker {worker}'] if worker else []
         super().__init__(
             f'trial {trial} failed',
             seen='\n        '.join(seen + [end] * (own is not None or not seen)),
-            fix='mend the cause and run the same command again; finished trials are kept',
+            fix='fix the cause and run the same command again; finished trials are kept',
         )
         self.exit_code = own.exit_code if own else exit_code
         self.trial, self.reason = trial, end if own is KilledError else _reason(said) or end
@@ -131,9 +138,10 @@ def _signal_name(number):
 
 
 def _reason(said):
-    """Returns the line of what a process said that says best why it ended, or ``None``."""
+    """Returns the line of a stderr that best explains why the process ended, or ``None``."""
     lines = [line.strip() for line in said.splitlines() if line.strip()]
     errors = [place for place, line in enumerate(lines) if line.startswith('error: ')]
+    # Without an error of this package, the last line is mostly the exception of a traceback.
     if not errors:
         return lines[-1] if lines else None
     problem, *rest = lines[errors[-1] :]
@@ -142,7 +150,7 @@ def _reason(said):
 
 
 def failed(config, machine, *ended):
-    """Returns the TrialFailedError of a trial, and keeps its reason in the trial's folder."""
+    """Returns the TrialFailedError of a trial, and records its reason in the trial's folder."""
     error = TrialFailedError(config.trial, *ended)
     failure.keep(Path(machine.out) / 'runs' / config.trial, error.exit_code, error.reason)
     return error

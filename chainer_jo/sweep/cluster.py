@@ -1,7 +1,7 @@
-"""Runs trials on a Dask cluster, one a task, each in a process of its own as on this machine.
+"""Runs trials on a Dask cluster, one per task, each in a child process of its worker.
 
-Nothing that Dask knows has to last: a trial goes on from its snapshot in the folder that all share,
-on another worker or under another scheduler.
+No state in Dask has to last: a trial resumes from its snapshot in the shared folder, on any worker
+and under any scheduler.
 """
 
 import contextlib
@@ -35,13 +35,13 @@ from chainer_jo.sweep.cluster_workers import Workers
 from chainer_jo.training.signals import Signals
 
 CONNECT_SECONDS = 10.0
-RETURN_SECONDS = 600.0  # That a scheduler may be gone.
-PATIENCE_SECONDS = 60.0  # Until people are told why nothing happens.
-SNAPSHOT_SECONDS = 60.0  # That trials have to end in after a signal.
-ARRIVE_SECONDS = 90.0  # NFS shows a file to another host up to a minute later.
-RETRY_SECONDS = 2.0  # For the first time; then twice as long, up to PATIENCE_SECONDS.
+RETURN_SECONDS = 600.0  # A scheduler may be unreachable for this long.
+PATIENCE_SECONDS = 60.0  # Without training before the user is told why.
+SNAPSHOT_SECONDS = 60.0  # Time for trials to end after a signal.
+ARRIVE_SECONDS = 90.0  # NFS may show a new file to another host a minute late.
+RETRY_SECONDS = 2.0  # First pause; it doubles with each retry, up to PATIENCE_SECONDS.
 POLL_SECONDS = 0.1
-TRIES = 3  # Failures of a trial between two epochs.
+TRIES = 3  # Failures of a trial without a new epoch in between.
 MARK = '.cluster-'
 
 
@@ -67,19 +67,21 @@ class ClusterSweep:
     """Runs trials on the workers of a cluster.
 
     Args:
-        address (str): Of its scheduler, such as ``tcp://node1:8786``.
-        machine (Machine): Where every trial runs; its folders have the same names everywhere.
-        data (dict): Digest of each data set of the trials by its name.
+        address (str): Address of the scheduler, such as ``tcp://node1:8786``.
+        machine (Machine): Device, backend and folders, which have the same paths on all machines.
+        data (dict): Digest of each data set by name.
         on_line (callable): As for :class:`~chainer_jo.sweep.local.LocalSweep`.
-        on_text (callable): Called with (TrialConfig, str) for whatever else its process says.
-        say (callable): Called with text about the cluster.
-        jobs (int): Most trials at a time, if not as many as there are cores or GPUs for.
+        on_text (callable): Called with (TrialConfig, str) for other output of its process.
+        say (callable): Called with messages about the cluster.
+        jobs (int): Largest number of trials at a time; by default as many as there are cores or
+            GPUs.
     """
 
     def __init__(self, address, machine, data, on_line, on_text, say, jobs=None):
         self.address, self.machine = address, _everywhere(machine)
         self.on_line, self.on_text, self.say = on_line, on_text, say
         self._data, self._jobs = data, jobs or float('inf')
+        # Names this run in keys and topics, because other runs may use the same cluster.
         self._run = secrets.token_hex(4)
         self._events, self._tasks, self._arriving = SimpleQueue(), {}, []
         self._todo, self._failures = deque(), []
@@ -129,25 +131,27 @@ class ClusterSweep:
 
     def _disconnect(self):
         if self._client is not None:
-            # What it still waits for is cancelled too.
+            # Closing cancels the tasks that are still pending.
             with contextlib.suppress(OSError, CancelledError):
                 self._client.close(timeout=CONNECT_SECONDS)
         self._client = None
 
     def _lost(self, error, signals):
-        """Waits for the scheduler and starts again from what is in the folder."""
-        self.say(f'{self.address} does not answer ({error}); trials go on when it is back')
+        """Waits for the scheduler to return; all trials are then handed out again."""
+        self.say(f'{self.address} does not answer ({error}); trials continue when it is back')
         self._disconnect()
         for task in self._tasks.values():
             self._todo.appendleft(task.trial)
+        # A worker that is still training one of them holds its lock: the new task finds the trial
+        # in use, and tries again later.
         self._tasks.clear()
         end = time.monotonic() + RETURN_SECONDS
         while self._client is None:
             if signals.last is not None:
                 raise StoppedError(
                     signals.last,
-                    seen='the scheduler was gone; trials take a snapshot when their worker goes',
-                    fix='the same command goes on from there',
+                    seen='the scheduler was gone; trials take a snapshot when their worker stops',
+                    fix='the same command resumes from there',
                 )
             try:
                 self._connect()
@@ -168,7 +172,7 @@ class ClusterSweep:
         self._explain()
 
     def _hear(self, seconds):
-        """Passes on what workers have said, and waits for it at most so long."""
+        """Processes the events from workers; waits at most ``seconds`` for the first."""
         with contextlib.suppress(Empty):
             while True:
                 _, event = self._events.get(timeout=seconds)
@@ -188,9 +192,10 @@ class ClusterSweep:
                 self.on_line(config, {'end': event['ends']})
         elif 'text' in event:
             self.on_text(config, event['text'])
-        # A result counts once it is in the folder.
+        # A result counts only once its file is in the folder, so its line is ignored.
         elif 'result' not in event['line']:
             if 'epoch' in event['line']:
+                # A new epoch shows that the trial can train: only failures in a row count.
                 task.trial.failures = 0
                 task.trial.failed_at.clear()
             self.on_line(config, event['line'])
@@ -201,7 +206,7 @@ class ClusterSweep:
                 del self._tasks[key]
                 self._end(task)
             elif not task.addresses & self._workers.present.keys():
-                # Workers that joined later may not take it.
+                # Its workers are gone, and the task is restricted to them: submit it again.
                 del self._tasks[key]
                 self._client.cancel([task.future])
                 self._todo.appendleft(task.trial)
@@ -218,23 +223,26 @@ class ClusterSweep:
             self._todo.appendleft(task.trial)
 
     def _judge(self, trial, code, said, address):
-        """Decides what becomes of a trial whose process has ended."""
+        """Decides what to do with a trial whose process has ended."""
         if code == 0:
             if said:
                 self.on_text(trial.config, said)
+            # The exit code comes by Dask, and may be faster than the file through NFS.
             self._arriving.append((trial.config, time.monotonic() + ARRIVE_SECONDS))
         elif code == InUseError.exit_code:
-            # Another run, or what is left of a lost worker, holds it: train the others first.
+            # Another run, or the process of a lost worker, is training it: train others first.
             self._again(trial, self._todo.append)
         elif code > 128:
-            # Its worker was stopped, which stops the trial.
+            # Stopped by a signal, because its worker was stopped.
             self._again(trial, self._todo.appendleft)
         else:
+            # The worker may be the cause: it is examined, and the trial goes to another.
             self._workers.doubt(address)
             trial.failures += 1
             trial.failed_at.add(address)
             worker = self._workers.place(address)
             error = attempt.failed(trial.config, self.machine, code, said, worker)
+            # A diverged trial would diverge on every worker.
             if code == DivergedError.exit_code or trial.failures >= TRIES:
                 self.say(str(error))
                 self._failures.append(error)
@@ -248,7 +256,7 @@ class ClusterSweep:
         put(trial)
 
     def _hand_out(self):
-        """Hands out only what can run at once: a task queued at a worker is lost with it."""
+        """Submits only tasks that can run now: a task queued at a worker would be lost with it."""
         accepted, now = self._workers.accepted, time.monotonic()
         gpu = self._needs_gpu()
         free = min(self._jobs, sum(w.slots(gpu) for w in accepted.values())) - len(self._tasks)
@@ -256,6 +264,7 @@ class ClusterSweep:
         able = {address for address, worker in accepted.items() if worker.slots(gpu)}
         for trial in due[: max(0, free)]:
             self._todo.remove(trial)
+            # A worker on which the trial failed gets it only if there is no other.
             self._submit(trial, able - trial.failed_at or able, gpu)
 
     def _needs_gpu(self):
@@ -267,10 +276,11 @@ class ClusterSweep:
     def _submit(self, trial, addresses, gpu):
         config, machine = trial.config, self.machine
         if gpu and machine.device == 'auto':
-            # A worker whose GPU does not work must not train on its cores.
+            # With 'auto', a worker whose GPU does not work would train on its cores.
             machine = replace(machine, device='cuda:0')
         trial.handed_out += 1
-        # Other runs may be on the cluster, with folders of their own.
+        # The run is part of the key: other runs on the cluster may have the same trial, in another
+        # folder.
         key = f'{config.trial}-{self._run}-{trial.handed_out}'
         order = {
             'run': self._run,
@@ -290,7 +300,7 @@ class ClusterSweep:
         self._tasks[key] = _Task(trial, future, addresses)
 
     def _receive(self):
-        """Takes the results that are in the folder now."""
+        """Reads the results that have appeared in the folder."""
         arriving, self._arriving = self._arriving, []
         for config, end in arriving:
             path = self.machine.out / 'runs' / config.trial / 'result.json'
@@ -308,7 +318,7 @@ class ClusterSweep:
             self._failures.append(error)
 
     def _explain(self):
-        """Says why, once nothing has been trained for a while.
+        """Tells the user why, if no trial has been training for a while.
 
         Raises:
             RefusedError: No worker may train.
@@ -328,18 +338,18 @@ class ClusterSweep:
         present, accepted = self._workers.present, self._workers.accepted
         gpu = self._needs_gpu()
         if not present:
-            return f'no worker has come to {self.address}'
+            return f'no worker has joined {self.address}'
         if gpu and not any(worker.gpus for worker in present.values()):
             return (
-                f'none of {len(present)} workers has the resource GPU; start them with '
+                f'none of the {len(present)} workers has the resource GPU; start them with '
                 '--resources "GPU=1", or choose --device cpu'
             )
         if self._tasks or not accepted:
             return f'{len(present)} workers are refused, paused, or busy with other tasks'
-        return 'other processes train what is left'
+        return 'other processes are training the remaining trials'
 
     def _stop(self, signals):
-        """Lets every running trial take a snapshot.
+        """Cancels all tasks, and waits for the running trials to take a snapshot.
 
         Raises:
             StoppedError: Always.
@@ -351,20 +361,21 @@ class ClusterSweep:
         while any(task.address for task in begun) and time.monotonic() < end:
             self._hear(POLL_SECONDS)
         raise StoppedError(
-            signals.last, seen=_snapshots(begun), fix='the same command goes on from there'
+            signals.last, seen=_snapshots(begun), fix='the same command resumes from there'
         )
 
 
 def _snapshots(begun):
     left = sum(task.address is not None for task in begun)
     if left:
-        return f'{left} of {len(begun)} running trials have not said that they took a snapshot'
+        return f'{left} of {len(begun)} running trials have not confirmed a snapshot'
     return 'every running trial took a snapshot' if begun else 'no trial was running'
 
 
 @contextlib.contextmanager
 def _marked(out, run):
     """Yields a new folder in ``out`` whose lock this process holds while the block runs."""
+    # Folders of dead runs are removed; those of live runs are locked, and stay.
     for left in out.glob(f'{MARK}*'):
         with contextlib.suppress(InUseError, WriteError), store.lock(left):
             shutil.rmtree(left, ignore_errors=True)
@@ -377,7 +388,7 @@ def _marked(out, run):
 
 
 def _client(address):
-    # Reported here, in other words.
+    # Silenced: lost connections are reported here, in fewer words.
     logging.getLogger('distributed').setLevel(logging.CRITICAL)
     for name in ('client', 'core', 'batched', 'comm'):
         logging.getLogger(f'distributed.{name}').setLevel(logging.CRITICAL)
@@ -387,12 +398,12 @@ def _client(address):
         raise ConfigError(
             f'the scheduler {address} cannot be reached',
             seen=f'{type(error).__name__}: {error}',
-            fix='start one with dask scheduler, and name the address that it prints',
+            fix='start one with dask scheduler and name the address that it prints',
         ) from error
 
 
 def _everywhere(machine):
-    """Returns a Machine whose paths do not depend on the current folder."""
+    """Returns a Machine with absolute paths: workers run in another folder."""
     paths = {name: getattr(machine, name) for name in ('data', 'weights')}
     absolute = {name: os.path.abspath(path) for name, path in paths.items() if path}
     return replace(machine, out=Path(machine.out).absolute(), **absolute)
@@ -405,7 +416,7 @@ def _with_absolute_labels(config):
 
 
 def _unforeseen(error):
-    """Returns exit code and text for a task that ended without a result."""
+    """Returns an exit code and a message for a task that ended without a result."""
     if isinstance(error, distributed.KilledWorker):
         return KilledError.exit_code, 'every worker that trained it died'
     return UnforeseenError.exit_code, f'{type(error).__name__}: {error}'
@@ -413,7 +424,7 @@ def _unforeseen(error):
 
 def _not_arrived(config, path):
     return WriteError(
-        f'the result of trial {config.trial} is not here',
-        seen=f'a worker has trained it, and there is no {path}',
-        fix='see that all machines have the same folder of results',
+        f'the result of trial {config.trial} is missing',
+        seen=f'a worker has trained it, but there is no {path}',
+        fix='make sure that all machines use the same results folder',
     )

@@ -1,4 +1,4 @@
-"""The workers of a Dask cluster, as a run sees them: who is there, and who may train."""
+"""The workers of a Dask cluster: which are present, and which may train."""
 
 import importlib
 import operator
@@ -19,7 +19,7 @@ class RefusedError(ChainerJoError):
     """A worker may not train.
 
     Args:
-        place (str): Its name and address.
+        place (str): Name and address of the worker.
         reason (dict): See :func:`chainer_jo.sweep.on_worker.examine`.
     """
 
@@ -37,14 +37,14 @@ class Worker:
     """One worker.
 
     Attributes:
-        place (str): Its name and address, for people.
-        host (str): Its host.
-        cores (int): Tasks that it takes at a time.
-        gpus (int): Its resource ``GPU``.
+        place (str): Name and address, for messages.
+        host (str): The worker's host.
+        cores (int): Number of tasks that it runs at a time.
+        gpus (int): Its Dask resource ``GPU``.
         accepted (bool): Whether it may train.
-        due (float): When it is to be examined, on the monotonic clock.
-        examination (Future): Under way, or ``None``.
-        refusals (list of RefusedError): Since it was accepted last.
+        due (float): Time of its next examination, on the monotonic clock.
+        examination (Future): The running examination, or ``None``.
+        refusals (list of RefusedError): Refusals since it was last accepted.
     """
 
     place: str
@@ -57,17 +57,17 @@ class Worker:
     refusals: list = field(default_factory=list)
 
     def slots(self, gpu):
-        """Returns how many trials it trains at a time."""
+        """Returns the number of trials that it trains at a time."""
         return self.gpus if gpu else self.cores
 
 
 class Workers:
-    """Asks who is there, and examines everybody before they train.
+    """Tracks the workers of a cluster, and examines each before it trains.
 
     Args:
-        client (distributed.Client): The connection.
-        order (dict): For :func:`chainer_jo.sweep.on_worker.examine`.
-        say (callable): Called with text for people.
+        client (distributed.Client): The connection to the scheduler.
+        order (dict): Argument of :func:`chainer_jo.sweep.on_worker.examine`.
+        say (callable): Called with messages for the user.
 
     Attributes:
         present (dict): :class:`Worker` by address.
@@ -79,11 +79,11 @@ class Workers:
 
     @property
     def accepted(self):
-        """Those of :attr:`present` that may train."""
+        """The workers in :attr:`present` that may train."""
         return {address: worker for address, worker in self.present.items() if worker.accepted}
 
     def update(self):
-        """Looks who has come and gone, and who has been examined.
+        """Updates :attr:`present` and the results of examinations.
 
         Raises:
             OSError: The scheduler does not answer.
@@ -100,30 +100,31 @@ class Workers:
                 self._examine(address, worker)
 
     def place(self, address):
-        """Returns the name and address of a worker, for people."""
+        """Returns the name and address of a worker, for messages."""
         worker = self.present.get(address)
         return worker.place if worker else address or 'no worker'
 
     def doubt(self, address):
-        """A trial has failed there: it is examined again before it gets another."""
+        """Has a worker on which a trial failed examined again before it gets another trial."""
         if worker := self.present.get(address):
             worker.accepted, worker.due = False, 0.0
 
     def hopeless(self):
-        """Returns why no present worker may train, if all have been refused twice."""
+        """Returns the RefusedError of a worker if all have been refused twice, else ``None``."""
+        # Twice, because a mount or an installation may be completed meanwhile.
         if self.present and all(len(w.refusals) > 1 for w in self.present.values()):
             return next(iter(self.present.values())).refusals[-1]
         return None
 
     def per_host(self, gpu):
-        """Returns how many trials the fullest host has at a time."""
+        """Returns the largest number of trials that one host trains at a time."""
         hosts = Counter()
         for worker in self.accepted.values():
             hosts[worker.host] += worker.slots(gpu)
         return max(hosts.values(), default=1)
 
     def _look(self):
-        # Not Client.scheduler_info, which could wait for ever.
+        # Not Client.scheduler_info, which has no timeout and could wait forever.
         identity = self._client.sync(
             self._client.scheduler.identity, n_workers=-1, callback_timeout=ANSWER_SECONDS
         )
@@ -133,7 +134,7 @@ class Workers:
         }
 
     def _examine(self, address, worker):
-        # Built-in types only: a worker dies if it cannot import what a task refers to.
+        # Only built-in types are sent: a worker dies if it cannot import what a task refers to.
         self._examinations += 1
         there = self._ask(importlib.import_module, on_worker.__name__, address)
         examine = operator.methodcaller('examine', self._order)
@@ -157,6 +158,7 @@ class Workers:
             worker.refusals.clear()
             return
         refusal = RefusedError(worker.place, reason)
+        # Said once: the worker is examined again every minute.
         if str(refusal) not in map(str, worker.refusals):
             self._say(str(refusal))
         worker.refusals.append(refusal)
@@ -174,7 +176,7 @@ def _worker(address, facts):
 
 
 def _unfit(error):
-    """Why a worker may not train that could not be examined, mostly for want of the package."""
+    """Returns the reason to refuse a worker whose examination failed, often by an import error."""
     return {
         'problem': 'it could not be examined',
         'seen': f'{type(error).__name__}: {error}',

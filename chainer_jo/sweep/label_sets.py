@@ -1,4 +1,4 @@
-"""The sets of labels that are the columns of a table: those of CIFAR-10N, in one file."""
+"""The label sets that are the columns of a table: those of CIFAR-10N, which are in one file."""
 
 import os
 from pathlib import Path
@@ -12,27 +12,30 @@ NAME = 'CIFAR-10_human.pt'
 
 
 def read(table, preset, labels, data):
-    """Returns what tells the trials of each set of a table: ``{noise: (digest, place)}``.
+    """Reads the label sets of a table.
 
     Args:
         table (str), preset (str): Names.
         labels (str): ``FILE``, or ``FILE:SET`` for one of the sets; ``None`` to look for
             ``CIFAR-10_human.pt`` in the folder of the data.
-        data (str): Where the data set is; ``None`` as for :func:`chainer_jo.datasets.load`.
+        data (str): Path of the data set; ``None`` as for :func:`chainer_jo.datasets.load`.
 
     Returns:
-        dict: ``None`` for a table whose columns are no sets of labels.
+        dict: ``{noise: (digest, place)}``, which identifies the labels of each set's trials;
+        ``None`` for a table without label sets.
 
     Raises:
         ConfigError: The table takes no labels, or has no such set.
-        DataError: The file is not there, or has not these labels; or the data are not.
+        DataError: The file or the data are missing, or the file does not have these labels.
     """
     grid = paper.grid(table, preset)
     names = paper.label_sets(grid)
     if not names:
         if labels:
             raise ConfigError(
-                f'{table} draws its noise', seen=f'--labels {labels}', fix='leave out --labels'
+                f'{table} takes no labels: it draws its noise',
+                seen=f'--labels {labels}',
+                fix='leave out --labels',
             )
         return None
     path, wanted = _split(labels, names) if labels else (_beside(data), names)
@@ -49,6 +52,7 @@ def _split(labels, names):
     path, _, name = labels.rpartition(':')
     if name in names:
         return path, [name]
+    # A colon may also be part of the file's name.
     if path and not Path(labels).exists() and Path(path).exists():
         raise paper.unknown('set of labels', name, names)
     return labels, names
@@ -59,8 +63,8 @@ def _beside(data):
     folder = place if place.is_dir() else place.parent
     if not (folder / NAME).exists():
         raise DataError(
-            'the labels that people gave CIFAR-10 are not there',
+            'the human labels of CIFAR-10 (CIFAR-10N) are missing',
             seen=f'no {NAME} in {folder}',
-            fix='get CIFAR-10N from its authors, and name the file with --labels',
+            fix='get CIFAR-10N from its authors and name the file with --labels',
         )
     return folder / NAME

@@ -1,8 +1,8 @@
-"""Runs trials side by side on this machine, each in a process of its own.
+"""Runs trials side by side on this machine, each in a child process.
 
-If this process dies, nothing is lost: a trial goes on from its snapshot when it is asked for again.
-One that another process trains is looked at again after the others; one whose process was killed,
-or had no memory left, is tried again a few times.
+If this process dies, no work is lost: the next run resumes each trial from its snapshot. A trial
+that another process is training is checked again after the others. A trial whose process was killed
+or ran out of memory is tried again a few times.
 """
 
 import contextlib
@@ -18,7 +18,7 @@ from chainer_jo.training.machine import asked_threads, cores
 from chainer_jo.training.signals import Signals
 
 RETRY_SECONDS = 2.0
-#: How often a trial is tried again, by the exit code with which it failed: what passes by itself.
+#: Number of retries by exit code, for failures whose cause may pass.
 RETRIES = {KilledError.exit_code: 2, OutOfMemoryError.exit_code: 1}
 SIGNAL_SECONDS = 0.1
 
@@ -27,14 +27,14 @@ class LocalSweep:
     """Runs trials in up to ``jobs`` processes.
 
     Args:
-        machine (Machine): Where every trial runs.
+        machine (Machine): Device, backend and folders of every trial.
         jobs (int): Processes at a time.
-        threads (int): Threads of a trial that begins; one that goes on keeps its own.
-        on_line (callable): Called with (TrialConfig, dict) for every line a trial prints, and
+        threads (int): Threads of a new trial; a resumed one keeps its number.
+        on_line (callable): Called with (TrialConfig, dict) for every JSON line of a trial, and
             with ``{'end': exit code}`` when its process has ended without a result.
-        on_text (callable): Called with (TrialConfig, str) for whatever else its process says, and
-            for the error of a trial that fails.
-        launcher (list of str): What starts a trial as several processes; as one by default.
+        on_text (callable): Called with (TrialConfig, str) for other output of its process, and for
+            the error of a trial that fails.
+        launcher (list of str): Words that start a trial as several processes; one by default.
     """
 
     def __init__(
@@ -53,6 +53,7 @@ class LocalSweep:
         Raises:
             StoppedError: A signal came; every running trial has taken a snapshot.
         """
+        # Signals are only recorded, and passed on to the children, which then save a snapshot.
         with self._signals:
             # The longest first, so that the last ones to finish are short.
             todo = deque(sorted(configs, key=lambda config: -config.epochs))
@@ -64,7 +65,7 @@ class LocalSweep:
             raise StoppedError(
                 self._signals.last,
                 seen='every running trial took a snapshot',
-                fix='the same command goes on from there',
+                fix='the same command resumes from there',
             )
         return failures
 
@@ -83,17 +84,19 @@ class LocalSweep:
         while todo and self._signals.last is None:
             config = self._next(todo)
             if config is None:
+                # All remaining trials are trained by other processes, which may die.
                 time.sleep(RETRY_SECONDS)
                 continue
             code, said = self._attempt(config)
             if code == InUseError.exit_code:
+                # Another process took it between the check in _next and the start.
                 todo.append(config)
             elif code and self._signals.last is None:
                 error = failed(config, self.machine, code, said)
                 self._failures[config.trial] += 1
                 if self._failures[config.trial] <= RETRIES.get(error.exit_code, 0):
                     self.on_text(config, f'{error.problem}: {error.reason}; it is tried again')
-                    # After the others: what took the memory may be gone by then.
+                    # After the others: the memory may be free again by then.
                     todo.append(config)
                 else:
                     self.on_text(config, str(error))
@@ -101,9 +104,9 @@ class LocalSweep:
         return failures
 
     def _next(self, todo):
-        """Returns the first trial that no process trains, taken out of ``todo``, or ``None``."""
+        """Takes the first trial that no process is training out of ``todo``; ``None`` if none."""
         for _ in range(len(todo)):
-            with contextlib.suppress(IndexError):  # Other threads take trials, too.
+            with contextlib.suppress(IndexError):  # Other threads take trials too.
                 config = todo.popleft()
                 if not store.holder(self.machine.out / 'runs' / config.trial):
                     return config
@@ -114,6 +117,7 @@ class LocalSweep:
         attempt = Attempt(words(config, self.machine), self._threads, launcher=self.launcher)
         with self._lock:
             self._attempts.add(attempt)
+            # A signal after this check finds the attempt in the set, and stops it.
             if self._signals.last is not None:
                 return 0, ''
         try:
@@ -131,32 +135,32 @@ class LocalSweep:
 
 
 def default_jobs(device, threads=1):
-    """Returns how many trials run side by side by default.
+    """Returns the default number of trials side by side: one on a GPU, else as the cores allow.
 
     Args:
-        device (str): Chainer's name of it: as many as its cores allow on a CPU, and one on a GPU.
+        device (str): Chainer's name of the device.
         threads (int): Threads of a trial.
     """
     return 1 if device.startswith('@cupy') else max(1, cores() // threads)
 
 
 def default_threads(device, jobs=1):
-    """Returns how many threads a trial begins with by default; the environment may say.
+    """Returns the default number of threads of a new trial: ``OMP_NUM_THREADS`` if it is set.
 
-    On a CPU it is one, however many trials are left: trials side by side are the fastest in sum,
-    and a trial must not depend on how many others there are.
+    Otherwise it is one on a CPU, even for the last trial: trials side by side have the highest
+    throughput, and the result of a trial must not depend on the number of others.
 
     Args:
-        device (str): Chainer's name of it.
-        jobs (int): Trials side by side, which share the cores beside a GPU.
+        device (str): Chainer's name of the device.
+        jobs (int): Trials side by side, which share the CPU cores if they run on a GPU.
     """
     shared = max(1, cores() // jobs) if device.startswith('@cupy') else 1
     return asked_threads() or shared
 
 
 def processes_for_gpus(gpus, batch_size):
-    """Returns of how many processes a trial is to be that uses a machine's GPUs.
+    """Returns the number of processes of a trial that uses all GPUs of a machine.
 
-    One a GPU; fewer where they could not get equal parts of a batch, and one without a GPU.
+    It is one per GPU, or fewer if a batch cannot be divided equally, and one without a GPU.
     """
     return max(size for size in range(1, max(1, gpus) + 1) if batch_size % size == 0)

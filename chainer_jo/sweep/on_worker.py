@@ -1,7 +1,6 @@
-"""What a Dask worker does for a run on its cluster: it is examined, and trains a trial a task.
+"""The part of a run that executes on a Dask worker: its examination, and one trial per task.
 
-It is told what to do in plain values, which a worker with another version of the package can read
-as well.
+Orders are plain values, which a worker with another version of the package can also read.
 """
 
 import contextlib
@@ -18,21 +17,21 @@ from chainer_jo.sweep.attempt import Attempt
 from chainer_jo.training.machine import cores
 
 WATCH_SECONDS = 0.2
-# With it every step gets its memory from the system again, which takes 3 % of a small net's time.
+# With this variable every step allocates from the system again, 3 % of a small net's time.
 NANNY_VARIABLES = ('MALLOC_TRIM_THRESHOLD_',)
-INSTALL = 'install there what is installed here, and start the worker again'
+INSTALL = 'install the same version there and start the worker again'
 
 
 def examine(order):
-    """Looks for what keeps this worker from training as the machine does that starts the run.
+    """Checks that this worker trains exactly as the machine that starts the run.
 
     Args:
-        order (dict): ``package``, what :func:`package` returns there; ``mark``, a folder beside the
-            results whose lock is held there; ``where``, the data (``--data`` or ``None``); and
-            ``data``, the digest of each data set by its name.
+        order (dict): From the starting machine: ``package``, as :func:`package` returns it;
+            ``mark``, a folder next to the results whose lock it holds; ``where``, its ``--data`` or
+            ``None``; and ``data``, the digest of each data set by name.
 
     Returns:
-        dict: The values of a ChainerJoError and its exit code, or ``None``: nothing does.
+        dict: The values of a ChainerJoError and its exit code; ``None`` if the worker may train.
     """
     try:
         _check_package(order['package'])
@@ -45,7 +44,7 @@ def examine(order):
 
 
 def package():
-    """Returns the version of the package with the beginning of its digest: text."""
+    """Returns the version of the package and the beginning of its source digest: text."""
     return f'{version.__version__} ({version.source_digest()[:12]})'
 
 
@@ -59,20 +58,21 @@ def _check_package(expected):
 
 
 def _check_folder(mark):
+    # The mark is a folder of this run, so a local folder of the same path does not pass.
     if not os.path.isdir(mark):
         there = os.path.isdir(mark.parent)
         raise WriteError(
-            f'the folder of results {mark.parent} is not there',
-            seen=f'a folder without {mark.name}, hence another one' if there else 'no such folder',
-            fix='mount the folder that the run writes to there, under the same name',
+            f'the results folder {mark.parent} is missing',
+            seen=f'another folder, without {mark.name}' if there else 'no such folder',
+            fix='mount the folder to which the run writes there, at the same path',
         )
-    # The process that starts the run holds this lock. If it cannot be seen here, locks do not work
-    # between hosts.
+    # The process that starts the run holds this lock. If this worker can take it, locks do not work
+    # between the two hosts.
     with contextlib.suppress(InUseError), store.lock(mark):
         raise WriteError(
-            f'locks of other hosts do not hold in {mark.parent}',
+            f'locks of other hosts have no effect in {mark.parent}',
             seen=f'{mark / ".lock"} could be locked twice',
-            fix='choose or mount a file system that carries flock; see README, "Several machines"',
+            fix='use a file system that supports flock; see README, "Several machines"',
         )
 
 
@@ -80,23 +80,23 @@ def _check_data(name, where, expected):
     seen = datasets.load(name, where).digest
     if seen != expected:
         raise DataError(
-            f'it has other data of {name}',
+            f'it has different data for {name}',
             seen=f'digest {seen}, the run has {expected}',
-            fix='put the same data there, under the same name',
+            fix='put the same data there, at the same path',
         )
 
 
 def train(order):
-    """Trains one trial in a process of its own, until it ends or is no longer wanted.
+    """Trains one trial in a child process, until it ends or its task is cancelled.
 
     Args:
-        order (dict): ``words`` of the trial; ``threads`` that it begins with, or ``None``: one, or
-            on a ``gpu`` its ``share`` of the cores, which so many workers of a host divide; and
-            ``run``, the topic under which every line that it prints is sent on.
+        order (dict): ``words``, the trial's command; ``threads`` of a new trial, or ``None`` for
+            one thread, or with ``gpu`` true for the cores divided by ``share``, the number of
+            trials on a host; and ``run``, the Dask topic to which its output lines are sent.
 
     Returns:
-        dict: ``address`` of the worker; ``code``, with which the process ended; ``said``, the
-        last lines of its stderr.
+        dict: ``address`` of the worker; ``code``, the exit code of the process; ``said``, the last
+        lines of its stderr.
     """
     worker = distributed.get_worker()
     key = worker.get_current_task()
@@ -107,7 +107,7 @@ def train(order):
     attempt = Attempt(
         order['words'],
         _threads(order),
-        # The code that was checked, wherever the worker was started.
+        # Runs the code that was examined, whatever the working folder of the worker.
         folder=Path(version.__file__).parents[1],
         without=NANNY_VARIABLES,
     )
@@ -125,7 +125,7 @@ def _threads(order):
 
 @contextlib.contextmanager
 def _stopping_when(condition, attempt):
-    """Asks an attempt for a snapshot and its end as soon as a condition holds in the block."""
+    """Signals an attempt to take a snapshot and end once a condition holds within the block."""
     over = threading.Event()
 
     def watch():
@@ -134,6 +134,7 @@ def _stopping_when(condition, attempt):
                 attempt.stop(signal.SIGTERM)
                 return
 
+    # Dask has no callback for a cancelled task that runs, so it is polled.
     watcher = threading.Thread(target=watch, daemon=True)
     watcher.start()
     try:
@@ -144,9 +145,9 @@ def _stopping_when(condition, attempt):
 
 
 def _is_unwanted(worker, key):
-    """Whether the task was cancelled, the run is gone, or the worker is stopping.
+    """Returns whether the task was cancelled, the run is gone, or the worker is stopping.
 
-    Dask itself ends no task that runs.
+    Dask itself never stops a running task.
     """
     task = worker.state.tasks.get(key)
     return (

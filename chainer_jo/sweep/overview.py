@@ -1,4 +1,4 @@
-"""A table for people: what of it is done and what is left, cell by cell, with time and disk."""
+"""An overview of a table: trials done and left in each cell, with time and disk space."""
 
 import shutil
 from collections import Counter
@@ -16,17 +16,17 @@ WORDS = ('method', 'noise', 'rate', 'set')
 
 
 class Overview:
-    """How far the trials of a table are, and what is left of it.
+    """The state of the trials of a table, and the work that is left.
 
     Args:
         configs (list of TrialConfig): The trials.
         out (path): The output folder.
-        device (str): Whose measured times count: ``cpu``, ``cuda:N``, or ``auto``, a GPU if one
-            was measured.
-        threads (int): With how many, if it is a CPU.
+        device (str): Device whose measured times are used: ``cpu``, ``cuda:N``, or ``auto`` for a
+            GPU if one was measured.
+        threads (int): Number of threads of the times used, on a CPU.
 
     Attributes:
-        trials (list of Standing): How far each is.
+        trials (list of Standing): The state of each trial.
     """
 
     def __init__(self, configs, out, device='auto', threads=1):
@@ -37,13 +37,13 @@ class Overview:
 
     @cached_property
     def epochs_left(self):
-        """``{stage: epochs}`` that each trial has left, by trial id."""
+        """The epochs that each trial has left, ``{stage: epochs}`` by trial id."""
         shared = self._out / SHARED
         return pace.epochs_left(self.trials, shared.is_dir() and any(shared.glob('*.arrays')))
 
     @cached_property
     def seconds_left(self):
-        """The training time that each trial has left, or ``None`` for it, by trial id."""
+        """The seconds of training that each trial has left by trial id; ``None`` if unknown."""
         return {
             trial.config.trial: self._seconds(trial.config, self.epochs_left[trial.config.trial])
             for trial in self.trials
@@ -51,7 +51,7 @@ class Overview:
         }
 
     def work_left(self):
-        """Returns what each trial has left, in seconds or, where one is not known, in epochs."""
+        """Returns the work left by trial id, in seconds; in epochs if any time is unknown."""
         if None not in self.seconds_left.values():
             return self.seconds_left
         return {trial: sum(epochs.values()) for trial, epochs in self.epochs_left.items()}
@@ -63,7 +63,7 @@ class Overview:
         return sum(paces[stage] * epochs[stage] for stage in paces)
 
     def summary(self):
-        """Returns one line: how many trials are done, and how long the others take one by one."""
+        """Returns one line: the number of trials in each state, and the training time left."""
         left = list(self.seconds_left.values())
         known = left and None not in left
         return self._states() + (f', about {_time(sum(left))} of training left' if known else '')
@@ -75,7 +75,7 @@ class Overview:
         return f'{len(self.trials)} trials: {", ".join(states)}'
 
     def as_text(self):
-        """Returns a row a cell; who trains and why what failed; and the whole with its time."""
+        """Returns text: one row per cell, running and failed trials, and totals with the time."""
         trials = [
             f'{trial.state:8} {trial.config.trial}: {trial.detail}'
             + (f', {trial.epochs_done}/{trial.config.epochs} epochs' * (trial.state == 'running'))
@@ -97,7 +97,7 @@ class Overview:
         for key, trials in cells.items():
             count = Counter(trial.state for trial in trials)
             rows.append((*key, *(str(count[s] or '-') for s in counted), _pace(trials[0])))
-        # Most tables have no cell with settings of its own.
+        # Columns without any entry are left out: most tables have no column of settings.
         kept = [place for place, column in enumerate(zip(*rows[1:], strict=True)) if any(column)]
         return _aligned([[row[place] for place in kept] for row in rows], len(WORDS))
 
@@ -105,17 +105,17 @@ class Overview:
         known = [seconds for seconds in self.seconds_left.values() if seconds is not None]
         unknown = len(self.seconds_left) - len(known)
         if not self.seconds_left:
-            return 'nothing is left to train'
+            return 'no training left'
         if not known:
-            return f'nothing of what is left has been measured on {self._paces.place}'
+            return f'unknown: no epoch of these trials has been measured on {self._paces.place}'
         text = f'{_time(sum(known))} of training left'
         side_by_side = min(local.default_jobs(self._paces.device, self._threads), len(known))
         if side_by_side > 1:
-            # No trial can be divided.
+            # The longest trial is a lower bound, because no trial can be divided.
             wall = max(sum(known) / side_by_side, *known)
             text += f', {_time(wall)} with {side_by_side} trials side by side'
-        text += f', as measured on {self._paces.place}; first stages that trials share count once'
-        return text + (f'; {unknown} trials are of kinds that were not measured' if unknown else '')
+        text += f', as measured on {self._paces.place}; shared first stages count once'
+        return text + (f'; {unknown} trials of kinds not measured are left out' if unknown else '')
 
     def _disk(self):
         now = sum(trial.bytes for trial in self.trials)
@@ -124,6 +124,7 @@ class Overview:
         for trial in self.trials:
             if trial.state == 'done':
                 done.setdefault(_size(trial.config), []).append(trial.bytes)
+            # A damaged trial is not trained again, so its size stays.
             elif trial.state != 'damaged':
                 others.append(_size(trial.config))
         if others and all(size in done for size in others):
@@ -131,13 +132,14 @@ class Overview:
             end = kept + sum(median(done[size]) for size in others)
             text += f', about {_megabytes(end)} when all is done'
         elif others:
-            text += '; no trial of this size is done, so nothing is known of the rest'
+            text += '; the final size is unknown, as no trial of this size is done'
+        # The output folder may not exist yet: its nearest parent is on the same disk.
         there = next(path for path in (self._out, *self._out.absolute().parents) if path.exists())
         return f'{text}; {_megabytes(shutil.disk_usage(there).free)} free'
 
 
 def _size(config):
-    """What decides how much a finished trial leaves."""
+    """Returns the settings that decide the disk space of a finished trial."""
     return config.dataset, str(config.net), config.common.get('train_images')
 
 
@@ -148,7 +150,7 @@ def _pace(trial):
 
 
 def _aligned(rows, words):
-    """Returns lines of columns: words to the left, numbers to the right."""
+    """Returns lines of aligned columns: words to the left, numbers to the right."""
     widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
     names = rows[0]
     return [

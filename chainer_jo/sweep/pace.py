@@ -1,4 +1,4 @@
-"""Seconds an epoch, as measured on this device, and what a whole table takes by them."""
+"""Seconds per epoch, as measured on this device, and the time of a whole table from them."""
 
 import contextlib
 import json
@@ -8,15 +8,15 @@ from statistics import median
 from chainer_jo import paper
 from chainer_jo.training import machine
 
-LOGS = 3  # Of each kind of stage: more say the same, and a thousand take long to read.
+LOGS = 3  # Logs read for each kind of stage: more add nothing, and a thousand take long to read.
 
 
 class Paces:
-    """The seconds of an epoch by kind of stage, from logs of trials on this machine.
+    """Seconds per epoch by kind of stage, from logs of trials on this machine.
 
     Args:
         device (str): ``cpu``, ``cuda:N``, or ``auto``: a GPU if one was measured, else the CPU.
-        threads (int): With how many a CPU computed; other logs do not count.
+        threads (int): Number of threads on a CPU; logs with another number are ignored.
     """
 
     def __init__(self, device, threads):
@@ -25,18 +25,21 @@ class Paces:
         self._measured = {}
 
     def wants(self, config):
-        """Whether another log of a trial's kind would tell anything new."""
+        """Returns whether another log of a trial of this kind is needed."""
         kinds = [_kind(config, stage) for stage in config.stages]
         return any(len(self._measured.get(kind, ())) < LOGS for kind in kinds)
 
     def add(self, config, places, log):
-        """Takes the log of a trial (bytes of ``log.jsonl``), if it was all trained here.
+        """Adds the times of a trial if it was trained entirely on one device of this machine.
 
         Args:
+            config (TrialConfig): The trial.
             places (list of dict): ``device``, ``processor`` and ``threads`` of its processes.
+            log (bytes): Content of its ``log.jsonl``.
         """
-        # Both may come from anybody, and be of any form.
+        # Both may have been edited, and have any form: such logs are ignored.
         with contextlib.suppress(ValueError, KeyError, TypeError, RecursionError):
+            # Raises ValueError, which is ignored, if there were several.
             (device,) = {self._here(place) for place in places}
             by_stage = {stage: [] for stage in config.stages}
             for row in map(json.loads, log.splitlines()):
@@ -44,10 +47,11 @@ class Paces:
             for stage, seconds in by_stage.items():
                 if seconds and device:
                     kind = _kind(config, stage)
+                    # The median ignores epochs in which another program slowed the machine.
                     self._measured.setdefault(kind, []).append((device, median(seconds)))
 
     def _here(self, place):
-        """Returns the device of a place if it is one of this machine, else ``None``."""
+        """Returns the device of a place if it belongs to this machine, else ``None``."""
         device = str(place['device'])
         known = re.fullmatch('@numpy|@cupy:[0-9]+', device)
         own = place['processor'] == self._processor
@@ -56,7 +60,7 @@ class Paces:
 
     @property
     def device(self):
-        """Chainer's name of the device whose times are given."""
+        """Chainer's name of the device whose times are used."""
         if self._device == 'auto':
             gpus = {d for seen in self._measured.values() for d, _ in seen if d != '@numpy'}
             return min(gpus, default='@numpy')
@@ -64,20 +68,20 @@ class Paces:
 
     @property
     def place(self):
-        """The device in words."""
+        """A description of the device."""
         if self.device != '@numpy':
             return self.device.replace('@cupy', 'cuda')
         plural = '' if self._threads == 1 else 's'
         return f'CPU, {self._processor}, {self._threads} thread{plural}'
 
     def of_stage(self, config, stage):
-        """Returns the seconds of an epoch of a stage, or ``None``."""
+        """Returns the seconds per epoch of a stage; ``None`` if not measured."""
         device = self.device
         seen = [s for d, s in self._measured.get(_kind(config, stage), ()) if d == device]
         return median(seen) if seen else None
 
     def of_trial(self, config):
-        """Returns the seconds of all epochs of a trial, to a tenth, or ``None``."""
+        """Returns the seconds of all epochs of a trial, to a tenth; ``None`` if not measured."""
         paces = {stage: self.of_stage(config, stage) for stage in config.stages}
         if None in paces.values():
             return None
@@ -86,7 +90,8 @@ class Paces:
 
 
 def _kind(config, stage):
-    """What tells stages apart that take different times: all but noise, seed and numbers."""
+    """Returns a key of all settings that affect the time of a stage: no noise, seed or numbers."""
+    # Words may select other code, such as mix_lambda; numbers such as a learning rate do not.
     words = {k: v for k, v in config.stages[stage].items() if isinstance(v, (str, bool))}
     return json.dumps(
         [config.dataset, config.precision, config.net, config.common, config.method, stage, words]
@@ -94,14 +99,14 @@ def _kind(config, stage):
 
 
 def epochs_left(standings, shares):
-    """Returns ``{stage: epochs}`` that are left of each trial that is not done, by trial id.
+    """Returns the epochs left of each unfinished trial, ``{stage: epochs}`` by trial id.
 
-    A first stage that several trials share is counted for one of them.
+    A first stage that several trials share is counted for only one of them.
 
     Args:
         standings (list of Standing): All trials of a table.
-        shares (bool): Whether the end of a first stage lies in the output folder already, where a
-            trial has gone past it.
+        shares (bool): Whether the output folder has shared ends of first stages, for first stages
+            that a trial has completed.
     """
     at_hand = {
         _first_stage(s.config)
@@ -132,15 +137,16 @@ def _rest(config, done):
 
 
 def _first_stage(config):
-    """What makes the first stages of two trials one; a trial of one stage shares nothing.
+    """Returns a key that is equal for trials with the same first stage.
 
-    As :mod:`chainer_jo.training.shared_stage` has it, which needs Chainer and the data to say so.
+    It follows :mod:`chainer_jo.training.shared_stage`, whose digest needs Chainer and the data. A
+    trial of one stage shares nothing.
     """
     if len(config.stages) == 1:
         return config.trial
     stage, settings = next(iter(config.stages.items()))
     updaters = paper.updaters(config.method, stage)
-    # Two methods with losses of their own share nothing, whatever their stages are called.
+    # Methods with their own losses share nothing, even if their stages have the same name.
     method = None if 'label_correction' in updaters else config.method
     same = (config.dataset, config.noise, config.seed, config.common, config.net, config.precision)
     return json.dumps([*same, method, stage, settings, updaters])

@@ -17,21 +17,24 @@ def trials(
     """Returns the TrialConfigs of a table, in the order of its rows.
 
     Args:
-        only (sequence of str): Methods to run; default those of the preset.
-        rates (sequence of float): Those of the table's noise rates to run; default all.
-        count (int): Trials a cell instead of the table's.
-        labels (dict): What :func:`chainer_jo.sweep.label_sets.read` returned, for a table of
-            sets of labels; a set that is not in it is left out.
+        table (str), preset (str): Names.
+        only (sequence of str): Methods to run; by default those of the preset.
+        rates (sequence of float): Noise rates of the table to run; all by default.
+        count (int): Trials per cell; by default the number of the table.
+        overrides (sequence of str): Settings ``key=value`` for all trials.
+        precision (str): One of :data:`chainer_jo.precision.PRECISIONS`.
+        labels (dict): What :func:`chainer_jo.sweep.label_sets.read` returned, for a table of label
+            sets. Sets that are not in it are left out.
 
     Raises:
-        ConfigError: A name, rate or override is wrong, or there is no trial left.
+        ConfigError: A name, rate or override is wrong, or no trial is left.
     """
     grid = paper.grid(table, preset)
     configs = [
         config.trial(
             method,
             grid['dataset'],
-            # A column may name a set of labels besides: file:<its name>.
+            # A column of label sets is named file:<set>.
             noise.partition(':')[0],
             rate,
             seed,
@@ -52,9 +55,11 @@ def trials(
             f'{method} at rate {rate:g}' for method, rate in grid.get('without', [])
         )
         raise ConfigError(
-            'no trial is left to run', seen=f'{table} leaves out {left_out}', fix='choose others'
+            'no trial is left to run',
+            seen=f'{table} leaves out {left_out}',
+            fix='choose another method or rate',
         )
-    # An override of another method leaves a trial as it is.
+    # A variant that overrides another method's setting gives a trial that is in the list already.
     return list({config.trial: config for config in configs}.values())
 
 
@@ -67,7 +72,7 @@ def _methods(grid, table, only):
 
 
 def _columns(grid, table, preset, rates):
-    """The columns of the rates; what a report has no column for is not trained."""
+    """Returns the columns of the rates. Rates without a column in the report are refused."""
     columns = paper.columns(grid)
     known = grid['rates']
     for rate in rates or ():

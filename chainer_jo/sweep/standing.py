@@ -1,4 +1,4 @@
-"""How far each trial of a table is, by the files in its folder."""
+"""The state of each trial of a table, from the files in its folder."""
 
 import contextlib
 from dataclasses import dataclass
@@ -12,18 +12,18 @@ from chainer_jo.training import failure
 
 @dataclass(frozen=True)
 class Standing:
-    """One trial of a table, and how far it is.
+    """The state of one trial of a table.
 
     Attributes:
         config (TrialConfig): The trial.
-        state (str): ``done``; ``running``, by whatever process; ``failed``, when it was trained
-            last; ``begun``; ``to do``; or ``damaged``: done, and altered since.
+        state (str): ``done``; ``running``, in any process; ``failed``, at its last attempt;
+            ``begun``; ``to do``; or ``damaged``: done, but altered since.
         epochs_done (int): Epochs in its log.
-        detail (str): Who trains a running one, ``pid N on HOST``; why a failed one failed; what is
-            wrong with a damaged one; else ``None``.
+        detail (str): For ``running`` the process, ``pid N on HOST``; for ``failed`` the reason; for
+            ``damaged`` the problem; else ``None``.
         bytes (int): Size of its files.
         seconds (float): Training time of the whole trial, from epochs of its kind measured on this
-            device; ``None`` where nothing was measured.
+            device; ``None`` if nothing was measured.
     """
 
     config: TrialConfig
@@ -44,18 +44,20 @@ class Standing:
 
 
 def of(configs, out, paces):
-    """Returns a :class:`Standing` for every TrialConfig, by the files under ``out``.
+    """Returns a :class:`Standing` for every TrialConfig, by the files in ``out``.
 
     Args:
-        paces (Paces): Takes the times of the epochs that are found.
+        configs (list of TrialConfig): The trials.
+        out (path): The output folder.
+        paces (Paces): Collects the times of the epochs found.
     """
     found = [_look(config, Path(out) / 'runs' / config.trial, paces) for config in configs]
-    # Afterwards, as a trial is measured on others of its kind too.
+    # In a second pass: the time of a trial also comes from others of its kind.
     return [Standing(**facts, seconds=paces.of_trial(facts['config'])) for facts in found]
 
 
 def _look(config, folder, paces):
-    """Returns the fields of a Standing but for its time, which is measured on all of them."""
+    """Returns the fields of a Standing except its time, which needs the logs of all trials."""
     sizes = _sizes(folder)
     facts = {'config': config, 'bytes': sum(sizes.values())}
     if 'result.json' in sizes:
@@ -64,6 +66,7 @@ def _look(config, folder, paces):
     facts['epochs_done'] = log.count(b'\n')
     if log and paces.wants(config):
         paces.add(config, _places(folder / 'config.json'), log)
+    # `.holder` first: it costs no lock, and most trials have none.
     if '.holder' in sizes and (holder := store.holder(folder)):
         return facts | {'state': 'running', 'detail': excerpt(holder)}
     if failure.NAME in sizes and (reason := failure.reason(folder)):
@@ -75,7 +78,7 @@ def _sizes(folder):
     sizes = {}
     with contextlib.suppress(OSError):
         for path in folder.iterdir():
-            # Of a trial that runs, a file may be renamed at any moment.
+            # A running trial may rename a file at any moment.
             with contextlib.suppress(OSError):
                 sizes[path.name] = path.lstat().st_size
     return sizes
@@ -90,7 +93,7 @@ def _look_at_result(config, folder, paces):
     except (DataError, WriteError) as error:
         return {'state': 'damaged', 'detail': f'{error.problem}: {error.seen}'}
     except (AttributeError, TypeError):
-        return {'state': 'damaged', 'detail': f'{folder}/result.json is no result'}
+        return {'state': 'damaged', 'detail': f'{folder}/result.json is not a result'}
     if paces.wants(config):
         paces.add(config, result.get('environments') or [result.get('environment')], log)
     return {'state': 'done', 'epochs_done': log.count(b'\n')}
@@ -103,7 +106,7 @@ def _content(path):
 
 
 def _places(path):
-    """Returns where a trial that has begun trains: as the environments of a result, but shorter."""
+    """Returns where an unfinished trial trains, as a shorter form of a result's environments."""
     with contextlib.suppress(DataError, WriteError, KeyError, TypeError):
         begun = store.read_sealed(path)
         return [begun['place'] | {'threads': begun['threads']}]

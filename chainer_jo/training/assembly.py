@@ -1,4 +1,4 @@
-"""A trial put together: method, data on the device, and what trains them stage by stage."""
+"""Builds a trial: the method, the data on the device, and the updater of each stage."""
 
 from dataclasses import replace
 from functools import partial
@@ -21,13 +21,14 @@ def assemble(config, data, machine, weights=None):
     """Returns the :class:`Assembly` of a trial, and makes its device the current one.
 
     Args:
-        config (TrialConfig): What is trained.
-        data (TrialData): What it is trained on.
+        config (TrialConfig): Method, net and settings.
+        data (TrialData): The images and labels.
         machine (Machine): Device, backend, and whether steps are captured.
-        weights (Weights): That the net begins with; see :func:`chainer_jo.training.nets.weights`.
+        weights (Weights): Initial weights of the net; see
+            :func:`chainer_jo.training.nets.weights`.
 
     Raises:
-        ConfigError: The device or the backend cannot be had.
+        ConfigError: The device or the backend is not available.
     """
     ranks = machine.ranks or ALONE
     device = chainer.get_device(_device(machine, ranks))
@@ -47,23 +48,23 @@ def _device(machine, ranks):
         raise ConfigError(
             f'{ranks.size} processes cannot share one GPU',
             seen=f'--device {machine.device}',
-            fix='leave out --device: each process takes a GPU of its own',
+            fix='leave out --device: each process then takes a separate GPU',
         )
     return devices.choose(f'cuda:{ranks.local_rank}', machine.backend)
 
 
 class Assembly:
-    """What trains a trial; made by :func:`assemble`.
+    """The parts of a trial, ready to train; made by :func:`assemble`.
 
     Attributes:
-        device (chainer.Device): Where it is trained.
-        capturer (callable): What captures its steps, see :func:`chainer_jo.backends.capturer`; None
-            where they are not captured.
-        ranks (Alone or Ranks): The processes that train it together.
-        method (Method): With the initial weights and the noisy labels, on the device.
-        train (ResidentImages or StreamedImages): Images to train on.
-        true_labels (array): Of them, ``(n,)``, int32, on the device, or ``None``.
-        evaluators (list of Evaluate): ``validation``, and ``test`` where there is a test set.
+        device (chainer.Device): The device that trains.
+        capturer (callable): Captures training steps, see :func:`chainer_jo.backends.capturer`;
+            ``None`` if they are not captured.
+        ranks (Alone or Ranks): The processes that train the trial together.
+        method (Method): The method, with the initial weights and the noisy labels, on the device.
+        train (ResidentImages or StreamedImages): The training images.
+        true_labels (array): Their true labels, ``(n,)``, int32, on the device, or ``None``.
+        evaluators (list of Evaluate): ``validation``, and ``test`` if there is a test set.
     """
 
     def __init__(self, config, data, device, capturer, weights=None, ranks=ALONE):
@@ -71,7 +72,7 @@ class Assembly:
         self._shape, self._n_class, self._weights = data.train.source.shape, data.n_class, weights
         self._margin, self._given_labels = data.train.source.margin, data.train.labels
         net = self.net('init')
-        # A mean per channel is expanded to an image, the only form that the kernels take.
+        # A mean per channel is expanded to an image, the only shape that the kernels take.
         mean = np.array(np.broadcast_to(_mean(net, data), self._shape), 'f')
         self.method = ranks.share_labels(lambda: _method(config, net, data).to_device(device))
         self.method.gather = ranks.gather
@@ -84,27 +85,27 @@ class Assembly:
 
     def _evaluate(self, name, part, mean):
         ranks, n = self.ranks, len(part)
-        # Each rank evaluates its share, and the hits are summed.
+        # Each rank evaluates its share of the images, and the hits are summed.
         own = slice(n * ranks.rank // ranks.size, n * (ranks.rank + 1) // ranks.size)
         part = replace(part, index=part.places(own), labels=part.labels[own])
         labels = self.device.send(part.labels)
         return Evaluate(name, images.of(part, mean, self.device), labels, self.method, ranks.total)
 
     def net(self, purpose):
-        """Returns a net with the initial weights that are drawn for ``purpose``, on the host."""
+        """Returns a net on the host, with initial weights drawn for ``purpose``."""
         config, random = self.config, rng(self.config.seed, purpose)
         return nets.build(
             config.net, self._shape, self._n_class, config.precision, self._weights, random
         )
 
     def updater(self, stage):
-        """Makes ``stage``, a name, the method's, and returns its updater before the first step."""
+        """Sets the method to the stage named ``stage``, and returns a new updater for it."""
         common, names = self.config.common, paper.updaters(self.config.method, stage)
         self.method.begin(stage)
-        # A new one for each stage, so that its momentum starts at 0 (D-16).
+        # A new optimizer for each stage, so that its momentum starts at 0 (D-16).
         optimizer = MomentumSGD(common['momentum'], common['weight_decay']).setup(self.method)
         draw = partial(self._draw, stage, 'mix_up' in names)
-        # `epoch` counts from 0 in each stage: its tables do not depend on how long others were.
+        # `epoch` counts from 0 in each stage, so its tables do not depend on the length of others.
         n = tables.images_per_epoch(len(self.train), common)
         iterator = self.train.iterate(
             draw, common['batch_size'], common['pad'], self.device, n, self.ranks.size
@@ -112,9 +113,9 @@ class Assembly:
         return updaters.kind(names)(iterator, optimizer, self.capturer, self.ranks)
 
     def start_anew(self, stage):
-        """Gives the method's net the initial weights of a stage that starts with a fresh one."""
-        # Copies the running statistics of batch normalisation too. A new Link instead would have
-        # other addresses, and the optimizer would not know it.
+        """Gives the method's net new initial weights, for a stage that starts with a fresh net."""
+        # Copied, with the running statistics of batch normalisation: a new Link would have other
+        # addresses, and the optimizer is set up with the old one.
         self.method.net.copyparams(self.net(f'init/{stage}').to_device(self.device))
 
     def _draw(self, stage, mixes, epoch):
@@ -142,7 +143,7 @@ def _method(config, net, data):
 
 
 def _mean(net, data):
-    """What is subtracted from images: the net's own mean, the data set's, or the split's."""
+    """Returns the mean to subtract from images: that of the net, the data set or the split."""
     if isinstance(net, ResNet50):
         return net.mean
     # From the training split alone: evaluation images do not influence the net (D-25).

@@ -1,7 +1,7 @@
 """The paper's method on a user's own images, to find and correct their wrong labels.
 
-There are no true labels, no known noise rate and no test set. A part of the images is held out;
-their labels, some of them wrong, show how training goes.
+There are no true labels, no known noise rate and no test set. Some images are held out; accuracy on
+their labels, of which some are wrong, shows the progress of training.
 """
 
 import time
@@ -19,21 +19,22 @@ from chainer_jo.training.assembly import assemble
 from chainer_jo.training.saved_net import SavedNet
 
 PRESET = 'correct'
-#: One image in this many is held out: "we retained 10 % of the training data for validation".
+#: One image in ten is held out: "we retained 10 % of the training data for validation".
 HELD_OUT = 10
-#: Of few images smaller batches, so that an epoch has :data:`STEPS` of them: else the net learns
-#: too little to correct more labels than it damages.
+#: Least and largest batch size. Small sets get small batches, so that an epoch has :data:`STEPS`
+#: steps. With fewer steps the net learns too little, and damages more labels than it corrects.
 BATCH_SIZES = (16, 64)
 STEPS = 30
 
 
 @dataclass(eq=False)
 class Corrected:
-    """What :func:`run` ends with.
+    """What :func:`run` returns.
 
     Attributes:
-        probabilities (numpy.ndarray): Of every image, ``(N, C)``, float32, rows that sum to 1: the
-            mean of the corrected soft label and the net's output; of those held out the output.
+        probabilities (numpy.ndarray): Class probabilities of every image, ``(N, C)``, float32,
+            rows that sum to 1: the mean of the corrected soft label and the net's output, or the
+            output alone for held-out images.
         held_out (numpy.ndarray): Which images were held out, ``(N,)``, bool.
         result (dict): The content of ``result.json``.
         net (SavedNet): The net after the last epoch.
@@ -46,7 +47,7 @@ class Corrected:
 
 
 def settings(seed=0, overrides=(), precision='float32', labels=None):
-    """Returns the TrialConfig of :func:`describe` without the sizes of a data set."""
+    """Returns the TrialConfig of :func:`describe` before the data set's sizes are filled in."""
     known = datasets.NAMES[0]
     return config.trial(
         'ours', known, 'file', None, seed, PRESET, overrides, precision, labels=labels
@@ -58,18 +59,18 @@ def describe(dataset, labels, seed=0, overrides=(), precision='float32'):
 
     Args:
         dataset (Dataset): The images, ``N`` of them.
-        labels (numpy.ndarray): As given, ``(N,)``, int32.
-        seed (int): Drives every random choice.
-        overrides (sequence of str): ``key=value`` over the preset.
+        labels (numpy.ndarray): The given labels, ``(N,)``, int32.
+        seed (int): Seed of every random choice.
+        overrides (sequence of str): Settings ``key=value`` that replace those of the preset.
         precision (str): One of :data:`chainer_jo.precision.PRECISIONS`.
 
     Raises:
-        ConfigError: Fewer than four images, or an override that does not exist.
+        ConfigError: There are fewer than four images, or an override names no setting.
     """
     count = len(dataset.train)
     if count < 4:
         raise ConfigError(
-            'there are too few images to train on', seen=f'{count}', fix='bring more of them'
+            'there are too few images to train on', seen=f'{count}', fix='provide at least four'
         )
     held = max(1, count // HELD_OUT)
     n, (least, largest) = count - held, BATCH_SIZES
@@ -79,21 +80,21 @@ def describe(dataset, labels, seed=0, overrides=(), precision='float32'):
         'batch_size': min(n, max(least, min(largest, n // STEPS))),
     }
     sizes = [f'common.{name}={size}' for name, size in sizes.items()]
-    # With other answers of a human the same labels are another trial.
+    # Which labels were reviewed changes the training, so it enters the trial's id.
     known = [] if dataset.known is None else [dataset.known]
     digest = store.digest(labels, *known)
     described = settings(seed, [*sizes, *overrides], precision, digest)
-    # These images are in no list of data sets; everything else in a configuration applies to them.
+    # The user's images are not a named data set; all other settings apply to them.
     return replace(described, dataset=dataset.name)
 
 
 def seconds(described, dataset, labels, where, steps=3):
-    """Returns about how many seconds a trial takes on this machine, measured on a few updates.
+    """Estimates the seconds that a trial takes on this machine, from a few updates.
 
     Args:
         described (TrialConfig), dataset (Dataset), labels (numpy.ndarray): As for :func:`run`.
-        where (Machine): Where it is to run.
-        steps (int): How many updates of each stage are measured.
+        where (Machine): The machine that would run it.
+        steps (int): Number of measured updates per stage.
     """
     threads = where.threads or machine.threads()
     with backends.using_threads(threads):
@@ -104,7 +105,7 @@ def seconds(described, dataset, labels, where, steps=3):
         with bound, chainer.using_config('type_check', False):
             for stage, settings in described.stages.items():
                 updater = assembly.updater(stage)
-                # The first chooses kernels and captures the step.
+                # The first update is left out: it chooses kernels and captures the step.
                 took = [_took(updater.update, assembly.device) for _ in range(1 + steps)][1:]
                 updater.iterator.finalize()
                 updater.finalize()
@@ -122,17 +123,18 @@ def _took(function, device):
 
 
 def run(described, dataset, labels, where, observer):
-    """Trains, or reads what was trained, and returns what is to be said of every image.
+    """Trains the trial, or reads it if it is done, and returns a :class:`Corrected`.
 
     Args:
         described (TrialConfig): As :func:`describe` returned it.
         dataset (Dataset): The images.
-        labels (numpy.ndarray): As given, ``(N,)``, int32.
-        where (Machine): The trial's folder is in its ``out``; called again, it goes on there.
-        observer (Observer): Told of every epoch.
+        labels (numpy.ndarray): The given labels, ``(N,)``, int32.
+        where (Machine): Its ``out`` has the trial's folder, from which an interrupted trial
+            resumes.
+        observer (Observer): Called with every epoch.
 
     Raises:
-        ChainerJoError: As :func:`chainer_jo.training.trial.run`.
+        ChainerJoError: As for :func:`chainer_jo.training.trial.run`.
     """
     result = trial.run(described, where, observer, labels, dataset)
     folder = where.out / 'runs' / described.trial

@@ -1,4 +1,4 @@
-"""What one trial trains and is measured on: split and noise, functions of the seed alone."""
+"""The images and labels of one trial: split and noise, which are functions of the seed alone."""
 
 from dataclasses import dataclass
 
@@ -13,13 +13,12 @@ from chainer_jo.errors import ConfigError
 
 @dataclass(frozen=True, eq=False)
 class Part:
-    """Some images of a source, with the labels that count here.
+    """Some images of a source, with the labels to use for them.
 
     Attributes:
-        source: Where they are read.
-        index: Their places in the source, ``(n,)``, integers; ``None`` for all, in their order.
-            What trains counts images by their place in the part, from 0 to ``n - 1``; only reading
-            needs this.
+        source: The source of the images.
+        index: Their indices in the source, ``(n,)``, integers; ``None`` for all, in their order.
+            Only reading needs it: training numbers the images of a part from 0 to ``n - 1``.
         labels: ``(n,)``, int32.
     """
 
@@ -31,10 +30,10 @@ class Part:
         return len(self.labels)
 
     def places(self, chosen=slice(None)):
-        """Returns where images of the part stand in the source, integers; all by default.
+        """Returns the indices in the source of images of the part, integers.
 
         Args:
-            chosen (slice or numpy.ndarray): Which images of the part.
+            chosen (slice or numpy.ndarray): Selects images of the part; all by default.
         """
         if self.index is not None:
             return self.index[chosen]
@@ -43,20 +42,19 @@ class Part:
 
 @dataclass(frozen=True, eq=False)
 class TrialData:
-    """The parts of a trial, on the host.
+    """The images and labels of a trial, on the host.
 
     Attributes:
         n_class: ``C``.
         train: Training images with the noisy labels.
-        validation: Images that choose the best epoch.
+        validation: Validation images, which choose the best epoch.
         test: Test images, or ``None``.
-        true_labels: Of the training images, ``(n,)``, int32, only measured against; ``None`` where
-            nobody knows them.
-        mean: What the data set says of its mean, or ``None``; see
-            :class:`~chainer_jo.datasets.Dataset`.
-        T: The true ``T[i, j] = P(noisy = j | true = i)``, ``(C, C)``, float64; ``None`` where the
-            true labels are unknown. The row of a class without images is NaN where it is counted.
-        known: Which labels of ``train`` somebody knows to be right, ``(n,)``, bool, or ``None``.
+        true_labels: True labels of the training images, ``(n,)``, int32, used for measuring only;
+            ``None`` if unknown.
+        mean: The data set's own mean, or ``None``; see :class:`~chainer_jo.datasets.Dataset`.
+        T: The true ``T[i, j] = P(noisy = j | true = i)``, ``(C, C)``, float64; ``None`` if the true
+            labels are unknown. In a counted matrix the row of a class without images is NaN.
+        known: Which labels of ``train`` are known to be right, ``(n,)``, bool, or ``None``.
     """
 
     n_class: int
@@ -77,23 +75,26 @@ class TrialData:
 
 
 def prepare(dataset, config, given_labels=None):
-    """Splits a data set and draws its noise: equal for all methods.
+    """Splits a data set and draws its noise, identically for all methods.
 
     Args:
-        dataset (Dataset): As loaded.
+        dataset (Dataset): The loaded data set.
         config (TrialConfig): Seed, split and noise.
-        given_labels (numpy.ndarray): Noisy labels of all of ``dataset.train``, ``(N,)``, for noise
+        given_labels (numpy.ndarray): Noisy labels of ``dataset.train``, ``(N,)``, for the noise
             ``file``.
+
+    Returns:
+        TrialData: The parts of the trial.
     """
     source, common = dataset.train, config.common
     held = common['validation_images'] if dataset.validation is None else 0
-    # By the true class, so that every method and noise rate of a seed is validated on the same
-    # images.
+    # Split by the true class, so that all methods and noise rates of a seed have the same
+    # validation images.
     n_train = None if common['train_images'] == 'all' else common['train_images']
     if dataset.validation is None or n_train:
         train, held_out = split(_clean(source), held, rng(config.seed, 'split'), n_train=n_train)
     else:
-        # Nothing to draw: of a million images no process needs a list of its own.
+        # All images are used. None stands for them and saves an index of a million entries.
         train = held_out = None
     noisy = _noisy(dataset, config, given_labels, train, 'noise')
     if dataset.validation is not None:
@@ -102,8 +103,8 @@ def prepare(dataset, config, given_labels=None):
         labels = _noisy(dataset, config, given_labels, held_out, 'noise/validation')
         validation = Part(source, held_out, labels)
     else:
-        # Clean, as in the public codes, though no user has such labels; they only choose which
-        # epoch is `best` (D-19).
+        # Clean labels, as in the public codes, though users have none. They only choose which epoch
+        # is `best` (D-19).
         validation = Part(source, held_out, _clean(source)[held_out])
     true = None if source.true_labels is None else _of(source.true_labels, train)
     return TrialData(
@@ -119,7 +120,7 @@ def prepare(dataset, config, given_labels=None):
 
 
 def _clean(source):
-    """The true labels, or else those that are given."""
+    """Returns the true labels, or the given ones if the true ones are unknown."""
     return source.labels if source.true_labels is None else source.true_labels
 
 
@@ -142,7 +143,7 @@ def _noisy(dataset, config, given, index, purpose):
         len(dataset.classes),
         rng(config.seed, purpose),
         kind=settings['kind'],
-        # Clean labels have no rate.
+        # The rate of clean labels is None.
         rate=settings['rate'] or 0.0,
         sampling=settings['sampling'],
         exclude_true=settings['exclude_true'],
@@ -151,16 +152,16 @@ def _noisy(dataset, config, given, index, purpose):
 
 
 def _transition(dataset, config, noisy, true):
-    """The matrix of the noise that was drawn, or else the counted one."""
+    """Returns the matrix from which noise was drawn, or the counted one if it was not drawn."""
     n_class, settings = len(dataset.classes), config.noise
-    # One array for both: the labels were right before noise was drawn into them.
+    # The same array means that all labels were right before noise was drawn.
     as_drawn = dataset.train.labels is dataset.train.true_labels
     if settings['kind'] == 'file' or not as_drawn:
         counts = np.zeros((n_class, n_class))
         np.add.at(counts, (true, noisy), 1)
         with np.errstate(invalid='ignore'):
-            # A class without images divides by 0; the row is NaN, and `check` refuses the methods
-            # that read it.
+            # A class without images divides by 0. Its row is NaN, and `check` refuses the methods
+            # that need T.
             return counts / counts.sum(axis=1, keepdims=True)
     return noise.transition_matrix(
         settings['kind'],
@@ -172,23 +173,23 @@ def _transition(dataset, config, noisy, true):
 
 
 def check(data, method, needs_T, pins):
-    """Says before training what would end it later.
+    """Checks before training that a method can train on these data.
 
     Args:
-        data (TrialData): What the trial trains on.
+        data (TrialData): The data of the trial.
         method (str): The method's name, for the message.
-        needs_T (bool): Whether it is granted the true ``T``.
-        pins (bool): Whether it can leave labels that are known to be right as they are.
+        needs_T (bool): Whether the method uses the true ``T``.
+        pins (bool): Whether the method can keep labels that are known to be right.
 
     Raises:
-        ConfigError: The method needs the true ``T``, which is unknown, wholly or for a class; or it
-            cannot pin labels, and some are known.
+        ConfigError: The method needs the true ``T``, and it or one of its rows is unknown; or some
+            labels are known to be right, and the method cannot keep them.
     """
     if data.known is not None and not pins:
         raise ConfigError(
-            f'{method} has no use for labels that are known to be right',
+            f'{method} cannot use labels that are known to be right',
             seen=f'{data.known.sum():,} such labels',
-            fix='choose the method ours or tanaka, which leave them as they are',
+            fix='choose the method ours or tanaka, which keep them',
         )
     if not needs_T:
         return
@@ -201,7 +202,7 @@ def check(data, method, needs_T, pins):
     absent = np.flatnonzero(np.isnan(data.T).any(axis=1))
     if absent.size:
         raise ConfigError(
-            f'{method} needs the true transition matrix T, and a row of it cannot be counted',
+            f'{method} needs the true transition matrix T, and one of its rows cannot be counted',
             seen=f'no training image of class {absent[0]} ({absent.size} such classes)',
             fix=f'train on more images, or choose {method}_estimated, which estimates T',
         )

@@ -1,4 +1,4 @@
-"""The device that trains: the CPU, or a GPU if there is one that works."""
+"""Chooses the device that trains: the CPU, or a GPU that works."""
 
 from chainer.backends import cuda
 
@@ -14,7 +14,8 @@ def choose(device, backend):
         backend (str): As for :func:`chainer_jo.backends.use`.
 
     Raises:
-        ConfigError: A GPU is asked for and cannot be used; never a silent run on the CPU.
+        ConfigError: There is no such device, or it cannot be used. A requested GPU is never
+            replaced by the CPU.
     """
     backends.use(backend)
     if device == 'cpu' or (device == 'auto' and _why_no_gpu()):
@@ -24,7 +25,7 @@ def choose(device, backend):
     kind, _, number = device.partition(':')
     if kind != 'cuda' or not number.isdecimal():
         raise ConfigError(
-            f'there is no device {device!r}', seen=device, fix='choose auto, cpu or cuda:N'
+            f'unknown device {device!r}', seen=device, fix='choose auto, cpu or cuda:N'
         )
     reason = _why_no_gpu(int(number))
     if reason:
@@ -37,7 +38,7 @@ def choose(device, backend):
 
 
 def count_gpus():
-    """Returns how many GPUs of this machine can be used."""
+    """Returns the number of usable GPUs of this machine."""
     if _why_no_gpu():
         return 0
     import cupy
@@ -46,7 +47,7 @@ def count_gpus():
 
 
 def _why_no_gpu(number=0):
-    """Why GPU ``number`` cannot be used, or ``None`` if it can."""
+    """Returns why GPU ``number`` cannot be used, or ``None`` if it can."""
     try:
         import cupy
     except ImportError as error:
@@ -58,13 +59,13 @@ def _why_no_gpu(number=0):
     if number >= count:
         return f'this machine has {count} GPU(s), numbered from 0'
     if not cuda.available:
-        # Chainer needs libcublas at import and says nothing where it is missing.
+        # Chainer needs libcublas at import, and says nothing if it is missing.
         return f'Chainer cannot use CuPy: {cuda._resolution_error}'
     return None
 
 
 def describe():
-    """Returns one line about the GPU, and why it cannot be used if so."""
+    """Returns one line about the GPU: its name, or why it cannot be used."""
     reason = _why_no_gpu()
     if reason:
         return f'none: {reason}'

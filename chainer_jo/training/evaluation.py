@@ -1,4 +1,4 @@
-"""What a net says of images as they are: outputs, features, accuracy."""
+"""A net's outputs and features for images without augmentation."""
 
 import math
 
@@ -6,35 +6,40 @@ import chainer
 import numpy as np
 
 BATCH_SIZE = 500
-# Launching a batch costs Python the same time whatever its size, so a GPU gets few large ones.
+# Python takes the same time to launch a batch of any size, so a GPU gets few large ones.
 GPU_BATCH_SIZE = 2500
 
 
-# Fewer of larger images, for the same memory.
+# Larger images come in smaller batches, for the same memory.
 PIXELS = 3 * 32 * 32
 
 
 def batch_size(xp, shape):
-    """Returns how many images of a shape ``(channels, H, W)`` are evaluated at a time."""
+    """Returns the batch size in evaluation for images of a shape ``(channels, H, W)``."""
     size = BATCH_SIZE if xp is np else GPU_BATCH_SIZE
     return min(size, max(1, size * PIXELS // math.prod(shape)))
 
 
 def collect(function, images, places=None):
-    """Returns ``function`` of images, in test mode and without a graph.
+    """Applies a function to images in batches, in test mode and without a graph.
 
     Args:
-        function (callable): Images ``(B, channels, H, W)``, float32, to a Variable ``(B, ...)``.
+        function (callable): Maps images ``(B, channels, H, W)``, float32, to a Variable
+            ``(B, ...)``.
         images (ResidentImages or StreamedImages): The images.
-        places (array): Which of them, ``(n,)`` integers; all by default.
+        places (array): Indices of images, ``(n,)`` integers; all by default.
+
+    Returns:
+        array: The results of all batches, ``(n, ...)``.
     """
     xp = chainer.backend.get_array_module(images.mean)
-    # Both: one makes batch normalisation use its running statistics, the other keeps no graph.
+    # Chainer needs both: one makes batch normalisation use its running statistics, the other keeps
+    # no graph.
     with chainer.using_config('train', False), chainer.no_backprop_mode():
         batches = images.batches(batch_size(xp, images.mean.shape), places)
         return xp.concatenate([function(x).array for x in batches])
 
 
 def outputs(method, images):
-    """Returns ``f``, ``(n, C)``, of images as they are."""
+    """Returns the probabilities ``f``, ``(n, C)``, of images without augmentation."""
     return method.xp.exp(collect(method.log_f, images))

@@ -1,4 +1,4 @@
-"""What happens between mini-batches: label correction, schedule, evaluation, log, guard."""
+"""Trainer extensions: label correction, learning rate, evaluation, log, guard, progress."""
 
 import json
 import time
@@ -22,34 +22,34 @@ def epoch_end(trainer):
 
 
 def learning_rate(stage, epoch):
-    """Returns the rate of epoch ``epoch`` (0 for the first): divided by 10 after given epochs.
+    """Returns the learning rate of an epoch, counted from 0: divided by 10 after given epochs.
 
     Args:
-        stage (dict): ``learning_rate`` and, if it ever falls, ``divide_after`` (epochs) and
-            perhaps ``division``, ``floor`` for the floor division of PENCIL's public code.
+        stage (dict): ``learning_rate``, and optionally ``divide_after`` (epochs) and ``division``:
+            ``floor`` for the floor division of PENCIL's public code.
     """
     falls = sum(epoch >= e for e in stage.get('divide_after', ()))
     if falls and stage.get('division') == 'floor':
         return stage['learning_rate'] // 10**falls
-    # Divided at once: 0.1 times 0.1 is not 0.01, and the last digits would depend on the path.
+    # One division: 0.1 * 0.1 is not 0.01 in floating point, and repeated division adds up errors.
     return stage['learning_rate'] / 10**falls
 
 
 class Evaluate(training.extensions.Evaluator):
-    """Reports ``name/main/accuracy``: the share of images whose highest score is their label's.
+    """Reports ``name/main/accuracy``: the share of images whose top prediction is their label.
 
     Args:
         name (str): Name of the part, such as ``test``.
         images (ResidentImages or StreamedImages): The images.
         labels (array): ``(n,)``, int32, on the method's device.
-        method (Method): What predicts them.
-        total (callable): Adds hits and images to those of other ranks, which have other images.
+        method (Method): The method to evaluate.
+        total (callable): Sums numbers over the ranks, each of which evaluates other images.
 
     Attributes:
-        between (callable): Called before each batch; what it raises ends the evaluation.
+        between (callable): Called before each batch. If it raises, the evaluation ends.
     """
 
-    # Chainer calls a trigger with the trainer alone; a plain function would become a method here.
+    # Without staticmethod the function would be bound, and called with the extension as well.
     trigger = staticmethod(epoch_end)
 
     def __init__(self, name, images, labels, method, total=ALONE.total):
@@ -65,14 +65,14 @@ class Evaluate(training.extensions.Evaluator):
             for x, labels in iterator:
                 self.between()
                 hits.append(method.predict(x).array.argmax(axis=1) == labels)
-        # Not a mean of means: the last batch is smaller.
+        # Hits over all images, not Chainer's mean over batches: the last batch is smaller.
         count = int(method.xp.concatenate(hits).sum()) if hits else 0
         right, images = self._total(count, self._count)
         return {f'{self.name}/main/accuracy': right / images}
 
 
 class JoinRanks(training.Extension):
-    """Makes equal what each rank has of its own, before anything looks at it.
+    """Merges the sums and statistics of the ranks before other extensions read them.
 
     Args:
         ranks (Ranks): The processes.
@@ -88,10 +88,10 @@ class JoinRanks(training.Extension):
 
 
 class CorrectLabels(training.Extension):
-    """Lets the updater correct the labels after every epoch (Algorithm 1)."""
+    """Makes the updater correct the labels after every epoch (Algorithm 1)."""
 
-    # Not part of the step: labels change only between epochs, so that no image is trained on both
-    # its old and its new label in one epoch.
+    # Not part of a step: labels change only between epochs, so that an image has one label
+    # throughout an epoch.
     trigger = staticmethod(epoch_end)
 
     def __call__(self, trainer):
@@ -99,7 +99,7 @@ class CorrectLabels(training.Extension):
 
 
 class EndEpoch(training.Extension):
-    """Tells the method that an epoch is over; it may ask about the net, by a :class:`Probe`.
+    """Calls the method's ``end_epoch`` with a :class:`Probe`, by which it can query the net.
 
     Args:
         seed (int): The trial's seed.
@@ -111,14 +111,14 @@ class EndEpoch(training.Extension):
         self._seed = seed
 
     def __call__(self, trainer):
-        # Chainer clears the observation before each step; Evaluate, which runs earlier, has filled
-        # it.
+        # Chainer clears the observation before each step. Evaluate has run before this extension
+        # and filled it.
         updater, accuracy = trainer.updater, trainer.observation['validation/main/accuracy']
         updater.method.end_epoch(updater.epoch, Probe(updater, self._seed, accuracy))
 
 
 class Probe:
-    """Answers what :class:`chainer_jo.methods.base.Probe` asks, from an updater."""
+    """Implements :class:`chainer_jo.methods.base.Probe` with an updater."""
 
     def __init__(self, updater, seed, validation_accuracy):
         self.validation_accuracy = validation_accuracy
@@ -148,44 +148,43 @@ class MeasureLabels(training.Extension):
         self._true_labels = true_labels
 
     def __call__(self, trainer):
-        # On a tie the lower class counts.
+        # argmax takes the lower class on a tie.
         hits = trainer.updater.method.labels.y.argmax(axis=1) == self._true_labels
         chainer.report({'label_accuracy': float(hits.mean())})
 
 
 class Guard(training.Extension):
-    """Stops a run whose state is no longer made of finite numbers."""
+    """Stops a run if the loss, a weight or a label is no longer finite."""
 
     trigger = staticmethod(epoch_end)
 
     def __call__(self, trainer):
-        # Before the log and the snapshot, so that neither keeps a state that has diverged.
+        # Runs before the log and the snapshot, so that neither keeps a diverged state.
         require_finite(trainer.updater)
 
 
 def finite_state(updater):
-    """Returns all that a snapshot must hold of an updater: a dict of arrays on the host.
+    """Returns the state of an updater for a snapshot: a dict of arrays on the host.
 
     Raises:
         DivergedError: See :func:`require_finite`.
     """
     require_finite(updater)
-    # Chainer's own snapshots use the same serializer; what a link does not serialize is lost on
-    # resume.
+    # The serializer of Chainer's own snapshots: what a link does not serialize is lost on resume.
     serializer = DictionarySerializer()
     updater.serialize(serializer)
     return {name: np.asarray(value) for name, value in serializer.target.items()}
 
 
 def require_finite(updater):
-    """Checks on the device, and asks it once.
+    """Checks the state on the device, with a single transfer to the host.
 
     Raises:
         DivergedError: The epoch's loss so far, a weight, a statistic or a label is not finite.
     """
     xp = updater.method.xp
     arrays = {name: a for name, a in state.arrays(updater, 'f').items() if a.size}
-    # NaN passes through both, and neither makes a temporary array of the same size.
+    # min and max both propagate NaN, and unlike isfinite they need no temporary array.
     ends = xp.stack(
         [a.astype('d') for array in arrays.values() for a in (array.min(), array.max())]
     )
@@ -197,40 +196,40 @@ def require_finite(updater):
             f'training diverged: {what} is not finite',
             seen=f'stage {updater.method.stage}, epoch {updater.epoch_detail:.2f}, '
             f'learning rate {updater.optimizer.lr:g}',
-            fix='lower the learning rate of this stage with --set; snapshots are from before',
+            fix='lower the learning rate of this stage with --set; the snapshots are finite',
         )
 
 
 class Schedule(training.Extension):
-    """Sets the learning rate as a function of the epoch, so it is right after a resume too."""
+    """Sets the learning rate as a function of the epoch, so it is also right after a resume."""
 
     trigger = staticmethod(epoch_end)
 
     def initialize(self, trainer):
-        # Chainer calls this before the first step, of a resumed run too. Its own shifts of the rate
-        # count calls instead, which would be one more thing to save.
+        # Chainer calls this before the first step, also of a resumed run. Chainer's own extensions
+        # such as ExponentialShift count their calls, and that count would have to be saved.
         self(trainer)
 
     def __call__(self, trainer):
         updater = trainer.updater
-        # An epoch whose end is still to come is logged with its own rate.
+        # While the end of an epoch is pending, the rate is still that of this epoch.
         updater.optimizer.lr = learning_rate(
             updater.method.stages[updater.method.stage], updater.epoch - updater.in_epoch_end
         )
 
 
 def log_text(rows):
-    """Returns the content of ``log.jsonl``: a line of JSON for every row."""
+    """Returns the content of ``log.jsonl``: one line of JSON per row."""
     return ''.join(json.dumps(row) + '\n' for row in rows)
 
 
 class Log(training.Extension):
-    """Adds one row an epoch to ``log.jsonl`` and hands it to ``progress``.
+    """Adds one row per epoch to ``log.jsonl`` and passes it to ``progress``.
 
-    The rows of all stages are part of every snapshot; the file is made from them.
+    Every snapshot has the rows of all stages, and the file is written from them.
 
     Args:
-        path (pathlib.Path): The file, or ``None`` where another rank writes it.
+        path (pathlib.Path): The file; ``None`` if another rank writes it.
         rows (list of dict): Rows of the epochs so far.
         progress (callable): Called with each new row.
     """
@@ -244,8 +243,8 @@ class Log(training.Extension):
         self._since = time.monotonic()
 
     def __call__(self, trainer):
-        # Not Chainer's LogReport, which keeps the rows to itself and writes a file that a kill can
-        # tear.
+        # Not Chainer's LogReport: it saves its rows with a Trainer, but each stage has its own
+        # Trainer, and the rows continue. Its file is not synced to the disk either.
         updater, now = trainer.updater, time.monotonic()
         row = {
             'epoch': len(self.rows) + 1,
@@ -264,14 +263,14 @@ class Log(training.Extension):
 
 
 class Progress(training.Extension):
-    """Tells how far a trial is, within an epoch too, at most about twice a second.
+    """Reports the progress of a trial within an epoch, about twice a second at most.
 
     Args:
-        tell (callable): Called with a dict: ``stage``; ``stage_epoch``, 1 for the first; ``step``
-            of the epoch, 1 for the first, and ``steps``, how many it has; ``epochs_done`` and
-            ``epochs`` of all stages; ``seconds_left``, from the steps that this process has
-            measured, ``None`` before the second; ``loss``, the epoch's mean so far.
-        stages (dict): Stage name to its settings, in their order.
+        tell (callable): Called with a dict: ``stage``; ``stage_epoch``, from 1; ``step`` in the
+            epoch, from 1; ``steps``, their number; ``epochs_done`` and ``epochs`` of all stages;
+            ``seconds_left``, estimated from the steps of this process, ``None`` before the second;
+            ``loss``, the epoch's mean so far.
+        stages (dict): Settings of each stage by name, in order.
     """
 
     trigger = 1, 'iteration'
@@ -286,7 +285,7 @@ class Progress(training.Extension):
     def __call__(self, trainer):
         now = time.monotonic()
         if self._began is None:
-            # The first step finds plans and compiles kernels: it says nothing about the others.
+            # Not timed: the first step finds plans and compiles kernels.
             self._began, self._first = now, trainer.updater.iteration
         elif now - self._told < self.SECONDS:
             return
@@ -297,7 +296,7 @@ class Progress(training.Extension):
 
     def _progress(self, updater, pace):
         iterator, stage = updater.iterator, updater.method.stage
-        # The last step of an epoch counts it, and still belongs to it.
+        # The iterator counts an epoch with its last step, which still belongs to that epoch.
         epoch = updater.epoch - updater.is_new_epoch
         first, end = (iterator.first_iteration(e) for e in (epoch, epoch + 1))
         names = list(self._stages)

@@ -1,4 +1,4 @@
-"""Why a trial failed last: kept in its folder until it is trained again."""
+"""Records in a trial's folder why it last failed, until it is trained again."""
 
 import contextlib
 import datetime
@@ -11,13 +11,13 @@ MOST_LETTERS = 300
 
 
 def keep(folder, exit_code, reason):
-    """Writes a failure; that it cannot be written, as on a full disk, ends nothing.
+    """Writes why a trial failed. If it cannot be written, as on a full disk, nothing is raised.
 
     Args:
-        folder (pathlib.Path): The trial's; it is made if the trial failed before. Where the folder
-            of all trials is gone, it stays away.
-        exit_code (int): That of its process, as this package has them.
-        reason (str): In one line.
+        folder (pathlib.Path): The trial's folder. It is made if necessary, but not if the folder of
+            all trials is gone.
+        exit_code (int): Exit code of the trial's process.
+        reason (str): The reason, in one line.
     """
     when = datetime.datetime.now(datetime.UTC).isoformat(timespec='seconds')
     if not folder.parent.exists():
@@ -29,7 +29,7 @@ def keep(folder, exit_code, reason):
 
 
 def reason(folder):
-    """Returns why the trial in a folder failed last, in one printable line, or ``None``."""
+    """Returns why the trial in a folder last failed, in one printable line, or ``None``."""
     if not (folder / NAME).exists():
         return None
     try:
@@ -39,6 +39,6 @@ def reason(folder):
 
 
 def forget(folder):
-    """Removes what was kept: the trial is trained again."""
+    """Removes the record, because the trial is trained again."""
     if (folder / NAME).exists():
         (folder / NAME).unlink()

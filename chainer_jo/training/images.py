@@ -1,4 +1,4 @@
-"""The images of a part as the net sees them: on the device, or read from files while it trains."""
+"""The images of a part: resident on the device, or streamed from files during training."""
 
 import numpy as np
 from chainer import backend
@@ -16,28 +16,29 @@ def of(part, mean, device):
     Args:
         part (Part): The images.
         mean (numpy.ndarray): ``(channels, H, W)``, float32.
-        device (chainer.Device): Where they are wanted.
+        device (chainer.Device): The device that trains.
     """
     resident = part.source.resident()
     if resident is None:
         return StreamedImages(part, mean, device)
-    # Kept as bytes, with the mean apart: as centred float32 they would take four times the memory.
+    # Kept as bytes and centred per batch: float32 images would take four times the memory.
     return ResidentImages(device.send(resident[part.places()]), device.send(mean))
 
 
 def pixel_mean(part):
-    """Returns the mean of a part's images as they are, ``(channels, H, W)``, float32 (D-25)."""
+    """Returns the mean image of a part (D-25): ``(channels, H, W)``, float32 in ``[0, 1]``."""
     resident = part.source.resident()
     if resident is not None:
         return augment.pixel_mean(resident, part.places())
-    # Integer sums are exact in any order, so the result is bit for bit that of the other form.
+    # Sums of integers are exact in any order, so the result equals that of resident images bit for
+    # bit.
     size = batch_size(np, part.source.shape)
     total = sum(images.sum(axis=0, dtype=np.float64) for images in _read(part, size))
     return (total / len(part) / 255).astype(np.float32)
 
 
 class ResidentImages:
-    """Images that lie on the device, ``(n, channels, H, W)``, uint8, with their mean."""
+    """Images in the device's memory, ``(n, channels, H, W)``, uint8, with their mean."""
 
     def __init__(self, images, mean):
         self.images, self.mean = images, mean
@@ -46,11 +47,11 @@ class ResidentImages:
         return len(self.images)
 
     def batches(self, size, places=None):
-        """Yields images as they are, scaled and centred: ``(B, channels, H, W)``, float32.
+        """Yields batches without augmentation, centred: ``(B, channels, H, W)``, float32.
 
         Args:
             size (int): The largest ``B``.
-            places (array): Which images, ``(n,)`` integers on the device; all by default.
+            places (array): Indices of images, ``(n,)`` integers on the device; all by default.
         """
         images = self.images if places is None else self.images[places]
         for start in range(0, len(images), size):
@@ -62,7 +63,7 @@ class ResidentImages:
 
 
 class StreamedImages:
-    """Images that are read from their source when they are needed, by a thread per core."""
+    """Images that are read from their source on demand, by one thread per core."""
 
     def __init__(self, part, mean, device):
         self.part, self.mean, self.device = part, device.send(mean), device
@@ -76,7 +77,7 @@ class StreamedImages:
 
     def batches(self, size, places=None):
         """As :meth:`ResidentImages.batches`."""
-        # A source reads on the host; the indices may be on the device.
+        # A source reads on the host, but the indices may be on the device.
         places = None if places is None else backend.CpuDevice().send(places)
         for images in _read(self.part, size, places):
             images = self.device.send(images)

@@ -1,4 +1,4 @@
-"""The steps of a stage, read off its epoch tables: resident images or streamed ones."""
+"""Iterators over the steps of a stage, by its epoch tables: resident or streamed images."""
 
 import itertools
 
@@ -12,27 +12,27 @@ from chainer_jo.training.read_ahead import read_ahead
 class TableIterator(chainer.dataset.Iterator):
     """Takes one row of the epoch tables after the other.
 
-    A step has two parts. ``next`` is the host's: it puts the row, and what belongs to it, into
-    arrays that stay where they are. :meth:`images` is the device's: it reads those arrays only, so
-    that a CUDA graph may hold it.
+    A step has two parts. ``next`` runs on the host: it copies the row, and the images if streamed,
+    into arrays with fixed addresses. :meth:`images` runs on the device and reads only those arrays,
+    so that a CUDA graph can capture it.
 
-    Nothing is drawn here, and nothing of the tables is saved: they are a function of the epoch.
+    The iterator draws nothing and saves no table, because tables are a function of the epoch.
 
     Args:
         dataset (ResidentImages or StreamedImages): The training images.
-        draw (callable): Epoch (0 for the first) to the host's :class:`EpochTables`.
+        draw (callable): Maps an epoch, from 0, to its :class:`EpochTables` on the host.
         batch_size (int): ``B``.
-        pad (int): Width of the border from which images without a margin are cropped.
-        device (chainer.Device): Where the rows are wanted.
-        n (int): Images an epoch; by default those of the data set.
-        size (int): Into how many parts a batch is divided, of which the tables hold one.
+        pad (int): Width of the border that is added to images without a margin.
+        device (chainer.Device): The device of the rows.
+        n (int): Images per epoch; by default all of the data set.
+        size (int): Number of ranks that share a batch; the tables have the columns of one.
 
     Attributes:
         dataset (ResidentImages or StreamedImages): As given.
-        row (EpochTables): What the present step takes: one row of each table, on the device.
+        row (EpochTables): One row of each table, on the device, for the current step.
         iteration (int): Steps of this stage so far.
-        epoch (int): Whole epochs so far; the last step of an epoch counts it.
-        is_new_epoch (bool): Whether the present step is the last of its epoch.
+        epoch (int): Completed epochs; the last step of an epoch counts it.
+        is_new_epoch (bool): Whether the current step is the last of its epoch.
     """
 
     repeat = True
@@ -45,11 +45,11 @@ class TableIterator(chainer.dataset.Iterator):
 
     def __next__(self):
         if self._tables is None or self.is_new_epoch:
-            # A whole epoch at once, where Chainer's iterators draw an order and have to save it:
-            # one copy to the device per epoch, and no state.
+            # Chainer's iterators draw an order and have to save it. A table for a whole epoch needs
+            # no saved state, and only one copy to the device per epoch.
             self._tables = self._draw(self.epoch).to_device(self.device)
         step = self.iteration - self.first_iteration(self.epoch)
-        # Into the arrays of the row before: a captured step reads them where they lie.
+        # Into the arrays of the previous row: a captured step reads fixed addresses.
         self.row = self._tables.copy_row(step, self.row)
         self.iteration += 1
         self.is_new_epoch = self.iteration == self.first_iteration(self.epoch + 1)
@@ -61,13 +61,13 @@ class TableIterator(chainer.dataset.Iterator):
         raise NotImplementedError
 
     def first_iteration(self, epoch):
-        """Returns the first iteration of ``epoch`` (0 for the first): batches are always full."""
-        # Rounded up: the batch that lies across the end of an epoch belongs to it (D-35).
+        """Returns the first iteration of ``epoch``, counted from 0; batches are always full."""
+        # Rounded up: the batch that crosses the end of an epoch belongs to that epoch (D-35).
         return -(-epoch * self._n // self._batch_size)
 
     @property
     def epoch_detail(self):
-        """Epochs so far, a float: images taken over images an epoch."""
+        """Epochs so far, a float: images taken / images per epoch."""
         return self.iteration * self._batch_size / self._n
 
     @property
@@ -83,12 +83,12 @@ class TableIterator(chainer.dataset.Iterator):
         self.epoch = int(serializer('epoch', self.epoch))
         self.is_new_epoch = bool(serializer('is_new_epoch', self.is_new_epoch))
         if isinstance(serializer, chainer.Deserializer):
-            # What has been drawn and read so far belongs to other steps.
+            # Tables and images that were read ahead belong to another iteration.
             self.finalize()
 
 
 class ResidentIterator(TableIterator):
-    """Gathers each batch from images that lie on the device."""
+    """Gathers each batch from images in the device's memory."""
 
     def images(self):
         row, dataset = self.row, self.dataset
@@ -96,7 +96,7 @@ class ResidentIterator(TableIterator):
 
 
 class StreamedIterator(TableIterator):
-    """Sends each batch to the device; threads have read it ahead, in the order of the tables."""
+    """Sends each batch to the device. Threads read ahead in the order of the tables."""
 
     def __init__(self, *arguments):
         super().__init__(*arguments)
@@ -104,7 +104,8 @@ class StreamedIterator(TableIterator):
         self._ahead = None
         # Sent as bytes: a quarter of the traffic of float32 images.
         self._batch = xp.empty((self._width, *source.shape), 'B')
-        # A streamed batch holds its images in order; a resident set is read by the row's index.
+        # augment() gathers by index. A streamed batch is already gathered, so its indices are 0 to
+        # B - 1.
         self._places = xp.arange(self._width, dtype='i')
         self._crops_itself = any(source.margin)
         if self._crops_itself:
@@ -113,22 +114,22 @@ class StreamedIterator(TableIterator):
     def __next__(self):
         if self._ahead is None:
             self._ahead = read_ahead(self._read, self._rows())
-        # Before the row: if nothing has been read ahead yet, reading begins at this step.
+        # Before the parent counts the step: _rows() starts from the current iteration.
         backend.copyto(self._batch, next(self._ahead))
         return super().__next__()
 
     def _rows(self):
-        """Yields the host's rows from the present iteration on, without end."""
+        """Yields rows on the host from the current iteration on, without end."""
         step = self.iteration - self.first_iteration(self.epoch)
         for epoch in itertools.count(self.epoch):
-            # Drawn a second time, on the host: threads are ahead of the row that is on the device.
+            # Drawn a second time for the host: the threads are ahead of the rows on the device.
             tables = self._draw(epoch)
             for s in range(step, len(tables.index)):
                 yield tables.copy_row(s)
             step = 0
 
     def _read(self, row):
-        # An image that the source does not crop is cropped on the device, with its border.
+        # A source without a margin reads whole images; the device pads and crops them.
         return self.dataset.read(row.index, row.offset if self._crops_itself else 0 * row.offset)
 
     def images(self):
@@ -145,12 +146,12 @@ class StreamedIterator(TableIterator):
 
 
 class EvaluationIterator(chainer.dataset.Iterator):
-    """All images of a part once, in order and as they are, with their labels.
+    """Yields all images of a part once, in order and without augmentation, with their labels.
 
     Args:
         images (ResidentImages or StreamedImages): The images.
         labels (array): ``(n,)``, int32, on the same device.
-        batch_size (int): Images at a time.
+        batch_size (int): Images in a batch.
     """
 
     repeat = False
@@ -161,7 +162,7 @@ class EvaluationIterator(chainer.dataset.Iterator):
 
     def reset(self):
         """Goes back to the first batch."""
-        # Chainer's Evaluator resets an iterator that can be reset, and copies any other.
+        # A generator cannot go back, so a new one is made. Chainer's Evaluator expects reset().
         self._batches = self._images.batches(self._batch_size)
         self._place = 0
 

@@ -1,4 +1,4 @@
-"""Where a trial runs: device, backend, folders; only ``ranks`` changes what it ends with (D-51)."""
+"""Where a trial runs: device, backend and folders. Only ``ranks`` changes its result (D-51)."""
 
 import os
 import platform
@@ -8,32 +8,32 @@ from typing import Any
 
 from chainer_jo.cores import allowed
 
-#: Those that decide how fast a matrix is multiplied, the widest last.
+#: Instruction sets that decide the speed of matrix products, the widest last.
 INSTRUCTIONS = ('avx2', 'avx512f', 'avx512_bf16', 'amx_bf16')
-#: Folder in an output folder that has what trials share.
+#: Subfolder of an output folder for files that trials share.
 SHARED = 'shared'
-#: How many threads the libraries of a process start, where they are set.
+#: Environment variables that set the number of threads of numerical libraries.
 THREAD_VARIABLES = ('OMP_NUM_THREADS', 'OPENBLAS_NUM_THREADS', 'MKL_NUM_THREADS')
 
 
 @dataclass(frozen=True)
 class Machine:
-    """What a command says of the machine, and a process passes on to its children.
+    """The options of a command that concern the machine; a process passes them to its children.
 
     Attributes:
-        out (pathlib.Path): A trial's folder is ``out/runs/<trial id>``.
-        data (str): Where the data set lies; see :func:`chainer_jo.datasets.load`.
-        weights (str): File of the weights that a net begins with, where it begins with any.
+        out (pathlib.Path): Output folder; a trial's folder is ``out/runs/<trial id>``.
+        data (str): Path of the data set; see :func:`chainer_jo.datasets.load`.
+        weights (str): File of initial weights, for a net that starts from any.
         device (str): ``auto``, ``cpu`` or ``cuda:N``.
         backend (str): As for :func:`chainer_jo.backends.use`.
-        graph (bool): Whether to capture training steps as CUDA graphs where cuDNN computes.
+        graph (bool): Whether to capture training steps as CUDA graphs if cuDNN is used.
         snapshot_seconds (float): Least time between two snapshots of a trial.
-        share (bool): Whether a first stage is trained once for all trials in ``out`` that have the
-            same; see :mod:`chainer_jo.training.shared_stage`.
-        threads (int): Threads that a trial begins to compute with; ``None``: see :func:`threads`.
-            It keeps them: another number adds in another order, and gives other last digits.
-        tensorboard (bool): Whether to write what TensorBoard draws, too.
-        ranks (Ranks): The processes that train it together; ``None`` for this one alone. See
+        share (bool): Whether trials in ``out`` with the same first stage train it once; see
+            :mod:`chainer_jo.training.shared_stage`.
+        threads (int): Threads of a new trial; ``None``: see :func:`threads`. A trial keeps its
+            number, because another one sums in another order and changes the last digits.
+        tensorboard (bool): Whether to write TensorBoard event files.
+        ranks (Ranks): The processes that train a trial together; ``None`` for one process. See
             :mod:`chainer_jo.training.parallel`.
     """
 
@@ -50,8 +50,8 @@ class Machine:
     ranks: Any = None
 
     def as_words(self):
-        """Returns the options that tell a child process the same: a list of words."""
-        # With '=': a folder may be called -x.
+        """Returns the same options as command-line words for a child process."""
+        # With '=', because a folder's name may begin with a hyphen.
         words = [f'--out={self.out}', f'--device={self.device}', f'--backend={self.backend}']
         words += [f'--snapshot-seconds={self.snapshot_seconds:g}']
         words += [] if self.graph else ['--no-graph']
@@ -68,7 +68,7 @@ def cores():
 
 
 def processor():
-    """Returns the processor's model and the fast instructions that it has; unknown: ``None``."""
+    """Returns the processor's model and those of :data:`INSTRUCTIONS` that it has: a dict."""
     fields = name_value_lines('/proc/cpuinfo')
     flags = fields.get('flags', '').split()
     return {
@@ -83,23 +83,23 @@ def widest_instructions():
 
 
 def threads():
-    """Returns how many threads this process is meant to compute with."""
+    """Returns the number of threads to compute with: ``OMP_NUM_THREADS``, or one per core."""
     return asked_threads() or cores()
 
 
 def asked_threads():
-    """Returns the number in ``OMP_NUM_THREADS``, or ``None`` where there is none."""
-    # May be a list, one number for each level of nesting.
+    """Returns the number in ``OMP_NUM_THREADS``, or ``None`` if it is not set."""
+    # OpenMP allows a list with a number for each level of nesting.
     asked = os.environ.get('OMP_NUM_THREADS', '').partition(',')[0].strip()
     return int(asked) if asked.isdecimal() and int(asked) else None
 
 
 def name_value_lines(path):
-    """Returns the first value of each name in a file of ``name: value`` lines, if there is one."""
+    """Returns the first value of each name in a file of ``name: value`` lines; ``{}`` if absent."""
     try:
         lines = Path(path).read_text().splitlines()
     except OSError:
         return {}
     pairs = [line.split(':', 1) for line in lines if ':' in line]
-    # Reversed, so that of a name that comes once per core the first value stays.
+    # Reversed, so that the first value of a name wins: /proc/cpuinfo repeats names for each core.
     return {name.strip(): value.strip() for name, value in reversed(pairs)}

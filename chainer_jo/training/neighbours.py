@@ -1,4 +1,4 @@
-"""Notices that other programs want the cores of a trial, and says once what helps."""
+"""Warns once if other programs compete for the cores of a trial."""
 
 import threading
 import time
@@ -6,15 +6,15 @@ from pathlib import Path
 
 from chainer import training
 
-SECONDS = 60.0  # Of one look.
-SHARE = 0.15
+SECONDS = 60.0  # Length of one measurement.
+SHARE = 0.15  # Share of that time spent waiting above which it warns.
 
 
 def seconds_waited():
-    """Returns how long this thread was ready to run and had no core; ``None`` if unknown.
+    """Returns the seconds that this thread was ready to run but had no core; ``None`` if unknown.
 
-    Linux counts it. Processor time would not do: it cannot tell a thread that has to wait for a
-    core from one that sleeps until others have done their part of a layer.
+    Linux counts them. Processor time does not show this: it looks the same for a thread that waits
+    for a core and for one that sleeps until other threads finish a layer.
     """
     try:
         fields = Path(f'/proc/self/task/{threading.get_native_id()}/schedstat').read_text().split()
@@ -24,11 +24,11 @@ def seconds_waited():
 
 
 class NoticeNeighbours(training.Extension):
-    """Warns once if training waits for a core for a good part of a minute.
+    """Warns once if training waits for a core for more than ``SHARE`` of a minute.
 
     Args:
-        trial (str): Its id.
-        threads (int): With how many it computes; one loses no more than its share.
+        trial (str): The trial's id.
+        threads (int): Its number of threads.
         warn (callable): Called with a line of text.
     """
 
@@ -51,7 +51,7 @@ class NoticeNeighbours(training.Extension):
             self._told = True
             self._warn(
                 f'{self._trial}: waited for a core {100 * share:.0f} % of the last '
-                f'{seconds:.0f} s: other programs use them, and of its {self._threads} threads '
-                'each waits for the slowest. It keeps them, as its last digits depend on their '
-                'number; a trial started with --threads 1 loses least'
+                f'{seconds:.0f} s, because other programs use the cores. Each of its '
+                f'{self._threads} threads waits for the slowest. A running trial keeps its number '
+                'of threads, on which its last digits depend; start new ones with --threads 1'
             )

@@ -1,4 +1,4 @@
-"""The net of a trial, by the section ``[net]`` of its settings."""
+"""Builds the net of a trial from the section ``[net]`` of its settings."""
 
 from chainer_jo.errors import ConfigError
 from chainer_jo.links import pretrained
@@ -7,26 +7,26 @@ from chainer_jo.links.resnet50 import ResNet50
 
 
 def weights(settings, path):
-    """Returns the :class:`~chainer_jo.links.pretrained.Weights` to begin with, or ``None``.
+    """Returns the initial :class:`~chainer_jo.links.pretrained.Weights`, or ``None``.
 
     Args:
         settings (dict): The section ``[net]``.
         path (str): The file that the user named, or ``None``.
 
     Raises:
-        ConfigError: A net that begins with weights has no file, or a file has no such net.
-        DataError: The file is missing, damaged, or another.
+        ConfigError: The net starts from pretrained weights and no file is named, or the reverse.
+        DataError: The file is missing, damaged, or not one of such weights.
     """
     wanted = settings.get('weights') == 'imagenet'
     if wanted and path is None:
         raise ConfigError(
-            'this net begins with the weights of ImageNet',
+            'this net starts from weights trained on ImageNet',
             seen='no --weights FILE',
-            fix=f'{pretrained.FIX}; or begin with random ones: --set net.weights=none',
+            fix=f'{pretrained.FIX}; or start from random weights: --set net.weights=none',
         )
     if path is not None and not wanted:
         raise ConfigError(
-            'this net begins with random weights',
+            'this net starts from random weights',
             seen=f'--weights {path}',
             fix='leave out --weights',
         )
@@ -38,20 +38,20 @@ def build(settings, shape, n_class, precision, weights, rng):
 
     Args:
         settings (dict): The section ``[net]``.
-        shape (tuple): Of an image, ``(channels, H, W)``.
+        shape (tuple): Shape of an image, ``(channels, H, W)``.
         n_class (int): ``C``.
         precision (str): See :class:`~chainer_jo.links.preact_resnet.PreActResNet`.
-        weights (Weights): What :func:`weights` returned.
-        rng (numpy.random.Generator): Draws what ``weights`` has not.
+        weights (Weights): As :func:`weights` returned them.
+        rng (numpy.random.Generator): Draws the weights that ``weights`` does not have.
 
     Raises:
-        ConfigError: The net is not made for such images.
+        ConfigError: The net cannot take such images.
     """
     if settings.get('link') != 'resnet50':
         return PreActResNet(shape[0], n_class, **settings, precision=precision, rng=rng)
     if shape[0] != 3:
         raise ConfigError(
-            'ResNet-50 takes images in colour',
+            'ResNet-50 needs colour images',
             seen=f'{shape[0]} channels',
             fix='choose another data set',
         )

@@ -1,4 +1,4 @@
-"""Momentum SGD with weight decay whose learning rate a captured step sees change."""
+"""Momentum SGD with weight decay whose learning rate can change in a captured step."""
 
 import chainer
 import numpy as np
@@ -7,16 +7,16 @@ from chainer_jo import backends
 
 
 class MomentumSGD(chainer.optimizers.MomentumSGD):
-    """Chainer's momentum SGD and weight decay; one kernel for all parameters where there is one.
+    """Chainer's momentum SGD with weight decay, as one kernel for all parameters if available.
 
     ``v <- momentum v - lr (g + weight_decay p);  p <- p + v``
 
-    At a learning rate of 0 the parameters stand still (D-42): its setter takes ``v`` away, which
-    would go on moving them.
+    At a learning rate of 0 the parameters do not move (D-42): setting it to 0 also clears ``v``,
+    which would otherwise keep moving them.
 
     Args:
-        momentum (float): Share of ``v`` that stays.
-        weight_decay (float): Acts on all parameters (D-17).
+        momentum (float): Factor by which ``v`` is kept.
+        weight_decay (float): Applied to all parameters (D-17).
     """
 
     def __init__(self, momentum, weight_decay):
@@ -25,19 +25,20 @@ class MomentumSGD(chainer.optimizers.MomentumSGD):
 
     def setup(self, link):
         super().setup(link)
-        # On batch normalisation and biases too, unlike today's habit, as in the public code (D-17).
+        # On batch normalisation and biases too, as in the public code; today's practice is to leave
+        # them out (D-17).
         self.add_hook(chainer.optimizer_hooks.WeightDecay(self.weight_decay))
         # A Python number would be frozen in a captured step; an array is read in every step.
         self.hyperparam.lr = link.device.send(np.zeros((), np.float32))
         for param in link.params():
-            # Chainer makes `v` in the first step; a step that is captured has to find it.
+            # Chainer creates `v` in the first step, but a captured step must not allocate it.
             param.update_rule._init_states(param)
         return self
 
     @property
     def lr(self):
-        """The learning rate, a float; it takes effect with the next step."""
-        # Chainer's own property reads the array, which on a GPU means to wait for it.
+        """The learning rate, a float. A new value takes effect in the next step."""
+        # Chainer's own property would read the array, and on a GPU wait for it.
         return self._lr
 
     @lr.setter
@@ -53,7 +54,7 @@ class MomentumSGD(chainer.optimizers.MomentumSGD):
         if lossfun is not None or update_all is None:
             super().update(lossfun, *args, **kwds)
             return
-        # As Chainer's update does: a parameter that the loss does not touch still decays.
+        # As in Chainer's update: a parameter without a gradient still decays.
         self.reallocate_cleared_grads()
         arrays = [
             (param.array, param.grad, param.update_rule.state['v'])

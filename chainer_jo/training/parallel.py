@@ -1,8 +1,8 @@
-"""Several processes that train one trial together, by ChainerMN: ``mpiexec -n K``.
+"""Data-parallel training of one trial by several processes with ChainerMN: ``mpiexec -n K``.
 
-Each rank takes its columns of the same epoch tables and has all the rest whole: the net for itself,
-labels and past outputs with the other ranks of its machine, one of which writes. So only gradients
-travel in every step, and outputs where labels are made of them (D-54).
+Each rank takes its columns of the same epoch tables. It has its own copy of the net, and shares the
+labels and past outputs with the other ranks of its machine, of which one writes. Each step
+exchanges only gradients, and outputs if labels are computed from them (D-54).
 """
 
 import os
@@ -17,11 +17,11 @@ from chainer_jo.cores import allowed
 from chainer_jo.errors import ChainerJoError, ConfigError, OutOfMemoryError
 from chainer_jo.training import processes, state
 
-#: What differs between ranks in the middle of an epoch, by the last part of its name.
+#: Values that differ between ranks within an epoch, by the last part of their names.
 SUMS, STATISTICS = ('sums',), ('avg_mean', 'avg_var')
-#: And how it is called in a snapshot.
+#: The names of such values in a snapshot.
 OWN = re.compile('rank([0-9]+)/(.*)')
-#: Seconds that a failing rank waits for the others to fail too, as they do with the same settings.
+#: Seconds that a failing rank waits for the others, which fail too if the settings are wrong.
 SECONDS_TO_FAIL = 2.0
 
 SHARED_MEMORY = '/dev/shm'
@@ -36,25 +36,25 @@ class Ranks(processes.Alone):
         MPI (module): ``mpi4py.MPI``, which starts MPI when it is imported.
 
     Attributes:
-        rank, size (int): Which it is, from 0, and ``K``.
-        local_rank (int): Which it is on its machine.
+        rank, size (int): The number of this process, from 0, and ``K``.
+        local_rank (int): Its number among the processes of its machine, from 0.
     """
 
     def __init__(self, MPI):
         self._MPI, self._world = MPI, MPI.COMM_WORLD
-        # A separate communicator, on which training sends nothing.
+        # A separate communicator: messages of training cannot be mistaken for those of a failure.
         self._at_the_end = self._world.Dup()
         self._local = self._world.Split_type(MPI.COMM_TYPE_SHARED)
         self.local_rank, self.size = self._local.rank, self._world.size
-        # Those that have the labels of a machine.
+        # One rank of each machine holds the labels of that machine.
         colour = MPI.UNDEFINED if self.local_rank else 0
         self._holders = self._world.Split(colour, self._world.rank)
         self._windows = []
         super().__init__(self._world.rank)
 
     def share_of_cores(self):
-        """Returns how many of its machine's processor cores are this rank's, at least 1."""
-        # Together, since an mpiexec may have bound each rank to other cores.
+        """Returns this rank's share of its machine's processor cores, at least 1."""
+        # The union, because mpiexec may have bound each rank to different cores.
         cores = set().union(*self._local.allgather(allowed()))
         return max(1, len(cores) // self._local.size)
 
@@ -78,13 +78,13 @@ class Ranks(processes.Alone):
             self._communicator = chainermn.create_communicator(name, self._world)
         except RuntimeError as error:
             raise ConfigError(
-                'ChainerMN cannot work on GPUs here',
+                'ChainerMN cannot use the GPUs of this machine',
                 seen=str(error),
                 fix='pip install nvidia-nccl-cu13 (nvidia-nccl-cu12 for CUDA 12), or --device cpu',
             ) from error
 
     def share_labels(self, make):
-        # One after the other, so that at most one of them holds its own copy of the labels.
+        # One rank after the other, so that at most one has a private copy of the labels.
         for turn in range(self._local.size):
             if turn == self.local_rank:
                 method = make()
@@ -99,11 +99,11 @@ class Ranks(processes.Alone):
         return method
 
     def _shared(self, array):
-        """Returns an array in memory of all ranks of this machine, with the values of the first."""
+        """Returns an array in memory shared by this machine's ranks, with the values of rank 0."""
         nbytes = array.nbytes if self.local_rank == 0 else 0
         _check_shared_memory(nbytes)
         window = self._MPI.Win.Allocate_shared(nbytes, 1, comm=self._local)
-        # It would be freed with the last reference.
+        # Kept, because the memory is freed with the last reference to the window.
         self._windows.append(window)
         memory, _ = window.Shared_query(0)
         shared = np.frombuffer(memory, array.dtype, array.size).reshape(array.shape)
@@ -112,7 +112,7 @@ class Ranks(processes.Alone):
         return shared
 
     def _change(self, function):
-        # The ranks wait for each other: nobody reads while one writes.
+        # The barriers keep other ranks from reading while this one writes.
         self._local.Barrier()
         if self.local_rank == 0:
             function()
@@ -128,20 +128,21 @@ class Ranks(processes.Alone):
         self._communicator.bcast_data(updater.method)
 
     def mean_gradients(self, method):
-        # Not ChainerMN's optimizer: its first call only sends parameters, and a step is lost.
+        # Not ChainerMN's optimizer: its first call only broadcasts parameters, and skips the step.
         gradients = [p.grad for _, p in sorted(method.namedparams()) if p.grad is not None]
         flat = chainer.Parameter(method.xp.concatenate([g.ravel() for g in gradients]))
         flat.grad = flat.array
         message = chainer.Link()
         with message.init_scope():
             message.flat = flat
-        # In one message: "naive" sends one per parameter, and each waits for all ranks.
+        # In one message: the communicator "naive" sends one per parameter, and each waits for all
+        # ranks.
         self._communicator.multi_node_mean_grad(message)
         for gradient, mean in zip(gradients, _split(flat.grad, gradients), strict=True):
             gradient[...] = mean
 
     def gather(self, array):
-        # Via the host: an MPI from a wheel cannot read GPU memory.
+        # Through the host: MPI from a wheel cannot read GPU memory.
         own = np.ascontiguousarray(_CPU.send(array))
         whole = np.empty((self.size, *own.shape), own.dtype)
         self._world.Allgather(own, whole)
@@ -170,23 +171,23 @@ class Ranks(processes.Alone):
         return arrays
 
     def hand_out(self, arrays, updater):
-        # Array by array: the whole of them, once more in every rank, might not fit in memory.
+        # Array by array: a second copy of all of them in every rank might not fit in memory.
         shared = _shared_labels(updater) if updater.method.xp is np else {}
         common, mine = self._world.bcast(_common(arrays)), self._world.scatter(self._own(arrays))
         found = {}
         for name, (shape, dtype) in common.items():
             if name in shared:
-                # In place, by one rank of each machine.
+                # Written in place, by one rank of each machine.
                 found[name] = self._receive(shared[name], arrays and arrays[name], self._holders)
             else:
                 empty = np.empty(shape, dtype)
                 found[name] = self._receive(empty, arrays and arrays[name], self._world)
-        # Nobody goes on before the labels are there.
+        # No rank continues before the shared labels are complete.
         self._local.Barrier()
         return found | mine
 
     def _own(self, arrays):
-        """Returns what each rank has of its own in packed arrays: a dict for each, on rank 0."""
+        """Returns a list of each rank's own values in packed arrays; ``None`` unless rank 0."""
         if arrays is None:
             return None
         parts = [{} for _ in range(self.size)]
@@ -196,7 +197,7 @@ class Ranks(processes.Alone):
         return parts
 
     def _receive(self, array, sent, group):
-        """Fills an array with what rank 0 sends to a group, if this rank is in it; returns it."""
+        """Fills and returns an array: rank 0 broadcasts it to a group of ranks."""
         if sent is not None:
             array[...] = sent
         if group != self._MPI.COMM_NULL:
@@ -212,24 +213,24 @@ class Ranks(processes.Alone):
         return self._at_the_end.allgather(text)
 
     def abort(self, exit_code):
-        # Without this the others would wait for ever for a rank that is gone.
+        # Otherwise the other ranks would wait forever for this one.
         self._world.Abort(exit_code)
 
 
 def _check_shared_memory(nbytes):
-    """Raises OutOfMemoryError: a write where there is no room would end the process by a signal."""
+    """Raises OutOfMemoryError if shared memory is too small; a write past it raises SIGBUS."""
     if os.path.isdir(SHARED_MEMORY):
         free = shutil.disk_usage(SHARED_MEMORY).free
         if nbytes > free:
             raise OutOfMemoryError(
                 'the labels do not fit in the shared memory of this machine',
                 seen=f'{nbytes:,} bytes, {free:,} free in {SHARED_MEMORY}',
-                fix='make room there (docker run --shm-size=1g), or train with one process',
+                fix='enlarge it (docker run --shm-size=1g), or train with one process',
             )
 
 
 def _common(arrays):
-    """Returns shapes and types, by name, of packed arrays that all ranks have alike."""
+    """Returns the shape and dtype, by name, of the packed arrays that all ranks have in common."""
     if arrays is None:
         return None
     return {
@@ -244,7 +245,7 @@ def _shared_labels(updater):
 
 
 def _split(flat, arrays):
-    """Yields the parts of a flat array that belong to some arrays, in their shapes."""
+    """Yields the parts of a flat array, in the shapes of ``arrays``."""
     start = 0
     for array in arrays:
         yield flat[start : start + array.size].reshape(array.shape)
@@ -256,24 +257,24 @@ def _is(name, kinds):
 
 
 def _own(arrays):
-    # Sorted: Chainer serializes a link's values in the order of a set, another in each process.
+    # Sorted: Chainer serializes a link's values in the order of a set, which differs by process.
     return {name: arrays[name] for name in sorted(arrays) if _is(name, SUMS + STATISTICS)}
 
 
 def join():
-    """Makes this process one of those that ``mpiexec`` has started; returns its :class:`Ranks`.
+    """Joins the processes that ``mpiexec`` has started, and returns the :class:`Ranks`.
 
     Raises:
-        ConfigError: They cannot find each other.
+        ConfigError: mpi4py cannot be used, or the processes do not find each other.
     """
     size, rank = processes.launched()
-    # Until the ranks are connected, rank 0 speaks for all.
+    # An error before the ranks are connected is printed by rank 0 only.
     processes.become(processes.Alone(rank))
     try:
         from mpi4py import MPI
     except (ImportError, RuntimeError) as error:
         raise ConfigError(
-            f'mpiexec has started {size} processes, and mpi4py cannot be used',
+            f'mpiexec has started {size} processes, but mpi4py cannot be used',
             seen=str(error),
             fix='pip install ".[mpi]", or leave out mpiexec',
         ) from error
@@ -281,6 +282,7 @@ def join():
         raise ConfigError(
             f'mpiexec has started {size} processes that do not find each other',
             seen=f'mpi4py uses {MPI.Get_library_version().strip().splitlines()[0]}',
-            fix='start them with the mpiexec of that MPI: in .venv/bin, if it is of [mpi]',
+            fix='use the mpiexec of that MPI; the one that pip install ".[mpi]" brings is in '
+            '.venv/bin',
         )
     return processes.become(Ranks(MPI))

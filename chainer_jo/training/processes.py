@@ -1,4 +1,4 @@
-"""How many processes an ``mpiexec`` has started, and what one does that is alone."""
+"""The processes that ``mpiexec`` has started, and the interface of a single process."""
 
 import contextlib
 import importlib.util
@@ -10,7 +10,7 @@ from pathlib import Path
 
 from chainer_jo.errors import ConfigError, excerpt
 
-# What doctor runs twice.
+# Run in two processes by doctor.
 _COUNT = """
 from mpi4py import MPI
 count = MPI.COMM_WORLD.allreduce(1)
@@ -18,7 +18,7 @@ if MPI.COMM_WORLD.rank == 0:
     print(count, ' '.join(MPI.Get_library_version().splitlines()[0].split()))
 """
 
-#: Where an ``mpiexec`` says how many processes it has started, and which one this is.
+#: Environment variables in which ``mpiexec`` gives the number of processes and this one's rank.
 VARIABLES = {'PMI_SIZE': 'PMI_RANK', 'OMPI_COMM_WORLD_SIZE': 'OMPI_COMM_WORLD_RANK'}
 
 
@@ -31,12 +31,12 @@ class Alone:
         self.rank = rank
 
     def lead(self, function):
-        """Calls ``function`` on rank 0 alone; returns its value, or raises its error, on all."""
+        """Calls ``function`` on rank 0 only; all ranks return its value, or raise its error."""
         return function()
 
     @contextlib.contextmanager
     def led(self, manager):
-        """A context that only rank 0 enters; if it fails there, no rank goes on."""
+        """Returns a context manager that only rank 0 enters; if that fails, all ranks raise."""
         with contextlib.ExitStack() as stack:
 
             def enter():
@@ -46,52 +46,52 @@ class Alone:
             yield
 
     def connect(self, device):
-        """Makes what gradients travel by on a ``chainer.Device``; called before the first step."""
+        """Sets up the exchange of gradients on a ``chainer.Device``, before the first step."""
 
     def share_labels(self, make):
-        """Returns the method that ``make`` makes; its labels are one for all ranks of a machine."""
+        """Returns the method that ``make`` makes; the ranks of a machine share its labels."""
         return make()
 
     def total(self, *numbers):
-        """Returns the sum of each whole number over the ranks."""
+        """Returns the sum of each integer over the ranks."""
         return numbers
 
     def begin(self, updater):
-        """Gives all ranks the parameters of rank 0; called before the first step of a stage."""
+        """Copies the parameters of rank 0 to all ranks; called before a stage's first step."""
 
     def mean_gradients(self, method):
         """Replaces each gradient by its mean over the ranks."""
 
     def gather(self, array):
-        """Returns an array ``(B / K, ...)`` of all ranks as one ``(B, ...)``, in column order."""
+        """Returns the arrays ``(B / K, ...)`` of all ranks as one ``(B, ...)``, in rank order."""
         return array
 
     def end_epoch(self, updater):
-        """Makes equal what each rank has of its own: sums are added up, statistics averaged."""
+        """Merges the values that differ between ranks: sums are added, statistics averaged."""
 
     def agree(self, *numbers):
-        """Returns the largest of each whole number over the ranks."""
+        """Returns the maximum of each integer over the ranks."""
         return numbers
 
     def pack(self, arrays):
-        """Adds to rank 0's saved arrays what the other ranks have of their own."""
+        """Adds the values of the other ranks to the arrays that rank 0 saves."""
         return arrays
 
     def hand_out(self, arrays, updater):
-        """Returns the saved arrays from which this rank is to restore ``updater``.
+        """Returns the saved arrays from which this rank restores ``updater``.
 
         Args:
-            arrays (dict): What :meth:`pack` returned; only rank 0 has it.
-            updater (StageUpdater): New, of the stage in which they were saved.
+            arrays (dict): What :meth:`pack` returned, on rank 0; ``None`` on other ranks.
+            updater (StageUpdater): A new updater of the stage in which the arrays were saved.
         """
         return arrays
 
     def all_fail(self, text):
-        """Returns what the ranks say, if all of them fail; ``None`` if this one fails alone."""
+        """Returns the messages of the ranks if all of them fail; ``None`` if only some do."""
         return [text]
 
     def abort(self, exit_code):
-        """Ends all ranks with an exit code."""
+        """Ends all ranks with an exit code; does nothing in a single process."""
 
 
 ALONE = Alone()
@@ -99,7 +99,7 @@ _present = ALONE
 
 
 def launched():
-    """Returns how many processes an ``mpiexec`` has started, and which one this is: ``(1, 0)``."""
+    """Returns the number of processes that ``mpiexec`` has started and this rank, or ``(1, 0)``."""
     for size, rank in VARIABLES.items():
         if os.environ.get(size, '').isdecimal():
             return int(os.environ[size]), int(os.environ.get(rank, 0))
@@ -107,27 +107,27 @@ def launched():
 
 
 def become(ranks):
-    """Says what this process is from now on: an :class:`Alone` or a ``Ranks``; returns it."""
+    """Sets the :class:`Alone` or ``Ranks`` of this process, and returns it."""
     global _present
     _present = ranks
     return ranks
 
 
 def present():
-    """Returns what this process is: :data:`ALONE`, unless it became another."""
+    """Returns the ranks of this process: :data:`ALONE`, unless :func:`become` changed it."""
     return _present
 
 
 def describe():
-    """Returns one line about MPI: its version, if two processes find each other, or why not.
+    """Returns one line about MPI: its version if two processes find each other, or the problem.
 
-    ``None`` without mpi4py.
+    Returns ``None`` if mpi4py is not installed.
     """
     if importlib.util.find_spec('mpi4py') is None:
         return None
     mpiexec = find_mpiexec()
     if mpiexec is None:
-        return 'none: there is no mpiexec: pip install ".[mpi]"'
+        return 'none: no mpiexec was found: pip install ".[mpi]"'
     words = [mpiexec, '-n', '2', sys.executable, '-c', _COUNT]
     try:
         done = subprocess.run(
@@ -138,22 +138,22 @@ def describe():
     count, _, version = done.stdout.partition(' ')
     if done.returncode or count != '2':
         seen = excerpt(done.stderr or done.stdout, 120)
-        return f'none: of two processes that {mpiexec} starts, none finds the other: {seen}'
+        return f'none: two processes started by {mpiexec} do not find each other: {seen}'
     return f'{version.strip()}, by {mpiexec}'
 
 
 def find_mpiexec():
     """Returns the path of the ``mpiexec`` that fits this Python, or ``None``."""
-    # Beside this Python first: the MPI of a wheel works with its own mpiexec only.
+    # Next to this Python first: MPI from a wheel works only with its own mpiexec.
     beside = str(Path(sys.executable).parent)
     return shutil.which('mpiexec', path=beside) or shutil.which('mpiexec')
 
 
 def launcher(size):
-    """Returns the words before ``python`` that start a command as ``size`` processes.
+    """Returns the words that start a command as ``size`` processes when put before ``python``.
 
     Raises:
-        ConfigError: There is no MPI for more than one.
+        ConfigError: ``size`` is above 1 and MPI is not installed.
     """
     if size == 1:
         return []
@@ -168,7 +168,7 @@ def launcher(size):
 
 
 def check_batch(batch_size, ranks):
-    """Raises ConfigError unless the ranks get equal parts of a batch."""
+    """Raises ConfigError unless a batch can be divided equally among the ranks."""
     if batch_size % ranks.size:
         raise ConfigError(
             f'a batch of {batch_size} cannot be divided among {ranks.size} processes',
@@ -178,10 +178,10 @@ def check_batch(batch_size, ranks):
 
 
 def check_size(folder, begun, ranks):
-    """Raises ConfigError unless a trial was begun by as many processes as there are."""
+    """Raises ConfigError unless a trial was begun by the same number of processes."""
     if begun != ranks.size:
         raise ConfigError(
             f'{folder} was begun by {begun} process{"es" if begun > 1 else ""}',
-            seen=f'{ranks.size} now; another number gives other batch statistics',
-            fix=f'go on with mpiexec -n {begun}, or choose another folder with --out',
+            seen=f'{ranks.size} now; another number changes the batch statistics',
+            fix=f'continue with mpiexec -n {begun}, or choose another folder with --out',
         )

@@ -1,4 +1,4 @@
-"""Work that threads do ahead of the one who needs it, handed over in order."""
+"""Computes results ahead in threads and yields them in order."""
 
 import itertools
 from collections import deque
@@ -9,16 +9,15 @@ from chainer_jo.training.machine import cores
 
 
 def read_ahead(function, arguments, threads=None):
-    """Yields ``function(argument)`` for each argument, in order, worked out by threads.
+    """Yields ``function(argument)`` for each argument, in order, computed by threads.
 
-    Which thread does what changes nothing, so long as the function is one of its argument alone.
-    At most one result more than there are threads is worked on or waits. Closing the generator ends
-    the threads.
+    The results do not depend on the threads if the function depends only on its argument. At most
+    ``threads + 1`` results are computed ahead. Closing the generator ends the threads.
 
     Args:
-        function (callable): Safe to call from several threads.
-        arguments (iterable): May be endless.
-        threads (int): One per core by default.
+        function (callable): A thread-safe function.
+        arguments (iterable): The arguments; may be endless.
+        threads (int): Number of threads; one per core by default.
     """
     threads, arguments = threads or cores(), iter(arguments)
     # Threads, not processes as Chainer's MultiprocessIterator: decoding releases the GIL, and
@@ -27,8 +26,8 @@ def read_ahead(function, arguments, threads=None):
     try:
         ahead = deque(pool.submit(function, a) for a in itertools.islice(arguments, threads + 1))
         while ahead:
-            # The oldest first, ready or not: order is what makes a batch the same for any number of
-            # threads.
+            # The oldest first, even if others are ready: order makes the batches independent of the
+            # number of threads.
             result = ahead.popleft().result()
             ahead.extend(pool.submit(function, a) for a in itertools.islice(arguments, 1))
             yield result

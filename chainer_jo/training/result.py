@@ -1,8 +1,8 @@
-"""What ``result.json`` says of a trial; written last, so that its presence means done.
+"""The content of ``result.json``, which is written last: if it exists, the trial is done.
 
-What cannot be had is ``null``: without true labels ``noise.wrong`` and ``label_accuracy``; without
-a test set ``data.test`` and the ``test_accuracy`` of ``best`` and ``last``. In ``log.jsonl`` such
-figures are left out.
+Unknown figures are ``null``: ``noise.wrong`` and ``label_accuracy`` without true labels;
+``data.test`` and the ``test_accuracy`` of ``best`` and ``last`` without a test set. ``log.jsonl``
+leaves out such figures.
 """
 
 import datetime
@@ -21,10 +21,10 @@ SCHEMA = 1
 
 
 class Clock:
-    """When a process began with a trial, and how long others were at it before.
+    """Measures the time spent on a trial, including that of earlier processes.
 
     Attributes:
-        before (float): Seconds that earlier processes spent on it, up to their last snapshots.
+        before (float): Seconds that earlier processes spent, up to their last snapshots.
     """
 
     def __init__(self):
@@ -53,12 +53,11 @@ def result(config, dataset, data, noise_digest, rows, environments, digests, tim
     """Returns the content of ``result.json``.
 
     Args:
-        config (TrialConfig): What was trained.
-        dataset (Dataset), data (TrialData): On what.
+        config (TrialConfig): Configuration of the trial.
+        dataset (Dataset), data (TrialData): The data set, and the parts used.
         noise_digest (str): SHA-256 of the noisy labels.
         rows (list of dict): The log.
-        environments (list of dict): Where: every :func:`environment` that differed, the last one
-            last.
+        environments (list of dict): Each different :func:`environment` that trained it, in order.
         digests (dict): See :func:`digests`.
         times (dict): See :meth:`Clock.times`.
     """
@@ -66,10 +65,10 @@ def result(config, dataset, data, noise_digest, rows, environments, digests, tim
     # max() keeps the first of equals: the first epoch on ties (D-20).
     best = max(
         (row for row in rows if row['stage'] == last_stage),
-        # Chosen by validation images alone; the test set is only read off at that epoch.
+        # Chosen by validation accuracy only; the test accuracy is that of the chosen epoch.
         key=lambda row: row['validation/main/accuracy'],
     )
-    # Rows say where they come from if another trial has trained the first stage.
+    # Rows have an entry `shared` if another trial trained the first stage.
     shared = {'stage': rows[0]['stage'], **rows[0]['shared']} if 'shared' in rows[0] else None
     return {
         'schema': SCHEMA,
@@ -104,9 +103,12 @@ def _accuracies(row):
 
 
 def digests(model, y, log):
-    """Returns the section ``digests`` of the net's arrays, a dict, the labels and the log, bytes.
+    """Returns the section ``digests``, against which the files next to ``result.json`` are checked.
 
-    What lies beside ``result.json`` can be checked against it.
+    Args:
+        model (dict): The net's arrays by name.
+        y (numpy.ndarray): The soft labels.
+        log (bytes): Content of ``log.jsonl``.
     """
     return {
         'model': store.digest(*(model[name] for name in sorted(model))),
@@ -118,14 +120,14 @@ def digests(model, y, log):
 def environment(device, graph, threads, processes=1):
     """Returns versions, backend, device and processor of this process, as plain JSON values.
 
-    Another processor, instruction set, backend or number of threads adds in another order, and
-    gives other last digits.
+    They are recorded because another processor, instruction set, backend or number of threads sums
+    in another order, which changes the last digits of a result.
 
     Args:
-        device (chainer.Device): What trains.
+        device (chainer.Device): The device that trains.
         graph (bool): Whether steps are captured as CUDA graphs.
-        threads (int): How many threads compute.
-        processes (int): How many processes train the trial together; said if there are several.
+        threads (int): Number of threads that compute.
+        processes (int): Number of processes that train the trial; recorded if above 1.
     """
     return {
         'version': __version__,

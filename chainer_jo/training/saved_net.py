@@ -1,4 +1,4 @@
-"""A trained net in a folder of its own: what is needed to label new images, and nothing else."""
+"""A trained net saved in a folder, with everything needed to label new images."""
 
 import itertools
 from pathlib import Path
@@ -18,13 +18,13 @@ from chainer_jo.training.images import ResidentImages
 
 
 class SavedNet:
-    """A net with all that it asks of its images.
+    """A trained net with its mean image and class names.
 
     Args:
-        net (chainer.Chain): Centred images to logits, on its device.
-        mean (numpy.ndarray): Subtracted from images in ``[0, 1]``, ``(channels, H, W)``, float32.
+        net (chainer.Chain): Maps centred images to logits, on its device.
+        mean (numpy.ndarray): Mean of images in ``[0, 1]``, ``(channels, H, W)``, float32.
         facts (dict): Plain JSON values: ``classes``, ``settings`` and ``precision`` of the net, and
-            whatever else is worth keeping.
+            any other information to keep.
     """
 
     def __init__(self, net, mean, facts):
@@ -36,7 +36,7 @@ class SavedNet:
         return self.facts['classes']
 
     def probabilities(self, images):
-        """Returns ``f`` of images, ``(B, C)``, float32, rows that sum to 1.
+        """Returns the class probabilities ``f``, ``(B, C)``, float32, rows that sum to 1.
 
         Args:
             images (numpy.ndarray): ``(B, channels, H, W)``, uint8, of the shape of ``mean``.
@@ -47,7 +47,7 @@ class SavedNet:
         return np.exp(chainer.get_device('@numpy').send(f))
 
     def save(self, folder):
-        """Writes the net into a folder, its facts last. Raises WriteError."""
+        """Writes the net to a folder, ``net.json`` last. Raises WriteError."""
         folder = Path(folder)
         store.make_folder(folder)
         serializer = DictionarySerializer()
@@ -58,51 +58,51 @@ class SavedNet:
 
 
 def load(folder, device='auto', backend='auto'):
-    """Returns the :class:`SavedNet` of a folder.
+    """Returns the :class:`SavedNet` in a folder.
 
     Args:
-        folder (str or os.PathLike): That :meth:`SavedNet.save` wrote.
+        folder (str or os.PathLike): A folder that :meth:`SavedNet.save` wrote.
         device (str), backend (str): As for :func:`chainer_jo.training.device.choose`.
 
     Raises:
         ConfigError: There is no net in the folder, or the device cannot be used.
-        DataError: A file of it is damaged.
+        DataError: A file is damaged, or the files do not belong together.
     """
     folder = Path(folder)
     if not (folder / 'net.json').exists():
         raise ConfigError(
             f'there is no trained net in {folder}',
             seen='no net.json',
-            fix='name the folder that correct wrote with --out, once it is done',
+            fix='name the --out folder of a correct command that has finished',
         )
     facts, arrays = store.read_sealed(folder / 'net.json'), store.read_arrays(folder / 'net.arrays')
     chosen = chainer.get_device(devices.choose(device, backend))
     chosen.use()
     try:
         net, mean = _built(facts, arrays, chosen)
-    # Both have a right digest, and yet this package has not written them, or not together.
+    # The digest of each file is right, but this package did not write them, or not together.
     except (KeyError, TypeError, ValueError, AttributeError, IndexError, OverflowError) as error:
         raise DataError(
             f'the files of the net in {folder} do not fit together',
             seen=excerpt(f'{type(error).__name__}: {error}', 200),
-            fix='bring back copies of them, or run the correct command again',
+            fix='restore both from a copy, or run the correct command again',
         ) from error
     return SavedNet(net, mean, facts)
 
 
 def _built(facts, arrays, device):
-    """Returns the net and the mean that the content of the files describes."""
+    """Builds the net from the content of the files; returns it and its mean."""
     arrays, classes = dict(arrays), facts['classes']
     mean = arrays.pop('mean')
     if mean.ndim != 3 or not all(isinstance(name, str) for name in classes):
-        raise ValueError('a mean or names of classes that are none')
+        raise ValueError('the mean or a class name has the wrong type')
     _check_size(facts['settings'], len(mean), len(classes), arrays)
     net = PreActResNet(
         len(mean),
         len(classes),
         **facts['settings'],
         precision=facts['precision'],
-        # The weights are about to be replaced.
+        # Any seed will do: the weights are replaced below.
         rng=rng(0, 'init'),
     )
     net.to_device(device)
@@ -111,7 +111,10 @@ def _built(facts, arrays, device):
 
 
 def _check_size(settings, channels, n_class, arrays):
-    """Raises ValueError for a net that has more numbers than the arrays, before it is made."""
+    """Raises ValueError if the settings describe a net larger than the saved arrays.
+
+    Checked before the net is made, because wrong settings could ask for any amount of memory.
+    """
     widths = [channels, *settings['filters']]
     most = max(array.size for array in arrays.values())
     pairs = [*itertools.pairwise(widths), *((width, width) for width in widths[2:])]
@@ -121,4 +124,4 @@ def _check_size(settings, channels, n_class, arrays):
         or n_class * widths[-1] > most
         or sum(settings['blocks']) > len(arrays)
     ):
-        raise ValueError(f'settings {settings} of a net that the arrays are not of')
+        raise ValueError(f'settings {settings} of a net that does not fit the arrays')

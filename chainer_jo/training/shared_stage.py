@@ -1,11 +1,11 @@
-"""The end of a first stage, handed on to other trials whose first stage is the same.
+"""Shares the end of a first stage among trials that have the same first stage.
 
 The paper's method, its ablations of step 2 and Tanaka's method train the same step 1 on the same
-labels. With this it is trained once a seed; the others go on from its end as from a snapshot of
-their own, so bit for bit as if they had trained it.
+labels. With sharing it is trained once per seed. The other trials resume from its end as from their
+own snapshot, and give the same result bit for bit as without sharing.
 
-There is no lock. A file is whole or absent, and two processes that need it at the same time both
-train and write the same content.
+No lock is needed. A file is written atomically, and two processes that need it at the same time
+both train the stage and write the same content.
 """
 
 import contextlib
@@ -23,13 +23,13 @@ from chainer_jo.version import source_digest
 
 
 class SharedStage:
-    """Where the end of a trial's first stage lies for other trials.
+    """The shared file with the end of a trial's first stage.
 
     Args:
-        out (pathlib.Path): Output folder; the file is in its folder ``shared``.
+        out (pathlib.Path): Output folder; the file is in its subfolder ``shared``.
         config (TrialConfig): The trial.
-        method (Method): With the state in which the first stage starts.
-        data_digest (str): Of the data set.
+        method (Method): The method, in its state at the start of the first stage.
+        data_digest (str): Digest of the data set.
         environment (dict): See :func:`chainer_jo.training.result.environment`.
     """
 
@@ -42,7 +42,8 @@ class SharedStage:
         """Returns the arrays of a snapshot at the end of the stage, or ``None``.
 
         Args:
-            warn (callable): Called with a line of text about what was found.
+            warn (callable): Called with a line of text that says which trial is used, or that the
+                file is damaged.
         """
         if not self.path.exists():
             return None
@@ -54,28 +55,28 @@ class SharedStage:
             return None
         told = {'trial': str(arrays.pop('trial')), 'digest': self.digest}
         rows = [row | {'shared': told} for row in snapshot.rows(arrays)]
-        warn(f'{self.trial}: goes on from the end of stage {arrays["stage"]} of {told["trial"]}')
+        warn(f'{self.trial}: starts from the end of stage {arrays["stage"]} of {told["trial"]}')
         return arrays | {'log': np.array(json.dumps(rows))}
 
     def offer(self, path):
-        """Hands on a snapshot at the end of the stage, unless another trial already has.
+        """Shares a snapshot at the end of the stage, unless another trial already has.
 
         Args:
-            path (pathlib.Path): The snapshot. If another environment than this one had part in it,
-                its last digits are those of neither, and it is not handed on.
+            path (pathlib.Path): The snapshot. It is not shared if another environment took part in
+                training it, because its last digits then belong to neither environment.
         """
         arrays = store.read_arrays(path)
         if self.path.exists() or snapshot.environments(arrays) != [self.environment]:
             return
-        # Only a saving of time: another process may be removing the folder because its table is
-        # done.
+        # Sharing only saves time, so a failed write is ignored. Another process may be removing the
+        # folder because its table is done.
         with contextlib.suppress(WriteError):
             store.make_folder(self.path.parent)
             store.write_arrays(self.path, arrays | {'trial': np.array(self.trial)})
 
 
 def remove_all(out):
-    """Deletes what was handed on in an output folder: a finished table no longer needs it."""
+    """Deletes the shared files of an output folder, which a finished table no longer needs."""
     folder = Path(out) / SHARED
     for path in [*folder.glob('*.arrays'), *folder.glob('.*.tmp')]:
         path.unlink(missing_ok=True)
@@ -84,10 +85,10 @@ def remove_all(out):
 
 
 def _digest(config, method, data_digest, environment):
-    """SHA-256 of everything that determines the end of the first stage.
+    """Returns the SHA-256 of everything that determines the end of the first stage.
 
-    The state at its start stands for all that a method's ``setup`` makes of its settings and of the
-    noisy labels, the source for all that happens to it.
+    The state at its start covers all that a method's ``setup`` derives from settings and noisy
+    labels. The digest of the source code covers everything that is done with it.
     """
     stage, values = next(iter(config.stages)), config.as_dict()
     chosen = ('dataset', 'noise', 'seed', 'common', 'net', 'precision')
@@ -102,10 +103,10 @@ def _digest(config, method, data_digest, environment):
 
 
 def _behaviour(kind, stage):
-    """Which classes define each function that a first stage may call, the first one first.
+    """Returns, for each function that a first stage may call, the classes that define it.
 
-    The losses of other stages are left out, so a method that adds nothing but such losses behaves
-    as the one that it inherits from.
+    The classes are in method resolution order. Losses of other stages are left out, so a method
+    that only adds such losses behaves like the one from which it inherits.
     """
     settings = paper.hyperparameters('paper')
     losses = {name for method in paper.methods() for name in settings[method]} - {stage}

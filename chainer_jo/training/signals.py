@@ -1,4 +1,4 @@
-"""The signals that ask a trial or a run of trials to stop: noted, until it looks."""
+"""Records the signals that ask a trial or a run of trials to stop."""
 
 import signal
 
@@ -6,17 +6,17 @@ SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 
 
 class Signals:
-    """Notes the signals that come while a ``with`` block runs.
+    """Records signals while a ``with`` block runs; the block polls :attr:`last`.
 
     Attributes:
-        last (int): The last one that came, or ``None``.
+        last (int): The last signal received, or ``None``.
     """
 
     def __init__(self):
         self.last = None
 
     def __enter__(self):
-        # A signal that nohup made this process ignore stays ignored.
+        # Ignored signals stay ignored: nohup, for one, ignores SIGHUP.
         heeded = [number for number in SIGNALS if signal.getsignal(number) != signal.SIG_IGN]
         self._previous = {number: signal.signal(number, self._note) for number in heeded}
         return self
@@ -26,5 +26,5 @@ class Signals:
             signal.signal(number, handler)
 
     def _note(self, signum, _):
-        # Nothing but this: the handler may have interrupted code that holds a lock.
+        # Nothing else is safe here: the handler may have interrupted code that holds a lock.
         self.last = signum

@@ -1,4 +1,4 @@
-"""Snapshots: everything that changes the result, whole or absent, newest first, never a pickle."""
+"""Snapshots: the complete state of a trial in one file, written atomically, without pickle."""
 
 import json
 import re
@@ -15,22 +15,22 @@ from chainer_jo.training.signals import Signals
 
 KEEP = 2
 NAME = re.compile(r'snapshot-([0-9]{6,})\.arrays')
-#: Raised when the names of what is saved change: a snapshot of another format is refused.
+#: Increased when the names in a snapshot change; a snapshot of another format is refused.
 FORMAT = 2
 
 
 class Snapshot(training.Extension):
-    """Saves the updater now and then, and when a signal asks the run to stop.
+    """Saves the updater periodically, and when a signal asks the run to stop.
 
     Args:
         folder (pathlib.Path): The trial's folder.
         identity (str): Digest of configuration and data, checked when the snapshot is read.
-        rows (list of dict): The log so far, saved too.
-        environments (list of dict): Of the processes that trained it so far, saved too.
-        resumes (int): How often the trial went on from a snapshot, saved too.
+        rows (list of dict): The log so far; saved.
+        environments (list of dict): Environments that trained the trial so far; saved.
+        resumes (int): Number of times that the trial was resumed from a snapshot; saved.
         seconds (float): Least time between two snapshots.
-        spent (callable): Returns the seconds that all processes have spent, saved too.
-        ranks (Alone or Ranks): The processes that train it together; rank 0 writes.
+        spent (callable): Returns the seconds that all processes have spent; saved.
+        ranks (Alone or Ranks): The processes that train the trial together; rank 0 writes.
     """
 
     trigger = 1, 'iteration'
@@ -71,11 +71,12 @@ class Snapshot(training.Extension):
             self.save(trainer.updater)
 
     def stop_between_batches(self, updater):
-        """Heeds a signal in the evaluation at an epoch's end, before anything else of that end.
+        """Saves a snapshot and stops if a signal came during the evaluation at an epoch's end.
 
-        With the paper's net the evaluation takes longer than a machine waits that shuts down. Of
-        the epoch there is no row yet, by which :meth:`~StageUpdater.restored` knows. Several
-        processes would have to agree first, so they end theirs.
+        With the paper's net the evaluation takes longer than a machine waits when it shuts down.
+        The snapshot has no log row of this epoch, which tells :meth:`~StageUpdater.restored` to
+        repeat the end of the epoch. Several processes would have to agree first, so they finish the
+        evaluation.
         """
         if self._signals.last and self.ranks.size == 1:
             self._stop(updater, self._signals.last)
@@ -83,11 +84,11 @@ class Snapshot(training.Extension):
     def _stop(self, updater, signum):
         path = self.save(updater)
         raise StoppedError(
-            signum, seen=f'snapshot {path}', fix='the same command goes on from there'
+            signum, seen=f'snapshot {path}', fix='the same command resumes from there'
         )
 
     def save(self, updater):
-        """Writes a snapshot and returns its path; refuses a state that is not finite."""
+        """Writes a snapshot and returns its path; raises DivergedError if a value is not finite."""
         arrays = self.ranks.pack(finite_state(updater))
         path = self.ranks.lead(lambda: self._write(arrays, updater.method.stage))
         self._last = time.monotonic()
@@ -110,7 +111,8 @@ class Snapshot(training.Extension):
 
 
 def list_newest_first(folder):
-    """Returns the snapshot paths, by their number and never by their time."""
+    """Returns the snapshot paths, newest first."""
+    # By number: file times may go backwards, or be lost in a copy.
     paths = (path for path in folder.glob('snapshot-*.arrays') if NAME.fullmatch(path.name))
     return sorted(paths, key=_number, reverse=True)
 
@@ -120,14 +122,14 @@ def _number(path):
 
 
 def read_newest(folder, identity, warn):
-    """Returns the arrays of the newest whole snapshot, or ``None``.
+    """Returns the arrays of the newest intact snapshot, or ``None``.
 
-    A damaged one is renamed to ``.corrupt``, named to ``warn``, and the next older one is used; if
-    there is none, the trial starts again.
+    A damaged snapshot is renamed to ``.corrupt`` and reported to ``warn``, and the next older one
+    is used. If there is none, the trial starts from the beginning.
 
     Raises:
         ConfigError: A snapshot belongs to another configuration, data set or version.
-        WriteError: One may not read a snapshot, which says nothing about what is in it.
+        WriteError: The user has no permission to read a snapshot; it may be intact.
     """
     paths = list_newest_first(folder)
     for path in paths:
@@ -135,7 +137,7 @@ def read_newest(folder, identity, warn):
             arrays = _checked(path, store.read_arrays(path))
         except DataError as error:
             path.rename(path.with_suffix('.corrupt'))
-            rest = 'the trial starts again' if path is paths[-1] else 'an older one is used'
+            rest = 'the trial starts over' if path is paths[-1] else 'an older one is used'
             warn(f'{error.problem}: set aside as {path.stem}.corrupt, {rest}')
             continue
         if str(arrays['identity']) != identity:
@@ -149,28 +151,28 @@ def read_newest(folder, identity, warn):
 
 
 def _checked(path, arrays):
-    """Returns the arrays if all are there that every snapshot has. Raises DataError."""
+    """Returns the arrays if none that every snapshot has is missing. Raises DataError."""
     try:
         texts = {name: str(arrays[name]) for name in ('identity', 'stage')}
         int(arrays['resumes']), seconds(arrays)
         told, places = rows(arrays), environments(arrays)
         whole = all(texts.values()) and places and all(type(place) is dict for place in places)
         if not (whole and all(row['epoch'] and row['stage'] for row in told)):
-            raise ValueError('a text, an environment or a row of the log is none')
-    # Its digest is right, and yet this package has not written it.
+            raise ValueError('a text, an environment or a row of the log is not valid')
+    # The digest is right, but this package did not write the file.
     except (KeyError, ValueError, TypeError, RecursionError) as error:
         raise DataError(f'{path} is damaged', seen=excerpt(repr(error)), fix='delete it') from error
     return arrays
 
 
 def head(arrays):
-    """Returns what a snapshot says of its trial, without the state of the training."""
+    """Returns the part of a snapshot that describes the trial, without the training state."""
     names = ('stage', 'resumes', 'log', 'environments', 'seconds')
     return {name: arrays[name] for name in names if name in arrays}
 
 
 def remove_all(folder):
-    """Deletes the snapshots of a trial that is done."""
+    """Deletes the snapshots of a finished trial."""
     for path in list_newest_first(folder):
         path.unlink(missing_ok=True)
 
@@ -181,11 +183,11 @@ def rows(arrays):
 
 
 def environments(arrays):
-    """Returns where the trial of a snapshot was trained so far, a list of dicts."""
+    """Returns the environments that have trained the trial so far, a list of dicts."""
     return json.loads(str(arrays['environments']))
 
 
 def seconds(arrays):
-    """Returns the seconds that the processes of a snapshot have spent on its trial."""
-    # Snapshots of the first versions do not say.
+    """Returns the seconds that all processes had spent on the trial when it was saved."""
+    # Snapshots of the first versions have no time.
     return float(arrays.get('seconds', 0.0))

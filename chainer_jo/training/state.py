@@ -1,18 +1,18 @@
-"""All that the rest of a trial depends on, found the way it is saved."""
+"""The state of an object: the values that its ``serialize`` saves, found in the same way."""
 
 import chainer
 from chainer import backend
 
 
 def values(target):
-    """Returns the values that ``target`` serializes, by name: the arrays themselves, no copies."""
+    """Returns the values that ``target`` serializes, by name. Arrays are not copied."""
     found = {}
     target.serialize(_Finder(found))
     return found
 
 
 class _Named:
-    """What names the values that a serializer meets, as Chainer's own do."""
+    """Names the values of a serializer as Chainer's own serializers do."""
 
     def __init__(self, values, path=''):
         self._values, self._path = values, path
@@ -26,13 +26,13 @@ class _Named:
 
 class _Finder(_Named, chainer.Serializer):
     def __call__(self, key, value):
-        # What a target serializes is, by definition, all that a resumed run knows of it.
+        # What is not serialized is lost on resume, so these values are the whole state.
         self._values[self._name(key)] = value
         return value
 
 
 def arrays(target, kinds='biuf'):
-    """Returns those of :func:`values` that are arrays of a kind: ``'f'`` for real numbers."""
+    """Returns the arrays among :func:`values` of some dtype kinds, such as ``'f'`` for floats."""
     return {
         name: value
         for name, value in values(target).items()
@@ -41,39 +41,40 @@ def arrays(target, kinds='biuf'):
 
 
 def replace(target, function):
-    """Puts ``function(array)`` in the place of every array that ``target`` serializes.
+    """Replaces every array that ``target`` serializes by ``function(array)``.
 
-    In the order of their names: Chainer's own is another in each process.
+    The function is called in the order of names. Chainer's own order differs between processes.
     """
     made = {name: function(array) for name, array in sorted(arrays(target).items())}
     target.serialize(_Replacer(made))
 
 
 def restore(target, saved):
-    """Loads what ``target`` serializes; arrays are written in place, whatever their layout.
+    """Loads the values that ``target`` serializes. Arrays are written in place, in any layout.
 
-    Chainer's own deserializer refuses arrays of CuPy that lie channel-last.
+    Chainer's own deserializer refuses channel-last CuPy arrays.
 
     Args:
-        target: Has ``serialize``, as Chainer's links and updaters.
-        saved (dict): Name to array, on the host.
+        target: An object with ``serialize``, such as Chainer's links and updaters.
+        saved (dict): Arrays by name, on the host.
 
     Raises:
         KeyError: A value is missing.
-        ValueError: An array has another shape or type.
+        ValueError: An array has another shape or dtype.
     """
     target.serialize(_Restorer(saved))
 
 
 class _Restorer(_Named, chainer.Deserializer):
     def __call__(self, key, value):
-        # A missing name is an error: Chainer's loaders can skip it and train on from half a state.
+        # A missing name raises KeyError. Chainer's loaders can skip it, and would continue from an
+        # incomplete state.
         saved = self._values[self._name(key)]
         if not isinstance(value, chainer.get_array_types()):
-            # Python counters and switches: a 0-dimensional array in their place would spread
-            # through later values.
+            # Python numbers stay Python numbers: a 0-dimensional array would turn every value that
+            # is computed from it into an array.
             return type(value)(saved)
-        # A copy would make others fit.
+        # Checked, because copyto would broadcast or cast.
         if (saved.shape, saved.dtype) != (value.shape, value.dtype):
             raise ValueError(
                 f'{self._name(key)}: {saved.dtype} {saved.shape}, not {value.dtype} {value.shape}'

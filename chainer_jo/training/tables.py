@@ -1,7 +1,7 @@
-"""Every random choice of one epoch, drawn on the host before it starts.
+"""Tables of all random choices of one epoch, drawn on the host before the epoch starts.
 
-A table is a function of (seed, stage, epoch), so a resumed trial recomputes it, the CPU and the GPU
-use the same numbers, and a step that reads it by row can be captured whole.
+A table is a function of (seed, stage, epoch). A resumed trial recomputes it, CPU and GPU use the
+same numbers, and a step that reads one row can be captured completely.
 """
 
 from dataclasses import dataclass, fields
@@ -16,14 +16,14 @@ class EpochTables:
     """The choices for ``S`` mini-batches of ``B`` images; row ``s`` belongs to step ``s``.
 
     Attributes:
-        index: Places in the training set, ``(S, B)``, int32.
-        turn: In which epoch of the stage the image is drawn here, ``(S, B)``, int32; the batch that
-            closes an epoch already holds the first images of the next.
-        offset: Crop offsets ``(S, B, 2)``, int32 in ``[0, 2 pad]``, or in ``[0, margin]`` of a
-            source that has one; vertical first.
+        index: Indices in the training set, ``(S, B)``, int32.
+        turn: Epoch of the stage to which each image belongs, ``(S, B)``, int32; the last batch of
+            an epoch already has the first images of the next.
+        offset: Crop offsets, rows first, ``(S, B, 2)``, int32 in ``[0, 2 pad]``, or in
+            ``[0, margin]`` if the source has a margin.
         flip: Whether to mirror, ``(S, B)``, bool.
-        partner: Mix-up partner, ``(S, B)``, int32 in ``[0, B)``; ``None`` where nothing is mixed.
-        lam: Mix-up weight, ``(S,)`` or ``(S, B)``, float32; ``None`` where nothing is mixed.
+        partner: Mix-up partner, ``(S, B)``, int32 in ``[0, B)``; ``None`` without mix-up.
+        lam: Mix-up weight, ``(S,)`` or ``(S, B)``, float32; ``None`` without mix-up.
     """
 
     index: Any
@@ -38,7 +38,7 @@ class EpochTables:
         return {name: table for name, table in tables.items() if table is not None}
 
     def part(self, rank, size):
-        """Returns the columns of one of ``size`` ranks; partners are among them (D-54)."""
+        """Returns the columns of one of ``size`` ranks, with partners within them (D-54)."""
         width = self.index.shape[1] // size
         columns = slice(rank * width, (rank + 1) * width)
         tables = {
@@ -46,8 +46,7 @@ class EpochTables:
             for name, table in self._drawn().items()
         }
         if self.partner is not None:
-            # The order of some of the numbers in a random permutation is itself a random
-            # permutation.
+            # The ranks of some numbers of a random permutation are again a random permutation.
             tables['partner'] = tables['partner'].argsort(axis=1).argsort(axis=1).astype('i')
         return EpochTables(**tables)
 
@@ -56,10 +55,10 @@ class EpochTables:
         return EpochTables(**{name: device.send(table) for name, table in self._drawn().items()})
 
     def copy_row(self, s, row=None):
-        """Returns a copy of row ``s`` of every table, in the arrays of an earlier one if given."""
+        """Returns a copy of row ``s`` of every table, in the arrays of ``row`` if given."""
         if row is None:
-            # With `...` a single weight per batch stays an array: a number would be frozen in a
-            # captured step.
+            # With `...` a single weight per batch stays an array. A number would become a constant
+            # of the captured step.
             return EpochTables(**{name: t[s, ...].copy() for name, t in self._drawn().items()})
         for name, table in self._drawn().items():
             getattr(row, name)[...] = table[s]
@@ -67,23 +66,24 @@ class EpochTables:
 
 
 def images_per_epoch(n, common):
-    """Returns how many images an epoch draws of ``n``, by the section ``[common]``."""
+    """Returns the number of images in an epoch, from the section ``[common]``; ``n`` by default."""
     return common.get('balanced_batches', 0) * common['batch_size'] or n
 
 
 def draw(seed, stage, epoch, n, common, margin=(0, 0), mixing=None, labels=None):
-    """Returns the :class:`EpochTables` for epoch ``epoch`` (0 for the first) of a stage.
+    """Draws the :class:`EpochTables` of one epoch of a stage.
 
     Args:
         seed (int): The trial's seed.
-        stage (str): The stage's name: each stage draws from its own streams.
+        stage (str): The stage's name; each stage draws from its own random streams.
+        epoch (int): Counted from 0.
         n (int): Number of training images.
-        common (dict): ``batch_size``, ``pad`` (pixels), ``flip`` and, where there is a choice,
-            ``balanced_batches``: batches an epoch with as many images of every class (D-30).
-        margin (tuple): Of the source of the images. Where there is none they are padded, and crops
-            move over the border.
-        mixing (dict): Parameters of :func:`add_mixing` where batches are mixed.
-        labels (numpy.ndarray): Given labels, ``(n,)``, integers, where batches may be balanced.
+        common (dict): ``batch_size``, ``pad`` (pixels), ``flip``, and optionally
+            ``balanced_batches``: batches per epoch, with the same number of images of every class
+            (D-30).
+        margin (tuple): Margin of the source. Without one, images are padded before the crop.
+        mixing (dict): Parameters of :func:`add_mixing`, for stages with mix-up.
+        labels (numpy.ndarray): Given labels, ``(n,)``, integers, for balanced batches.
     """
     batch_size, balanced = common['batch_size'], common.get('balanced_batches', 0)
     order = f'{stage}/order'
@@ -91,8 +91,7 @@ def draw(seed, stage, epoch, n, common, margin=(0, 0), mixing=None, labels=None)
         index, turn = balanced_batches(seed, order, epoch, labels, balanced, batch_size)
     else:
         index, turn = batches(seed, order, epoch, n, batch_size)
-    # A source with a margin has larger images than the net sees, so they are cropped without
-    # padding.
+    # Images with a margin are larger than the net's input, so they are cropped without padding.
     limit = margin if any(margin) else 2 * common['pad']
     offset = crops(rng(seed, f'{stage}/crop', epoch), index.shape, limit)
     flip = flips(rng(seed, f'{stage}/flip', epoch), index.shape) & common['flip']
@@ -106,9 +105,8 @@ def add_mixing(tables, seed, stage, epoch, a, per):
     """Draws mix-up partners and weights ``lam ~ Beta(a, a)`` into ``tables`` (Eq. 8; D-10 to D-12).
 
     Args:
-        per (str): ``batch`` for one weight a mini-batch, ``sample`` for one an image.
+        per (str): ``batch`` for one weight per mini-batch, ``sample`` for one per image.
     """
-    # A separate random stream: a stage without mix-up has the same order, crops and flips as one
-    # with it.
+    # A separate random stream, so that order, crops and flips are the same with and without mix-up.
     generator = rng(seed, f'{stage}/mix', epoch)
     tables.lam, tables.partner = mixing(generator, *tables.index.shape, a, per)

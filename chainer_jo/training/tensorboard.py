@@ -1,4 +1,4 @@
-"""The columns of ``log.jsonl`` for TensorBoard, which draws them while a trial is trained."""
+"""Writes the columns of ``log.jsonl`` for TensorBoard, which plots them during training."""
 
 import importlib.util
 
@@ -11,10 +11,10 @@ FOLDER = 'tensorboard'
 
 
 def check():
-    """Raises ConfigError unless the package that writes event files is installed."""
+    """Raises ConfigError unless tensorboardX, which writes event files, is installed."""
     if importlib.util.find_spec('tensorboardX') is None:
         raise ConfigError(
-            'nothing writes for TensorBoard', seen='no tensorboardX', fix='pip install tensorboardX'
+            'cannot write for TensorBoard', seen='no tensorboardX', fix='pip install tensorboardX'
         )
 
 
@@ -22,8 +22,8 @@ class TensorBoard(training.Extension):
     """Writes each new row of the log to ``tensorboard/`` in the trial's folder.
 
     Args:
-        folder (pathlib.Path): The trial's.
-        rows (list of dict): Rows of the epochs so far; :class:`~extensions.Log` adds to them.
+        folder (pathlib.Path): The trial's folder.
+        rows (list of dict): Rows of the epochs so far; :class:`~extensions.Log` appends to them.
     """
 
     trigger = staticmethod(epoch_end)
@@ -34,8 +34,8 @@ class TensorBoard(training.Extension):
     def initialize(self, trainer):
         from tensorboardX import SummaryWriter
 
-        # Written again by every stage and process: otherwise epochs trained twice after a kill
-        # would be drawn twice.
+        # Every stage and process writes all rows again. Otherwise epochs that are trained twice
+        # after a kill would be plotted twice.
         for path in self.folder.glob('events.*'):
             path.unlink()
         self._writer = SummaryWriter(str(self.folder))

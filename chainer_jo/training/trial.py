@@ -1,4 +1,4 @@
-"""One trial, from its configuration to ``result.json``; killed and called again, it goes on."""
+"""Runs one trial from its configuration to ``result.json``. A killed trial can be resumed."""
 
 import functools
 from dataclasses import dataclass
@@ -26,24 +26,25 @@ from chainer_jo.training.updaters import LabelCorrectionUpdater
 
 
 def _nobody(*_):
-    """The callback where none was given."""
+    """Does nothing; the default callback."""
 
 
 @dataclass
 class Observer:
-    """Callbacks that report progress to people; none changes the result.
+    """Callbacks that report progress. They do not change the result.
 
     Attributes:
-        start: Called with the number of epochs of all stages and the rows of the epochs done.
+        start: Called with the number of epochs of all stages and the rows of completed epochs.
         epoch: Called with each new log row.
         warn: Called with a line of text.
-        begin: Called once a process, before its first step, with a dict: ``trial``; ``data``, the
-            title of the data set; ``variant``; ``images``, how many are trained on; ``wrong``, the
-            share of wrong labels, or ``None``; ``method``, its title; ``stages``, name to epochs;
-            ``steps_per_epoch``, about; ``device``; ``backend``; ``threads``; ``out``, the folder.
-        download: Called while the data set is downloaded, with the name of the file, the bytes that
-            are there and those that it has.
-        step: Called at most about twice a second; see
+        begin: Called once per process, before its first step, with a dict: ``trial``; ``data``, the
+            title of the data set; ``variant``; ``images``, the number of training images;
+            ``wrong``, the share of wrong labels, or ``None``; ``method``, its title; ``stages``,
+            epochs by name; ``steps_per_epoch``, rounded up; ``environment``, see
+            :func:`~chainer_jo.training.result.environment`; ``out``, the trial's folder.
+        download: Called during a download with the name of the file, the bytes downloaded so far,
+            and the size of the file in bytes.
+        step: Called about twice a second at most; see
             :class:`~chainer_jo.training.extensions.Progress`.
     """
 
@@ -56,29 +57,31 @@ class Observer:
 
 
 def run(config, machine, observer, labels=None, dataset=None):
-    """Runs a trial, or the rest of it, and returns its result.
+    """Runs a trial, or resumes it, and returns its result.
 
     Args:
-        config (TrialConfig): What to train.
-        machine (Machine): Where: device, data, folder.
-        observer (Observer): Told of every epoch.
-        labels (numpy.ndarray): Noisy labels of the data set's training images for noise ``file``,
-            ``(N,)``.
-        dataset (Dataset): The data set, if it is loaded already; else ``machine.data`` is.
+        config (TrialConfig): The trial.
+        machine (Machine): Device, data and output folder.
+        observer (Observer): Callbacks for progress.
+        labels (numpy.ndarray): Noisy labels of the data set's training images, ``(N,)``, for the
+            noise ``file``.
+        dataset (Dataset): The data set, if it is loaded already; otherwise it is loaded from
+            ``machine.data``.
 
     Returns:
         dict: The content of ``result.json``; see :mod:`chainer_jo.training.result`.
 
     Raises:
-        ChainerJoError: See :mod:`chainer_jo.errors`; a stop or divergence leaves the last snapshot.
+        ChainerJoError: See :mod:`chainer_jo.errors`. After a stop or divergence the last snapshot
+            is kept.
     """
     folder, ranks = Path(machine.out) / 'runs' / config.trial, machine.ranks or ALONE
     done = folder / 'result.json'
-    # Before the folder is made: a trial that cannot be trained leaves nothing behind.
+    # Checked before the folder is made, so that a trial that cannot be trained leaves no files.
     if not ranks.lead(done.exists):
         check_batch(config.common['batch_size'], ranks)
         if dataset is None:
-            # Rank 0 loads first, so that missing data are downloaded once.
+            # Rank 0 loads first, so that missing data are downloaded only once.
             ranks.lead(lambda: _load(config, machine, observer))
             dataset = _load(config, machine, observer)
         data = trial_data.prepare(dataset, config, labels)
@@ -96,14 +99,14 @@ def run(config, machine, observer, labels=None, dataset=None):
             trial = _Trial(config, machine, observer, dataset, data, weights, folder)
             with backends.using_threads(trial.threads):
                 return trial.run()
-        # CuPy's error is a MemoryError, too.
+        # CuPy's OutOfMemoryError is a MemoryError too.
         except MemoryError as error:
             where = 'the GPU' if 'cupy' in type(error).__module__ else 'this machine'
             raise OutOfMemoryError(
                 f'the memory of {where} is full',
                 seen=str(error),
-                fix='the same command with fewer --jobs goes on from the last snapshot; a trial of '
-                f'less memory is --set common.batch_size={config.common["batch_size"] // 2}',
+                fix='run the same command with fewer --jobs, which resumes from the last snapshot, '
+                f'or a smaller trial: --set common.batch_size={config.common["batch_size"] // 2}',
             ) from error
 
 
@@ -112,31 +115,31 @@ def _load(config, machine, observer):
 
 
 def _finished(config, machine, observer, dataset, folder):
-    """Returns the result of a trial that is done, if it was made from these data.
+    """Returns the result of a finished trial, if it was made from these data.
 
-    Nothing is deleted before all of it is known to be as it was written.
+    Snapshots are deleted only after the result and its log have been verified.
     """
     found = store.read_sealed(folder / 'result.json')
     if found['digests'].get('log'):
         store.read_known(folder / 'log.jsonl', found['digests']['log'])
     try:
-        # Nothing is downloaded for a trial that is done.
+        # No data set is downloaded just to read a finished trial.
         if dataset is None and datasets.at_hand(config.dataset, machine.data):
             dataset = datasets.load(config.dataset, machine.data)
     except DataError as error:
         made_from = f'{found["data"]["variant"]}, digest {found["data"]["digest"]}'
-        observer.warn(f'{error.problem}: the result is that of {config.dataset} {made_from}')
+        observer.warn(f'{error.problem}: the result is from {config.dataset} {made_from}')
     if dataset is not None and dataset.digest != found['data']['digest']:
         raise ConfigError(
-            f'{folder} holds the result of other data',
+            f'{folder} has a result from other data',
             seen=f'data {found["data"]["digest"]}, now {dataset.digest}',
-            fix='name the same data, or choose another folder with --out',
+            fix='use the same data, or choose another folder with --out',
         )
     if machine.weights and found.get('weights') != pretrained.read(machine.weights).digest:
         raise ConfigError(
-            f'{folder} holds the result of other weights',
+            f'{folder} has a result from other initial weights',
             seen=f'weights {found.get("weights")}, now those of {machine.weights}',
-            fix='name the same file, or choose another folder with --out',
+            fix='use the same file, or choose another folder with --out',
         )
     snapshot.remove_all(folder)
     return found
@@ -160,12 +163,12 @@ class _Trial:
         self.head, self.threads, self.noise_digest = self.ranks.lead(self._open)
 
     def _open(self):
-        """Reads what the folder holds of the trial, and writes what it begins with."""
+        """Reads the state of the trial from its folder, and writes its configuration and noise."""
         failure.forget(self.folder)
         begun, train = self._read_config(), self.data.train
         arrays = snapshot.read_newest(self.folder, self.identity, self.observer.warn)
         if arrays:
-            # config.json is missing, or was written by an older version.
+            # Needed if config.json is missing, or was written by an older version.
             begun = snapshot.environments(arrays)[-1] | begun
         if begun:
             check_size(self.folder, begun.get('processes', 1), self.ranks)
@@ -177,24 +180,24 @@ class _Trial:
             self.data.true_labels,
             train.places(),
         )
-        # The rest of it is handed out when there is something to restore.
+        # Only its head is shared with all ranks now; _restore hands out the rest.
         self._saved = arrays
         return arrays and snapshot.head(arrays), threads, noise_digest
 
     def _read_config(self):
-        """Returns the ``config.json`` of a trial that has begun, which must be this one, or {}."""
+        """Returns the ``config.json`` of a trial that has begun, which must match, or ``{}``."""
         path = self.folder / 'config.json'
         if not path.exists():
             return {}
         seen, problem = store.read_unsealed(path)
-        # The same labels may be in another file by now.
+        # Not compared: they may differ without changing the trial, such as the path of the labels.
         own = ('labels_file', 'threads', 'processes', 'place')
         compared = {k: v for k, v in seen.items() if k not in own}
         differs = _difference(compared, self._content())
-        # Older versions began trials without a digest.
+        # Older versions wrote config.json without a digest, and without `threads`.
         if problem and (differs or 'threads' in seen):
             raise DataError(
-                f'{path} is not as it was written',
+                f'{path} has been altered',
                 seen=f'{problem}; {differs}' if differs else problem,
                 fix='delete it: the same command writes it again',
             )
@@ -202,7 +205,7 @@ class _Trial:
             raise ConfigError(
                 f'{self.folder} was begun with other data or settings',
                 seen=differs,
-                fix='name the same data, or choose another folder with --out',
+                fix='use the same data, or choose another folder with --out',
             )
         return seen
 
@@ -210,17 +213,17 @@ class _Trial:
         return self.config.as_dict() | {'data': self.dataset.digest} | self.begins_with
 
     def _threads(self, begun):
-        """Those that the trial began with, or else those of this machine."""
+        """Returns the threads with which the trial began, or those of this machine if it is new."""
         asked = self.machine.threads
         if begun and asked and asked != begun:
             self.observer.warn(
-                f'{self.config.trial}: goes on with {begun} threads, as it began, not {asked}: '
-                'the last digits depend on it'
+                f'{self.config.trial}: continues with {begun} threads, as it began, not {asked}: '
+                'the last digits depend on the number'
             )
         return begun or asked or machines.threads()
 
     def _write_config(self, threads):
-        # Where it trains: what its log says of time holds there.
+        # Recorded because the times in its log hold for this device and processor only.
         place = {
             'device': devices.choose(self.machine.device, self.machine.backend),
             'processor': machines.processor()['processor'],
@@ -244,7 +247,8 @@ class _Trial:
         rows = snapshot.rows(head) if head else []
         self.observer.start(self.config.epochs, rows)
         self.observer.begin(self._facts(environments[-1]))
-        # Not Chainer's own extension: nothing in its file says whose settings and data it is of.
+        # Not Chainer's snapshot extension: its file does not say to which settings and data it
+        # belongs.
         saver = snapshot.Snapshot(
             self.folder,
             self.identity,
@@ -258,8 +262,7 @@ class _Trial:
         stages = list(self.config.stages)
         first = stages.index(str(head['stage'])) if head else 0
         bound = backends.binding_threads(self.assembly.device.name, self.threads)
-        # Chainer would check shapes and types in every call of every step, though they never
-        # change.
+        # Chainer would check shapes and dtypes in every call of every step, but they never change.
         with bound, saver, chainer.using_config('type_check', False):
             for stage in stages[first:]:
                 path = self._run_stage(self._updater(stage, rows, head is not None), rows, saver)
@@ -269,7 +272,7 @@ class _Trial:
         return self.ranks.lead(lambda: self._finish(rows, environments, resumes))
 
     def _shared_stage(self, environment):
-        """What hands the first of several stages on, if the machine says so."""
+        """Returns the :class:`SharedStage` of the trial, or ``None`` if nothing is shared."""
         if not self.machine.share or len(self.config.stages) == 1 or self.ranks.size > 1:
             return None
         return SharedStage(
@@ -277,7 +280,7 @@ class _Trial:
         )
 
     def _environments(self, before):
-        """Adds this process to those that trained before, and says so if it differs from them."""
+        """Appends this process's environment to the earlier ones; warns if it differs from them."""
         present = result.environment(
             self.assembly.device, self.assembly.capturer is not None, self.threads, self.ranks.size
         )
@@ -286,8 +289,8 @@ class _Trial:
             was = ', '.join(f'{name} {before[-1].get(name)}' for name in changed)
             now = ', '.join(f'{name} {present[name]}' for name in changed)
             self.observer.warn(
-                f'{self.config.trial}: began with {was}; goes on with {now}. Its last digits are '
-                'those of neither alone.'
+                f'{self.config.trial}: began with {was}; continues with {now}. Its last digits '
+                'will match neither.'
             )
         return [other for other in before if other != present] + [present]
 
@@ -308,7 +311,7 @@ class _Trial:
         }
 
     def _updater(self, stage, rows, saved):
-        """Returns the updater of a stage, as it was saved or before its first step."""
+        """Returns the updater of a stage: restored from the snapshot, or before its first step."""
         updater = self.assembly.updater(stage)
         if saved:
             self._restore(updater)
@@ -326,7 +329,7 @@ class _Trial:
             self.folder,
         )
         for extension in self._extensions(updater, rows, saver):
-            # Chainer runs those of one priority in the order in which they were added.
+            # With equal priorities Chainer keeps the order in which extensions are added.
             trainer.extend(extension, priority=training.PRIORITY_READER)
         trainer.run(show_loop_exception_msg=False)
         return saver.save(updater)
@@ -334,18 +337,18 @@ class _Trial:
     def _restore(self, updater):
         try:
             state.restore(updater, self.ranks.hand_out(self._saved, updater))
-        # Of this trial by its identity and its digest, and yet not what this package writes.
+        # Identity and digest are right, but this package did not write these arrays.
         except (KeyError, TypeError, ValueError) as error:
             raise DataError(
                 f'the snapshot in {self.folder} does not fit the net',
                 seen=excerpt(f'{type(error).__name__}: {error}', 200),
-                fix='delete the snapshots there, then run the same command again',
+                fix='delete the snapshots there and run the same command again',
             ) from error
-        # A second net and second labels, which would stay in memory to the end.
+        # Frees the copies of net and labels, which would otherwise stay in memory to the end.
         self._saved = None
 
     def _extensions(self, updater, rows, saver):
-        """Yields what runs after each step, in its order."""
+        """Yields the extensions in the order in which they run after a step."""
         if self.ranks.size > 1:
             yield extensions.JoinRanks(self.ranks)
         for evaluator in self.assembly.evaluators:
@@ -373,7 +376,8 @@ class _Trial:
         store.write_arrays(self.folder / 'model.arrays', model)
         store.write_arrays(self.folder / 'labels.arrays', {'y': y})
         log = extensions.log_text(rows)
-        # Written again here: a trial killed after its last epoch may find a log of another process.
+        # Written again: if the trial was killed after its last epoch, the log on disk may be that
+        # of another process.
         store.write_text(self.folder / 'log.jsonl', log)
         made = (
             result.result(
@@ -394,7 +398,7 @@ class _Trial:
 
 
 def _difference(seen, content):
-    """Says which setting differs first, by its full name and with both values; none: ``None``."""
+    """Returns the full name and both values of the first setting that differs, or ``None``."""
     for key in sorted(seen.keys() | content.keys()):
         before, now = seen.get(key), content.get(key)
         if isinstance(before, dict) and isinstance(now, dict) and before != now:

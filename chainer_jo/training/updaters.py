@@ -1,7 +1,7 @@
-"""One mini-batch: read the step's row, loss of the stage, backward, step of the optimizer.
+"""Updaters: one training step on a mini-batch.
 
-A stage names its updater in ``hyperparameters.toml``, one of :data:`KINDS` or several: each adds
-its own part to the step, so that a stage can both record outputs and mix.
+A stage names one or several of :data:`KINDS` in ``hyperparameters.toml``. Each adds its part to the
+step, so that a stage can both record outputs and use mix-up.
 """
 
 import numpy as np
@@ -17,48 +17,49 @@ from chainer_jo.training.processes import ALONE
 class StageUpdater(training.updaters.StandardUpdater):
     """Trains a method through one stage.
 
-    :meth:`update_core` lets the iterator put all that changes from one step to the next into
-    arrays, and :meth:`step` reads it there, so that a step can be captured.
+    :meth:`update_core` makes the iterator write everything that changes between steps into arrays
+    with fixed addresses. :meth:`step` reads it from there, so that it can be captured as a CUDA
+    graph.
 
     Args:
-        iterator (TableIterator): Of the stage.
-        optimizer (chainer.Optimizer): Set up with the method, which is at its stage.
-        capture (callable): None, or takes a step and a function that returns the arrays that it
-            changes, and returns what is called in the step's place; see
-            :func:`chainer_jo.backends.capturer`.
+        iterator (TableIterator): Iterator of the stage.
+        optimizer (chainer.Optimizer): Optimizer, set up with the method, which is at its stage.
+        capture (callable): ``capture(step, changing)`` returns a function to call instead of
+            ``step``; ``changing`` returns the arrays that a step changes. ``None`` for no capture.
+            See :func:`chainer_jo.backends.capturer`.
         ranks (Alone or Ranks): The processes that take each step together.
 
     Attributes:
-        method (Method): What is trained.
-        captured (callable): What ``capture`` returned, or None.
-        sums (array): Over the steps of this epoch: loss, images, hits. Read once an epoch. Of this
-            rank's images, until the epoch ends.
-        in_epoch_end (bool): Whether the step before is done and the end of its epoch is not: the
-            next update is that step's, and does nothing.
+        method (Method): The method that is trained.
+        captured (callable): The function that ``capture`` returned, or ``None``.
+        sums (array): Loss, images and hits, summed over the steps of this epoch; of this rank only,
+            until the epoch ends.
+        in_epoch_end (bool): Whether a snapshot was taken after the last step of an epoch, but
+            before the end of that epoch was processed. The next update then trains nothing.
     """
 
     def __init__(self, iterator, optimizer, capture=None, ranks=ALONE):
-        # Chainer would count epochs in the optimizer, too.
+        # Without this Chainer would call optimizer.new_epoch(), which counts epochs a second time.
         super().__init__(iterator, optimizer, auto_new_epoch=False)
         self.method, self.optimizer, self.iterator = optimizer.target, optimizer, iterator
         self.ranks = ranks
-        # On the device, and read once per epoch: reading each step's loss would mean waiting for
-        # it.
+        # Summed on the device and read once per epoch: reading a loss waits for the device.
         self.sums = self.method.device.send(np.zeros(3))
         self.captured = capture(self.step, self.changing) if capture else None
         self.in_epoch_end = False
 
     @property
     def row(self):
-        """The :class:`EpochTables` row of the present step."""
+        """The row of :class:`EpochTables` of the current step."""
         return self.iterator.row
 
     def changing(self):
-        """Returns the arrays that a step changes: those of a snapshot."""
+        """Returns the arrays that a step may change: all arrays of a snapshot."""
         return list(state.arrays(self).values())
 
     def restored(self, epochs):
-        """Called after it was read from a snapshot that knows the rows of so many epochs."""
+        """Called after a restore from a snapshot whose log has ``epochs`` rows of this stage."""
+        # One row too few means that the snapshot was taken within the end of an epoch.
         self.in_epoch_end = epochs < self.epoch
 
     def update(self):
@@ -69,44 +70,45 @@ class StageUpdater(training.updaters.StandardUpdater):
 
     def update_core(self):
         if self.is_new_epoch:
-            # In place, here as everywhere: a captured step reads and writes fixed addresses.
+            # In place, as everywhere: a captured step reads and writes fixed addresses.
             self.sums[...] = 0
         next(self.iterator)
         (self.captured or self.step)()
 
     def step(self):
-        """The part on the device: never waits for it, and takes nothing from the host."""
+        """Runs on the device only: never waits for it, and takes no value from the host."""
         batch = self.batch()
         loss, log_f = self.method(batch)
-        # None, not zero: Chainer then keeps the first gradient instead of adding it to zeros.
+        # cleargrads, not zerograds: Chainer then stores the first gradient instead of adding it to
+        # zeros.
         self.method.cleargrads()
         loss.backward()
         self.method.after_backward(batch)
         self.ranks.mean_gradients(self.method)
         self.optimizer.update()
-        # The outputs of the forward pass, from before the step: they cost nothing extra (D-03).
+        # Outputs of the forward pass, from before the update: they cost nothing extra (D-03).
         self.record(batch, log_f)
         epoch_sums.add(self.sums, loss, log_f, batch.y)
 
     def batch(self):
-        """Returns the augmented :class:`Batch` of the row."""
+        """Returns the augmented :class:`Batch` of the current row."""
         index = self.row.index
         return Batch(self.iterator.images(), index, self.method.labels.y[index])
 
     def record(self, batch, log_f):
-        """Called after each step with the outputs that the net had before it."""
+        """Called after each step with the outputs from before the update; does nothing here."""
 
     def correct_labels(self):
-        """Called after each epoch; labels change here."""
+        """Called after each epoch to change labels; does nothing here."""
 
     def report(self):
-        """Returns the epoch's mean ``main/loss`` and ``main/accuracy`` (fraction)."""
+        """Returns the epoch's mean ``main/loss`` and ``main/accuracy``, a fraction."""
         loss, images, hits = self.sums.tolist()
         return {'main/loss': loss / images, 'main/accuracy': hits / images}
 
     def finalize(self):
         super().finalize()
-        # The captured graph has its own memory, and refers to this updater.
+        # Frees the memory of the captured graph, which also refers to this updater.
         self.captured = None
 
     def serialize(self, serializer):
@@ -115,7 +117,7 @@ class StageUpdater(training.updaters.StandardUpdater):
 
 
 class LabelCorrectionUpdater(StageUpdater):
-    """Step 1 (Algorithm 1): records the net's outputs and, at an epoch's end, corrects the labels.
+    """Step 1 (Algorithm 1): records the net's outputs and corrects the labels after each epoch.
 
     Its stage has ``window`` (D-02), ``label_pass`` (D-03), ``begin`` (D-04) and ``labels`` (D-01).
     """
@@ -123,10 +125,10 @@ class LabelCorrectionUpdater(StageUpdater):
     def record(self, batch, log_f):
         super().record(batch, log_f)
         if self.method.hyper.label_pass == 'train':
-            # Each output is stored under the epoch in which its image was drawn: the last batch of
-            # an epoch already holds images of the next (D-35).
+            # Each output is stored under the epoch to which its image belongs, because the last
+            # batch of an epoch already has images of the next (D-35).
             f = self.method.xp.exp(log_f.array)
-            # Every rank records all outputs: they all hold the same labels.
+            # Every rank records all outputs, so that all ranks have the same labels.
             outputs = map(self.ranks.gather, (f, batch.index, self.row.turn))
             self.method.labels.record(*outputs)
 
@@ -134,7 +136,7 @@ class LabelCorrectionUpdater(StageUpdater):
         super().correct_labels()
         hyper, labels = self.method.hyper, self.method.labels
         if hyper.label_pass == 'eval':
-            # Chainer has already counted the epoch that ended with this step.
+            # Chainer has already counted the epoch that has just ended.
             labels.record_all(
                 evaluation.outputs(self.method, self.iterator.dataset), self.epoch - 1
             )
@@ -150,7 +152,7 @@ class MixUpUpdater(StageUpdater):
 
     def batch(self):
         batch, row = super().batch(), self.row
-        # `x` and `y` stay unmixed: L_c needs them so, and L_mix mixes the labels itself.
+        # `x` and `y` stay unmixed: L_c uses them, and L_mix mixes the labels itself.
         batch.partner, batch.lam = row.partner, row.lam
         batch.x_mixed = mix_up(batch.x, row.partner, row.lam)
         return batch
@@ -160,9 +162,9 @@ KINDS = {'label_correction': LabelCorrectionUpdater, 'mix_up': MixUpUpdater}
 
 
 def kind(names):
-    """Returns the updater class that has all the named parts; without names, the plain one."""
+    """Returns the updater class that combines the named kinds; :class:`StageUpdater` if none."""
     if not names:
         return StageUpdater
-    # Every base calls super(), so a class with several of them does what each does.
+    # Every base calls super(), so a subclass of several does what each of them does.
     parts = tuple(KINDS[name] for name in names)
     return parts[0] if len(parts) == 1 else type('And'.join(p.__name__ for p in parts), parts, {})

@@ -97,7 +97,7 @@ def test_a_trial_says_at_once_what_it_does(said):
         'machine  CPU, AMD EPYC, onednn (oneDNN 3.2.0, 1 thread)',
         'results  results/quick',
         'a: Mix-up with KL entropy; 63.0 % wrong labels; epochs: correct 12, fine_tune 8; '
-        '40 steps an epoch',
+        '40 steps per epoch',
     ]
 
 
@@ -110,7 +110,7 @@ def test_what_trials_share_is_said_once_and_again_where_it_differs(said):
     assert said() == [
         'machine  CPU, Intel Xeon, onednn (oneDNN 3.2.0, 1 thread)',
         'b: Mix-up with KL entropy; wrong labels unknown; epochs: correct 12, fine_tune 8; '
-        '40 steps an epoch',
+        '40 steps per epoch',
     ]
     progress.of('c').begin(FACTS | elsewhere)
     assert len(said()) == 1
@@ -196,7 +196,7 @@ def test_a_time_or_figure_that_nobody_knows_is_left_out(said, clock):
 
 def test_a_trial_that_goes_on_says_after_which_epoch(said):
     console.TrialProgress().of('a').start(20, [ROW] * 3)
-    assert said() == ['a: goes on after epoch 3 of 20']
+    assert said() == ['a: resumes after epoch 3 of 20']
 
 
 def test_a_finished_trial_is_counted_with_what_is_known_of_it(said):

@@ -185,7 +185,7 @@ def test_a_run_goes_on_past_a_failed_trial_and_ends_with_the_list_and_plan_knows
     assert problem == 'error: 1 of 2 trials failed'
     reason = r'training diverged: .* is not finite \(stage train, .*\)'
     assert re.fullmatch(rf'  seen: cross_entropy-symmetric-0\.5-s0-\w+: {reason}', seen)
-    assert fix.startswith('  fix:  mend the cause')
+    assert fix.startswith('  fix:  fix the cause')
     planned = command(f'plan {words}', tmp_path).stdout
     assert re.search(rf'^failed   cross_entropy-symmetric-0\.5-s0-\w+: {reason}$', planned, re.M)
     assert '2 trials: 1 done, 0 begun, 0 to do, 1 failed' in planned

@@ -77,7 +77,7 @@ def test_every_image_has_one_row_with_all_that_is_known(corrected):
     root, done, _ = corrected
     table = rows(root / 'out')
     assert len(table) == 28
-    assert table['loose.png']['reason'] == 'in no folder of a class'
+    assert table['loose.png']['reason'] == 'not in a class folder'
     assert table['loose.png']['predicted_label'] in ('dark', 'bright')
     assert set(table) == {
         str(path.relative_to(root / 'images')) for path in (root / 'images').rglob('*.png')
@@ -93,7 +93,7 @@ def test_every_image_has_one_row_with_all_that_is_known(corrected):
     assert all((row['is_label_issue'] == 'True') == (row['corrected_label'] != row['given_label'])
                for row in judged)  # fmt: skip
     assert re.match(r'\d+ of 26 labels \(.*\) in 2 classes are probably wrong', done.stdout)
-    assert 'few      13 images a class' in done.stderr
+    assert 'few      13 images per class' in done.stderr
     assert re.search(r'time +about 0:00:\d\d of training', done.stderr)
 
 
@@ -193,7 +193,7 @@ def test_a_human_s_answer_overrides_stays_and_is_trained_on(corrected, call, tmp
     place.write_bytes(('\ufeff' + '\r\n'.join(';'.join(row) for row in table) + '\r\n').encode())
     code, out, said = call(words, root)
     assert code == 0
-    assert '2 answered by a human' in said
+    assert '2 with a final_label' in said
     found = rows(tmp_path / 'out')
     for name in (WRONG, 'dark/1.png'):
         assert found[name]['corrected_label'] == found[name]['final_label'] == 'bright'
@@ -237,8 +237,8 @@ def test_what_was_stopped_goes_on_to_the_same_labels(corrected, call, tmp_path, 
     assert not (tmp_path / 'out' / 'labels.csv').exists()
     code, _, said = call(words, root)
     assert code == 0
-    assert 'goes on after epoch 2 of 3' in said
-    assert 'of training, by' not in said
+    assert 'resumes after epoch 2 of 3' in said
+    assert 'of training, from' not in said
     assert rows(tmp_path / 'out') == rows(root / 'out')
 
 
@@ -337,7 +337,7 @@ def test_a_disk_that_is_really_full_loses_nothing(call, tmp_path):
         ('correct images --out new/out --apply new', 2, '--out is the folder'),
         ('correct images --out out --copies', 2, 'add --apply'),
         ('correct empty --out out', 2, 'an empty folder'),
-        ('correct images/dark --out out', 2, 'in no folder of a class'),
+        ('correct images/dark --out out', 2, 'not in a class folder'),
         ('correct one --out out', 2, 'one class, dark'),
         ('correct images --out out --size 4', 2, '8 to 512'),
         ('correct images --out out --threshold 80', 2, 'fraction'),

@@ -214,7 +214,7 @@ def test_an_unforeseen_error_ends_with_70_and_keeps_its_traceback(call, monkeypa
     assert len(said) < 600
     path = Path(re.search(r'in (\S+traceback\.txt)', said)[1])
     assert 'in broken' in path.read_text()
-    assert '70  unforeseen error' in cli.EXIT_CODES
+    assert '70  unexpected error' in cli.EXIT_CODES
 
 
 def test_where_no_traceback_can_be_kept_the_place_of_the_error_is_said(call, monkeypatch):

@@ -274,7 +274,7 @@ def test_a_pipe_in_the_place_of_a_batch_is_refused(made, tmp_path):
     first, *_, last = version.batches
     folder = write_folder(tmp_path, version, {last: b''})
     os.mkfifo(folder / first)
-    with pytest.raises(DataError, match='no regular file'):
+    with pytest.raises(DataError, match='not a regular file'):
         cifar10.load(folder)
 
 

@@ -116,7 +116,7 @@ def arrange(kind, folder):
         shutil.rmtree(folder / 'images')
     for name in LISTS:
         (folder / name).unlink()
-    return 'merged lists' if kind == 'merged' else 'one folder a class'
+    return 'merged lists' if kind == 'merged' else 'one folder per class'
 
 
 @pytest.mark.parametrize('kind', ['beside', 'annotations', 'merged', 'folders', 'q folders'])
@@ -142,7 +142,7 @@ def test_two_sets_of_lists_are_refused_and_unused_folders_are_said(copy, tmp_pat
     (copy / '3').mkdir()
     said = []
     load(copy, tmp_path, say=said.append)
-    assert 'unused   3/ beside images/' in said
+    assert 'unused   3/ next to images/' in said
     (copy / 'annotations').mkdir()
     for name in LISTS:
         shutil.copy(copy / name, copy / 'annotations')
@@ -372,7 +372,7 @@ def test_a_folder_that_was_not_verified_or_has_changed_says_what_to_run(
     copy, tmp_path, monkeypatch
 ):
     monkeypatch.setattr(clothing1m, 'index_path', lambda folder: tmp_path / 'cache/x.index')
-    with pytest.raises(DataError, match='was not verified yet') as error:
+    with pytest.raises(DataError, match='is not verified yet') as error:
         clothing1m.load(copy)
     assert error.value.fix == f'python -m chainer_jo data verify clothing1m --data {copy}'
     clothing_files.verify(copy, None)
@@ -406,7 +406,7 @@ def test_nothing_is_written_among_the_data(made, tmp_path):
     before = {path: path.stat().st_mtime_ns for path in made.rglob('*')}
     load(made, tmp_path)
     assert {path: path.stat().st_mtime_ns for path in made.rglob('*')} == before
-    with pytest.raises(WriteError, match='among the data'):
+    with pytest.raises(WriteError, match='into the data'):
         clothing_files.verify(made, made / 'index')
 
 
@@ -439,7 +439,7 @@ def test_an_image_that_is_lost_later_is_said_once_and_many_end_the_run(copy, tmp
     assert (again[2] == colour).all()
     assert [source.paths[2] in line for line in said[before:]] == [True]
     os.unlink(source.paths[3])
-    with pytest.raises(DataError, match='2 images cannot be read any more'):
+    with pytest.raises(DataError, match='2 images have become unreadable'):
         source.read(index, centre(source, 4))
 
 

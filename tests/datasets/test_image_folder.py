@@ -39,8 +39,8 @@ def test_sub_folders_are_classes_and_every_image_has_a_row(folder):
     (folder / 'dog' / 'empty.png').write_bytes(b'')
     found, dataset = examined(folder)
     assert {row.path: row.reason for row in found.rows if row.reason} == {
-        'loose.png': 'in no folder of a class',
-        'cat/broken.jpg': 'no image of a known format',
+        'loose.png': 'not in a class folder',
+        'cat/broken.jpg': 'not an image of a known format',
         'dog/empty.png': 'empty',
     }
     assert found.others == 1
@@ -58,7 +58,7 @@ def test_a_csv_gives_labels_and_what_it_names_beside_the_images_has_a_reason(fol
     assert dataset.classes == ('x', 'y, z')
     assert {row.path: row.reason for row in found.rows if row.reason} == {
         '../out.png': 'leads out of the folder',
-        'cat/2.png': 'no label is given',
+        'cat/2.png': 'no label given',
         'gone.png': 'missing',
     }
 
@@ -154,7 +154,7 @@ def test_the_side_is_the_median_within_limits():
     [
         (lambda f: f / 'nowhere', 'nothing of that name'),
         (lambda f: f / 'cat' / '0.png', 'a file'),
-        (lambda f: f / 'cat', '0 images that can be read; 0.png: in no folder of a class'),
+        (lambda f: f / 'cat', '0 images that can be read; 0.png: not in a class folder'),
     ],
 )
 def test_a_folder_that_cannot_be_used_says_why(folder, make, seen):

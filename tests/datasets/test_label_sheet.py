@@ -60,10 +60,10 @@ def test_the_ways_people_write_one_table_are_read_alike(tmp_path, content):
         (b'foto,label\na,b\n', 'no column of paths among foto, label'),
         (b'path,kind\na,b\n', 'no column of labels'),
         (b'path,path\na,b\n', 'columns path, path'),
-        (b'path,label\na,cat\na,dog\n', 'a is cat and dog'),
+        (b'path,label\na,cat\na,dog\n', 'a has the labels cat and dog'),
         (b'path,label\na,b,cat\n', '3 cells in line 2'),
         (b'path,label\n"a,b\n', 'in line'),
-        ('path,label\na,b\n'.encode('utf-16'), 'no UTF-8'),
+        ('path,label\na,b\n'.encode('utf-16'), 'not UTF-8'),
     ],
 )
 def test_a_table_that_cannot_be_used_says_why(tmp_path, content, seen):

@@ -53,5 +53,5 @@ def test_each_class_is_within_one_of_its_share(labels, share):
 
 @pytest.mark.parametrize(('n_validation', 'n_train'), [(50_000, None), (5000, 45_001), (-1, 10)])
 def test_more_examples_than_there_are_is_refused(n_validation, n_train):
-    with pytest.raises(ConfigError, match='not there'):
+    with pytest.raises(ConfigError, match='sizes of the split'):
         split(CIFAR, n_validation, rng(0, 'split'), n_train)

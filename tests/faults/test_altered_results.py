@@ -180,7 +180,7 @@ def test_a_torn_result_is_refused_and_its_snapshots_stay(length, out, tmp_path, 
     path.write_bytes(path.read_bytes()[:length])
     child = children.Child(tiny.words(CONFIG, out), tmp_path / 'log')
     assert child.wait() == 3
-    assert f'error: cannot read {path}' in child.said() or 'not as it was written' in child.said()
+    assert f'error: cannot read {path}' in child.said() or 'has been altered' in child.said()
     assert len(snapshot.list_newest_first(folder)) == 2
     figure('torn', f'result cut at {length}: exit code 3, both snapshots kept')
 

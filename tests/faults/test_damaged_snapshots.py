@@ -116,7 +116,7 @@ def test_with_all_snapshots_damaged_a_trial_starts_anew_and_says_so(broken, expe
     assert len(starts[0]) == len(expected['log.jsonl'])
     assert [warning.split(', ')[-1] for warning in warnings] == [
         'an older one is used',
-        'the trial starts again',
+        'the trial starts over',
     ]
     for path in paths:
         path.with_suffix('.corrupt').unlink()

@@ -84,7 +84,7 @@ def test_verify_names_it_in_the_place_of_every_other_file(name, make, out):
     path.unlink(missing_ok=True)
     make(path)
     assert [(problem['path'], problem['problem']) for problem in integrity.verify(out)[2]] == [
-        (str(path), 'no regular file')
+        (str(path), 'not a regular file')
     ]
 
 
@@ -92,7 +92,7 @@ def test_a_snapshot_that_is_none_is_set_aside(tmp_path):
     pipe(tmp_path / 'snapshot-000001.arrays')
     warnings = []
     assert snapshot.read_newest(tmp_path, 'identity', warnings.append) is None
-    assert 'the trial starts again' in warnings[0]
+    assert 'the trial starts over' in warnings[0]
 
 
 def test_the_holder_of_a_lock_may_have_written_anything(tmp_path):

@@ -20,7 +20,7 @@ def test_memory_that_is_full_is_one_message_and_exit_code_7(tmp_path, figure):
     child = children.Child(tiny.words(config, tmp_path), tmp_path / 'log', limit_memory)
     assert child.wait() == OutOfMemoryError.exit_code == 7
     assert 'error: the memory of this machine is full' in child.said()
-    assert 'with fewer --jobs goes on' in child.said()
+    assert 'with fewer --jobs, which resumes' in child.said()
     assert '--set common.batch_size=28' in child.said()
     assert 'Traceback' not in child.said()
     figure('F-22', 'memory full: exit code 7')

@@ -81,7 +81,7 @@ def test_damaged_snapshots_are_told_through_run(tmp_path, figure):
     child = children.Child(words(out, trials=1), tmp_path / 'log')
     assert child.wait() == 0
     assert 'set aside as snapshot-000002.corrupt, an older one is used' in child.said()
-    assert 'set aside as snapshot-000001.corrupt, the trial starts again' in child.said()
+    assert 'set aside as snapshot-000001.corrupt, the trial starts over' in child.said()
     figure('warnings', 'both snapshots damaged under run: 2 warnings told')
 
 
@@ -114,7 +114,12 @@ def test_what_is_not_json_on_stdout_is_passed_on_as_text(tmp_path, monkeypatch):
         ('kill -KILL $$', KilledError.exit_code, 'its process was killed by SIGKILL', 3),
         ('kill -SEGV $$', KilledError.exit_code, 'its process was killed by SIGSEGV', 3),
         ('echo full >&2; exit 7', OutOfMemoryError.exit_code, 'full', 2),
-        ('echo Traceback >&2; exit 1', UnforeseenError.exit_code, 'its process broke off', 1),
+        (
+            'echo Traceback >&2; exit 1',
+            UnforeseenError.exit_code,
+            'its process ended with a traceback',
+            1,
+        ),
         ('echo unforeseen >&2; exit 70', UnforeseenError.exit_code, 'unforeseen', 1),
         ('echo usage >&2; exit 2', 2, 'usage', 1),
         ('echo diverged >&2; exit 5', 5, 'diverged', 1),

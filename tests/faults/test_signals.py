@@ -48,7 +48,7 @@ def test_a_signal_takes_a_snapshot_from_which_the_same_command_goes_on(
 
     child = children.Child(words, log)
     assert child.wait() == 0
-    assert 'goes on after epoch 3 of 6' in child.said()
+    assert 'resumes after epoch 3 of 6' in child.said()
     assert tiny.outcome(config, tmp_path / 'pieces') == tiny.outcome(config, tmp_path / 'whole')
     figure('F-03', f'{signum.name}: exit code {code}, resumed trial identical')
 

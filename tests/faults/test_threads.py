@@ -62,7 +62,7 @@ def test_a_trial_goes_on_with_its_threads_whatever_the_environment_says(threads,
     process.communicate()
     code, said = ended(command(tiny.words(config, pieces, '--threads', other)))
     assert code == 0
-    assert f'goes on with {threads} threads, as it began, not {other}' in said
+    assert f'continues with {threads} threads, as it began, not {other}' in said
     result = store.read_sealed(tiny.folder(config, pieces) / 'result.json')
     assert [place['threads'] for place in result['environments']] == [threads]
     assert weights(config, pieces) == weights(config, whole)

@@ -62,9 +62,9 @@ def test_an_archive_in_place_of_the_folder_is_one_message(folder, tmp_path):
     child = verify(archive, tmp_path / 'x.index', tmp_path / 'log', None)
     assert child.wait() == 3
     assert child.said() == (
-        f'error: {archive} is no folder\n'
+        f'error: {archive} is not a folder\n'
         '  seen: an archive\n'
-        '  fix:  unpack it, and name the folder with --data\n'
+        '  fix:  unpack it and name the folder with --data\n'
     )
 
 

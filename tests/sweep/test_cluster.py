@@ -250,13 +250,13 @@ def test_a_worker_without_the_shared_folder_says_so(dask, tmp_path):
         Run(dask.address, tmp_path / 'out')([tiny.config('cross_entropy')])
     assert error.value.exit_code == 6
     assert 'worker one' in error.value.problem
-    assert f'the folder of results {tmp_path / "out"} is not there' in error.value.problem
-    assert error.value.seen.endswith('hence another one')
+    assert f'the results folder {tmp_path / "out"} is missing' in error.value.problem
+    assert error.value.seen.startswith('another folder, without')
 
 
 def test_what_nobody_can_take_is_said_and_taken_when_somebody_comes(dask, tmp_path):
     come = once(lambda: dask.worker('one'))
-    reason = f'no worker has come to {dask.address}'
+    reason = f'no worker has joined {dask.address}'
     run = Run(dask.address, tmp_path, told=lambda text: come() if reason in text else None)
     assert run([tiny.config('cross_entropy')]) == []
     assert f'no trial has begun for 1 s: {reason}' in run.said
@@ -407,5 +407,5 @@ def test_examine_names_what_is_other_or_missing(tmp_path):
 def test_a_file_system_that_loses_the_locks_of_other_hosts_is_refused(tmp_path):
     (tmp_path / '.cluster-x').mkdir()  # And nobody holds it, as far as this host sees.
     reason = on_worker.examine(order(tmp_path / '.cluster-x'))
-    assert reason['problem'] == f'locks of other hosts do not hold in {tmp_path}'
+    assert reason['problem'] == f'locks of other hosts have no effect in {tmp_path}'
     assert reason['exit_code'] == 6

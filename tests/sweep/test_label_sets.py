@@ -53,13 +53,13 @@ def test_one_set_is_asked_for_by_name(given):
 
 def test_other_tables_take_no_labels(given):
     assert label_sets.read('table2', 'paper', None, None) is None
-    with pytest.raises(ConfigError, match='table2 draws its noise'):
+    with pytest.raises(ConfigError, match='table2 takes no labels'):
         label_sets.read('table2', 'paper', 'labels.npz', None)
 
 
 def test_labels_that_are_not_there_are_an_error_that_says_where_it_looked(given, tmp_path):
     empty = tmp_path / 'empty'
     empty.mkdir()
-    with pytest.raises(DataError, match='labels that people gave') as error:
+    with pytest.raises(DataError, match='human labels of CIFAR-10') as error:
         label_sets.read('human', 'paper', None, empty)
     assert str(empty) in error.value.seen

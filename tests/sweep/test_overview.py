@@ -169,7 +169,7 @@ def test_what_was_measured_elsewhere_is_no_measurement(place, tmp_path):
     seen = Overview(configs, tmp_path, device='cpu')
     assert [trial.seconds for trial in seen.trials] == [None, None]
     here = f'CPU, {HERE["processor"]}, 1 thread'
-    assert f'nothing of what is left has been measured on {here}' in seen.as_text()
+    assert f'no epoch of these trials has been measured on {here}' in seen.as_text()
     assert 'training left' not in seen.summary()
     if place.get('threads') == 2:
         assert Overview(configs, tmp_path, threads=2).trials[1].seconds == configs[0].epochs
@@ -276,7 +276,7 @@ def test_a_torn_log_is_no_measurement(torn, tmp_path):
 
 def test_the_disk_at_the_end_is_that_of_the_trials_that_are_done(tmp_path):
     configs = trials('cross_entropy', count=3)
-    assert 'nothing is known of the rest' in Overview(configs, tmp_path).as_text()
+    assert 'the final size is unknown' in Overview(configs, tmp_path).as_text()
     folder = finish(tmp_path, configs[0])
     (folder / 'model.arrays').write_bytes(bytes(10_000_000))
     text = Overview(configs, tmp_path).as_text()

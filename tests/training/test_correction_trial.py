@@ -116,7 +116,7 @@ def test_a_trial_with_known_labels_goes_on_from_its_snapshot(tmp_path):
 @pytest.mark.parametrize('method', ['pencil', 'forward'])
 def test_methods_that_have_no_use_for_known_labels_refuse_them(method, tmp_path):
     images = replace(datasets.load('fashion_mnist'), known=np.arange(6000) < 10)
-    with pytest.raises(ConfigError, match='no use for labels that are known') as refused:
+    with pytest.raises(ConfigError, match='cannot use labels that are known') as refused:
         tiny.run(tiny.config(method), tmp_path, dataset=images)
     assert 'ours or tanaka' in refused.value.fix
     assert list(tmp_path.iterdir()) == []

@@ -19,7 +19,7 @@ def test_the_cpu_can_always_be_chosen():
 
 @pytest.mark.parametrize('name', ['gpu', 'cuda', 'cuda:', 'cuda:x', '0', ''])
 def test_a_device_that_does_not_exist_is_refused_with_the_known_ones(name):
-    with pytest.raises(ConfigError, match='there is no device') as error:
+    with pytest.raises(ConfigError, match='unknown device') as error:
         device.choose(name, 'auto')
     assert error.value.fix == 'choose auto, cpu or cuda:N'
 

@@ -78,7 +78,7 @@ def test_a_trial_that_goes_on_elsewhere_says_so_and_names_all_places(tmp_path, m
     assert (first['threads'], first['backend']) == (64, 'other')
     assert second == made['environment']
     (line,) = said
-    assert f'goes on with backend {second["backend"]}, threads {second["threads"]}' in line
+    assert f'continues with backend {second["backend"]}, threads {second["threads"]}' in line
     assert 'began with backend other, threads 64' in line
 
 
@@ -95,7 +95,7 @@ def test_a_finished_trial_is_that_of_its_data_only(tmp_path, monkeypatch):
     config = tiny.config('cross_entropy')
     first = tiny.run(config, tmp_path)
     changed = tiny.changed_dataset()
-    with pytest.raises(ConfigError, match='holds the result of other data') as error:
+    with pytest.raises(ConfigError, match='has a result from other data') as error:
         tiny.run(config, tmp_path, dataset=changed)
     assert first['data']['digest'] in error.value.seen
     assert changed.digest in error.value.seen
@@ -152,6 +152,6 @@ def test_a_configuration_that_somebody_edited_is_refused_with_the_key_that_diffe
         tiny.run(config, tmp_path)
     assert error.value.seen.startswith(seen)
     place.write_text(json.dumps(content, indent=1))
-    with pytest.raises(DataError, match='not as it was written') as error:
+    with pytest.raises(DataError, match='has been altered') as error:
         tiny.run(config, tmp_path)
     assert seen in error.value.seen

@@ -59,7 +59,7 @@ def test_a_net_that_begins_with_weights_says_which_file_it_wants(dataset, tmp_pa
 
 def test_a_net_that_begins_with_random_weights_takes_no_file(dataset, weights, tmp_path):
     for described in (config('ours', preset='quick'), config('tanaka', 'net.weights=none')):
-        with pytest.raises(ConfigError, match='begins with random weights'):
+        with pytest.raises(ConfigError, match='starts from random weights'):
             tiny.run(described, tmp_path, dataset=dataset, weights=weights[0])
 
 
@@ -87,7 +87,7 @@ def test_each_fresh_stage_begins_with_the_weights_and_the_mean_is_theirs(dataset
 def test_a_trial_keeps_to_its_file_of_weights_and_tells_it(dataset, weights, tmp_path):
     result = tiny.run(config(), tmp_path, dataset=dataset, weights=weights[0])
     assert result['weights'] == pretrained.read(weights[0]).digest
-    with pytest.raises(ConfigError, match='result of other weights'):
+    with pytest.raises(ConfigError, match='a result from other initial weights'):
         tiny.run(config(), tmp_path, dataset=dataset, weights=weights[1])
     assert store.read_sealed(tmp_path / 'runs' / config().trial / 'result.json') == result
     assert tiny.run(config(), tmp_path, dataset=dataset, weights=weights[0]) == result

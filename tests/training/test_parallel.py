@@ -143,7 +143,7 @@ def test_a_process_that_fails_alone_says_why_and_ends_the_others(tmp_path):
     assert time.monotonic() - began < 30
     said = log.read_text()
     assert said.count('error: the memory of this machine is full\n  seen: no more was given') == 1
-    assert 'process 1 of 2 has failed: it ends all' in said
+    assert 'process 1 of 2 has failed; all processes are stopped' in said
     assert list(tiny.folder(config, tmp_path).glob('snapshot-*'))
 
 
@@ -152,7 +152,9 @@ def test_a_process_that_fails_alone_says_why_and_ends_the_others(tmp_path):
     ('words', 'problem'),
     [
         (['cross_entropy', BATCH], 'a batch of 48 cannot be divided among 5 processes'),
-        pytest.param(None, 'only train runs as several processes', marks=pytest.mark.long),
+        pytest.param(
+            None, 'only the command train can run as several processes', marks=pytest.mark.long
+        ),
     ],
 )
 def test_what_is_wrong_for_all_is_said_once(words, problem, tmp_path):
