@@ -25,8 +25,8 @@ class Corrections:
     """What :func:`correct` found in the labels of ``N`` images.
 
     Attributes:
-        labels: Corrected labels, ``(N,)``, int32: where ``is_label_issue`` is true the most
-            probable class, given the image and its label; elsewhere the given label.
+        labels: Corrected labels, ``(N,)``, int32: ``predicted_label`` where ``is_label_issue`` is
+            true and ``label_score`` is below 0.6, elsewhere the given label.
         predicted_label: The most likely class, ``(N,)``, int32.
         label_score: The probability that the given label is correct, ``(N,)``, float32; low is bad.
         is_label_issue: Whether the given label is judged to be wrong, ``(N,)``, bool.

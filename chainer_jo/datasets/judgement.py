@@ -6,6 +6,9 @@ import numpy as np
 
 #: A label counts as wrong if its score is below this and another class is likelier (D-53).
 THRESHOLD = 0.8
+#: A label with a score from here to :data:`THRESHOLD` deserves a look, but stays: on data that the
+#: net finds hard, replacing those too would damage more labels than it corrects (D-53).
+REPLACED = 0.6
 ROUNDS = 4
 #: Least probability of a class: a net's 0 is a rounding error, not an impossibility.
 LEAST = 1e-6
@@ -19,9 +22,8 @@ class Judgement:
         predicted: The most likely class, ``(N,)``, int32.
         score: The probability that the given label is right, ``(N,)``, float32 in ``[0, 1]``.
         issue: Whether the given label is judged wrong, ``(N,)``, bool.
-        corrected: Where there is an issue the class of the highest posterior probability, else the
-            given label, ``(N,)``, int32. It can be the given label too: a label may be doubtful and
-            still more probable than any other.
+        corrected: ``predicted`` where there is an issue and the score is below :data:`REPLACED`,
+            else the given label, ``(N,)``, int32.
         entropy: Entropy of the net's probabilities, in nats, ``(N,)``, float32.
     """
 
@@ -56,14 +58,12 @@ def judge(probabilities, labels, threshold=THRESHOLD, groups=None, known=None):
     # have different labels.
     kept = known | (~conflict & (p[places, labels] == p.max(axis=1)))
     predicted[kept] = labels[kept]
-    q = posterior(p, labels)
-    score = q[places, labels]
+    score = posterior(p, labels)[places, labels]
     score[known] = 1
     alone = np.bincount(labels, minlength=p.shape[1])[labels] == 1
     issue = (predicted != labels) & (conflict | (score < threshold)) & ~known & ~alone
-    # Identical images get the same label, and the posterior depends on the given one.
-    best = np.where(conflict, predicted, q.argmax(axis=1))
-    corrected = np.where(issue, best, labels).astype(np.int32)
+    replaced = issue & (conflict | (score < REPLACED))
+    corrected = np.where(replaced, predicted, labels).astype(np.int32)
     entropy = -(p * np.log(np.where(p > 0, p, 1))).sum(axis=1)
     # Adding 0 turns -0.0, which a certain net gives, into 0.0.
     return Judgement(predicted, score, issue, corrected, entropy + 0)
