@@ -206,10 +206,10 @@ def test_settings_that_clothing1m_alone_has_are_checked_like_others():
     assert set_to('common.train_images=500').common['train_images'] == 500
     assert set_to('net.weights=none').net == {'link': 'resnet50', 'weights': 'none'}
     for override, fix in {
-        'common.balanced_batches=-1': 'write 0 to',
+        'common.balanced_batches=-1': 'choose a value from 0 to',
         'net.weights=caffe': 'known: imagenet, none',
         'net.link=vgg': 'known: resnet50',
-        'pencil.correct.lambda_jump=2000000000': 'write 1 to',
+        'pencil.correct.lambda_jump=2000000000': 'choose a value from 1 to',
         'pencil.correct.lambda_jump=x': 'takes a whole number',
         'net.filters=[1]': 'unknown setting',
     }.items():
@@ -257,7 +257,9 @@ def test_a_key_is_not_judged_by_its_last_word(monkeypatch):
     monkeypatch.setattr(paper, 'hyperparameters', lambda preset, dataset: settings | {})
     described = trial('noise_adaptation.extra.k=4', method='noise_adaptation')
     assert described.stages['extra']['k'] == 4.0
-    assert 'write 2 to 5' in refusal('noise_adaptation.extra.k=0.5', method='noise_adaptation')
+    assert 'choose a value from 2 to 5' in refusal(
+        'noise_adaptation.extra.k=0.5', method='noise_adaptation'
+    )
 
 
 def test_a_word_may_stand_beside_whole_numbers(monkeypatch):

@@ -92,7 +92,7 @@ def test_an_epoch_that_reads_while_it_computes_is_shorter_than_both_after_one_an
     step, reading, streamed = (
         sum(getattr(waiting, name)) for name in ('resident', 'reading', 'streamed')
     )
-    assert max(step, reading) < streamed < 0.8 * (step + reading)
+    assert 0.9 * max(step, reading) < streamed < 0.8 * (step + reading)
     assert waiting.ratio == pytest.approx(streamed / max(step, reading))
 
 
@@ -119,5 +119,5 @@ def test_the_bare_way_decodes_every_pixel_of_every_file_and_the_other_one_crops(
 
 
 def test_a_folder_without_photographs_is_refused(tmp_path):
-    with pytest.raises(ConfigError, match='0 .jpg files that can be read'):
+    with pytest.raises(ConfigError, match='0 readable .jpg files'):
         decoding.run(tmp_path, 'cpu', 1, tmp_path / 'out', print)

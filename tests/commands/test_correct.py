@@ -82,7 +82,7 @@ def test_every_image_has_one_row_with_all_that_is_known(corrected):
     assert set(table) == {
         str(path.relative_to(root / 'images')) for path in (root / 'images').rglob('*.png')
     }
-    assert table['dark/torn.png']['reason'].startswith('no image')
+    assert table['dark/torn.png']['reason'].startswith('not an image')
     assert table['dark/torn.png']['label_score'] == ''
     judged = [row for row in table.values() if row['label_score']]
     assert {name for name, row in table.items() if not row['label_score']} == {
@@ -343,7 +343,7 @@ def test_a_disk_that_is_really_full_loses_nothing(call, tmp_path):
         ('correct images --out out --threshold 80', 2, 'fraction'),
         ('correct images --out out --labels nowhere.csv', 3, 'No such file'),
         ('correct images --out out --labels other.csv', 3, 'no column of paths'),
-        ('correct images --out out --labels twice.csv', 3, 'dark/1.png is a and b'),
+        ('correct images --out out --labels twice.csv', 3, 'dark/1.png has the labels a and b'),
         ('correct images --out out --labels absent.csv', 3, 'write paths as they are'),
         ('correct images --out out --set net.width=3', 2, 'unknown setting'),
         ('correct images --out out --labels one.csv', 2, '1 images that can be read'),

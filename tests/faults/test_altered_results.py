@@ -167,7 +167,7 @@ def test_who_edits_a_result_is_told_what_no_longer_fits(out):
     path.write_text(json.dumps(result, indent=1))
     told = [item['problem'] for item in integrity.verify(out)[2]]
     assert any(problem.startswith('it has no digest') for problem in told)
-    assert any(problem.startswith('best.test_accuracy is 0.75, in log') for problem in told)
+    assert any(problem.startswith('best.test_accuracy is 0.75, but epoch') for problem in told)
     assert any(problem.startswith('its settings are those of ') for problem in told)
 
 

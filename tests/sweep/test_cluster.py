@@ -125,7 +125,7 @@ def test_the_folder_of_results_may_be_gone_for_a_while(dask, tmp_path):
     gone = once(lambda: out.rename(away))
 
     def bring_back(text):
-        if 'the folder of results' in text:
+        if 'the results folder' in text:
             assert 'worker one' in text
             away.rename(out)
 
@@ -266,7 +266,7 @@ def test_a_trial_for_a_gpu_waits_for_the_resource_and_never_trains_on_cores(dask
     dask.worker('cores')
 
     def start_one_with_a_gpu(text):
-        if 'none of 1 workers has the resource GPU' in text:
+        if 'none of the 1 workers has the resource GPU' in text:
             dask.worker('gpu', '--resources', 'GPU=1')
 
     run = Run(dask.address, tmp_path, told=start_one_with_a_gpu, device='cuda:0')
