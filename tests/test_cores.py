@@ -100,3 +100,9 @@ def test_a_trial_binds_its_threads_while_it_trains(threads, places, tmp_path):
     tiny.run(config, tmp_path, observer, threads=threads)
     assert during == [places]
     assert os.sched_getaffinity(0) == {*ALL}
+
+
+def test_fewer_threads_than_cores_are_not_bound(monkeypatch):
+    monkeypatch.setattr(cores, 'allowed', lambda: [*ALL, max(ALL) + 1])
+    with backends.binding_threads('@numpy', len(ALL)):
+        assert os.sched_getaffinity(0) == {*ALL}
