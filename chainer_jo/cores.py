@@ -1,43 +1,43 @@
-"""The processor cores of this process, and OpenMP's threads on one each."""
+"""The processor cores of this process, and binding OpenMP's threads to one core each."""
 
 import contextlib
 import ctypes
 import os
 
-# What a user has said of this is left alone.
+# If one of them is set, the user has decided about binding.
 BINDING_VARIABLES = ('OMP_PROC_BIND', 'OMP_PLACES', 'GOMP_CPU_AFFINITY')
 _PARALLEL_REGION = ctypes.CFUNCTYPE(None, ctypes.c_void_p)
-# The cores that this process may use, while its threads are bound.
+# All cores that this process may use, while its threads are bound; otherwise None.
 _unbound = None
 
 
 def allowed():
-    """Returns the cores that this process may use: a sorted list of numbers."""
+    """Returns the numbers of the cores that this process may use, sorted."""
     if _unbound is not None:
         return _unbound
     if hasattr(os, 'sched_getaffinity'):
-        # May be fewer than the machine has, in a container or under taskset.
+        # In a container or under taskset, these can be fewer than the machine has.
         return sorted(os.sched_getaffinity(0))
     return list(range(os.cpu_count() or 1))
 
 
 def leave_core():
-    """Lets the calling thread run on all cores; a thread begins on those of the one before it."""
+    """Lets the calling thread run on all cores: it inherits the binding of its creator."""
     if _unbound is not None:
         _run_on(_unbound)
 
 
 @contextlib.contextmanager
 def one_each(library, count):
-    """Binds ``count`` threads to one core each while the block runs, where that takes all cores.
+    """Binds ``count`` threads to one core each while the block runs, if they use all cores.
 
-    The threads of one operation wait for the slowest. Linux moves them about, and where another
-    program is busy two of them often share a core: a step of two threads then took 3.3 times as
-    long as alone, bound ones 2 times. With fewer threads than cores, Linux chooses better.
+    The threads of an operation wait for the slowest one. Linux moves unbound threads, and if another
+    program is busy, two of them often share a core; ``benchmark --neighbour`` measures what that
+    costs. Fewer threads than cores are not bound, so that Linux can use the cores that are free.
 
     Args:
-        library (ctypes.CDLL): Linked to GNU OpenMP.
-        count (int): Threads of its operations that the calling thread starts.
+        library (ctypes.CDLL): A library that is linked to GNU OpenMP.
+        count (int): Number of threads in each of its operations.
     """
     global _unbound
     here = allowed()
@@ -59,11 +59,11 @@ def _in_each(library, count, places):
     def bind(_):
         _run_on(places(library.omp_get_thread_num()))
 
-    # What a compiler makes of `#pragma omp parallel`. The same threads run all later operations.
+    # Compilers turn `#pragma omp parallel` into this call. The same threads run later operations.
     library.GOMP_parallel(bind, None, count, 0)
 
 
 def _run_on(cores):
-    # Some containers forbid it.
+    # Some containers forbid it, and macOS does not have it.
     with contextlib.suppress(OSError, AttributeError):
         os.sched_setaffinity(0, cores)

@@ -12,8 +12,8 @@ from collections import OrderedDict
 
 import numpy as np
 
-# A step of ResNet-50 needs 1.22 times its peak, because arrays of different sizes live at different
-# times. With a lower limit, every step would unmap what the next one needs.
+# A step maps more than its peak, because arrays of different sizes live at different times. With a
+# limit of 1, every step of ResNet-50 would unmap what the next one needs.
 LIMIT = 1.5
 
 
