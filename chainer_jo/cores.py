@@ -32,8 +32,8 @@ def one_each(library, count):
     """Binds ``count`` threads to one core each while the block runs, if they use all cores.
 
     The threads of an operation wait for the slowest one. Linux moves unbound threads, and if
-    another program is busy, two of them often share a core; ``benchmark --neighbour`` measures what
-    that costs. Fewer threads than cores are not bound, so that Linux can use the cores that are free.
+    another program is busy, two of them often share a core; ``benchmark --neighbour`` measures
+    what that costs. Fewer threads than cores are not bound: Linux can use the cores that are free.
 
     Args:
         library (ctypes.CDLL): A library that is linked to GNU OpenMP.
