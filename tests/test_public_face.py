@@ -409,8 +409,10 @@ def correct_own(**more):
 def test_labels_of_arrays_are_judged_and_what_is_known_is_kept(tmp_path):
     found = correct_own(out=tmp_path)
     labels = own(60).train.labels
-    replaced = found.is_label_issue & (found.label_score < 0.6)
-    assert (found.labels == np.where(replaced, found.predicted_label, labels)).all()
+    changed = found.labels != labels
+    assert found.is_label_issue[changed].all()
+    assert (found.labels[changed] == found.predicted_label[changed]).all()
+    assert (found.label_score[changed] < 0.5).all()
     assert found.held_out.sum() == 6
     assert found.probabilities.shape == (60, 10)
     new = found.predict(own(60).train.images)

@@ -26,7 +26,8 @@ class Corrections:
 
     Attributes:
         labels: Corrected labels, ``(N,)``, int32: ``predicted_label`` where ``is_label_issue`` is
-            true and ``label_score`` is below 0.6, elsewhere the given label.
+            true and Bayes' rule makes that class more likely than the given label, elsewhere the
+            given label.
         predicted_label: The most likely class, ``(N,)``, int32.
         label_score: The probability that the given label is correct, ``(N,)``, float32; low is bad.
         is_label_issue: Whether the given label is judged to be wrong, ``(N,)``, bool.
@@ -102,7 +103,7 @@ def correct(
     >>> labels = np.where(np.arange(200) % 50 == 5, 1 - true, true)
     >>> small = ['net.filters=[8, 8, 8, 8]', 'common.batch_size=16']
     >>> found = chainer_jo.correct(images, labels, overrides=small, device='cpu')
-    >>> np.flatnonzero(found.is_label_issue), bool((found.labels == true).all())
+    >>> np.flatnonzero(found.is_label_issue), bool((found.predicted_label == true).all())
     (array([  5,  55, 105, 155]), True)
     """
     dataset = image_set(images, labels)

@@ -6,9 +6,6 @@ import numpy as np
 
 #: A label counts as wrong if its score is below this and another class is likelier (D-53).
 THRESHOLD = 0.8
-#: A label with a score from here to :data:`THRESHOLD` deserves a look, but stays: on data that the
-#: net finds hard, replacing those too would damage more labels than it corrects (D-53).
-REPLACED = 0.6
 ROUNDS = 4
 #: Least probability of a class: a net's 0 is a rounding error, not an impossibility.
 LEAST = 1e-6
@@ -22,8 +19,8 @@ class Judgement:
         predicted: The most likely class, ``(N,)``, int32.
         score: The probability that the given label is right, ``(N,)``, float32 in ``[0, 1]``.
         issue: Whether the given label is judged wrong, ``(N,)``, bool.
-        corrected: ``predicted`` where there is an issue and the score is below :data:`REPLACED`,
-            else the given label, ``(N,)``, int32.
+        corrected: ``predicted`` where there is an issue and the :func:`posterior` of that class is
+            above the score, else the given label, ``(N,)``, int32.
         entropy: Entropy of the net's probabilities, in nats, ``(N,)``, float32.
     """
 
@@ -58,11 +55,14 @@ def judge(probabilities, labels, threshold=THRESHOLD, groups=None, known=None):
     # have different labels.
     kept = known | (~conflict & (p[places, labels] == p.max(axis=1)))
     predicted[kept] = labels[kept]
-    score = posterior(p, labels)[places, labels]
+    q = posterior(p, labels)
+    score = q[places, labels]
     score[known] = 1
     alone = np.bincount(labels, minlength=p.shape[1])[labels] == 1
     issue = (predicted != labels) & (conflict | (score < threshold)) & ~known & ~alone
-    replaced = issue & (conflict | (score < REPLACED))
+    # Other issues deserve a look, but stay: on data that the net finds hard, replacing them too
+    # would damage more labels than it corrects (D-53).
+    replaced = issue & (conflict | (q[places, predicted] > score))
     corrected = np.where(replaced, predicted, labels).astype(np.int32)
     entropy = -(p * np.log(np.where(p > 0, p, 1))).sum(axis=1)
     # Adding 0 turns -0.0, which a certain net gives, into 0.0.

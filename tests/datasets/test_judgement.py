@@ -45,8 +45,10 @@ def test_an_issue_is_a_label_that_is_neither_likely_nor_the_likeliest(p, labels,
         bool(max(p[i]) > p[i, labels[i]] and score[i] < threshold and counts[i] > 1)
         for i in range(COUNT)
     ]
-    replaced = found.issue & (score < 0.6)
-    assert (found.corrected == np.where(replaced, found.predicted, labels)).all()
+    for i in range(COUNT):
+        likely = posterior(p, labels)[i, found.predicted[i]] > score[i]
+        new = found.predicted[i] if found.issue[i] and likely else labels[i]
+        assert found.corrected[i] == new
     assert (found.score == score).all()
     assert np.allclose(found.entropy, [-sum(x * np.log(x) for x in row) for row in p], atol=1e-5)
 
