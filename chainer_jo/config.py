@@ -23,8 +23,8 @@ class TrialConfig:
         preset (str): Preset of the settings: the name of a file in ``paper/presets``.
         dataset (str): One of ``datasets.NAMES``, or the name of the user's own images.
         noise (dict): ``kind``, ``rate`` (fraction), ``sampling``, ``exclude_true``, and ``labels``:
-            for kind ``file`` the SHA-256 of the label array, and of the array of labels known to be
-            right if there is one.
+            for kind ``file`` the SHA-256 of the label array; for :mod:`.training.corrections` that
+            of images, labels, and which labels are known to be right.
         method (str): Name of a method.
         seed (int): Seed of split, noise, initial weights, order, crops and mix-up.
         common (dict): Batch size, optimizer and split; section ``[common]``.

@@ -61,7 +61,9 @@ def rows(found, classes, judgement, groups, held_out):
         issue = bool(judgement.issue[n])
         if row.final:
             # The user's answer replaces the net's judgement.
-            score, issue = float(row.final == row.label), row.final != row.label
+            # An image without a given label is answered, not corrected.
+            issue = row.label not in ('', row.final)
+            score = float(not issue)
         seen |= {
             'predicted_label': predicted,
             'corrected_label': row.final or classes[judgement.corrected[n]],
