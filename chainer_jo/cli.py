@@ -146,6 +146,14 @@ class _Parser(argparse.ArgumentParser):
     def error(self, message):
         raise ConfigError(excerpt(message, 200), seen=self.prog, fix=f'see {self.prog} --help')
 
+    def parse_known_args(self, args=None, namespace=None):
+        known, others = super().parse_known_args(args, namespace)
+        # Here already: the parser of a command leaves them to the main parser, whose --help does
+        # not list the options of the command.
+        if others:
+            self.error(f'unrecognized arguments: {" ".join(others)}')
+        return known, others
+
     def _print_message(self, message, file=None):
         # argparse itself ignores errors when it writes a help text.
         console.show(message.rstrip('\n'))
