@@ -251,7 +251,7 @@ def _override(settings, override):
         own = [name for name in known if name.startswith(f'{section}.')]
         sections = dict.fromkeys(name.partition('.')[0] for name in known)
         listed = own or [f'{name}.…' for name in sections]
-        raise paper.unknown('setting', key, known, listed)
+        raise paper.unknown('setting', key, own or known, listed)
     if not equals:
         raise ConfigError(f'{key} has no value', seen=repr(override), fix=f'write {key}=VALUE')
     *path, name = key.split('.')

@@ -98,6 +98,8 @@ def test_the_section_of_another_method_does_not_count():
         ('ours.finetune.a=3', 'ours.fine_tune.a'),
         ('common.batchsize=3', 'common.batch_size'),
         ('tanaka.corect.epochs=3', 'tanaka.correct.epochs'),
+        # Another method has just this name, which would not help.
+        ('tanaka.fine_tune.epochs=3', 'tanaka.retrain.epochs'),
     ],
 )
 def test_an_unknown_key_names_the_nearest(override, nearest):
