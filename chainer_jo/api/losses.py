@@ -120,6 +120,7 @@ def method_loss(
     (10, 3072)
     """
     # Any named data set will do: the name changes no hyper-parameter.
+    overrides = checks.overrides(overrides)
     described = config.trial(method, 'cifar10', noise, rate, 0, preset, overrides)
     stages = described.stages
     if stage not in stages:

@@ -218,6 +218,7 @@ def train(
     >>> trained.result['epochs'], trained.labels.shape
     (3, (500, 10))
     """
+    seed, overrides = checks.whole(seed, 'seed', 0), checks.overrides(overrides)
     loaded, name = dataset if isinstance(dataset, Dataset) else None, dataset
     if loaded is not None:
         name, overrides = loaded.name, [*_held_out(loaded, overrides), *overrides]
