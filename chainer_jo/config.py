@@ -1,7 +1,7 @@
 """The validated, frozen configuration of a trial, with everything that changes its result."""
 
 import json
-import math
+import numbers
 import shlex
 import tomllib
 from dataclasses import asdict, dataclass, field, fields
@@ -214,11 +214,13 @@ def _checked_rate(noise, rate):
 
 def check_rate(rate):
     """Raises ConfigError unless ``rate`` is a fraction."""
-    if not math.isfinite(rate) or not 0 <= rate <= 1:
-        percent = 1 < rate <= 100
+    # NaN fails this comparison too.
+    number = isinstance(rate, numbers.Real)
+    if not number or not 0 <= rate <= 1:
+        percent = number and 1 < rate <= 100
         raise ConfigError(
             'the noise rate is a fraction from 0 to 1',
-            seen=str(rate),
+            seen=repr(rate),
             fix=f'write {rate / 100:g}' if percent else 'write for example 0.7 for 70 %',
         )
 

@@ -475,6 +475,13 @@ MISTAKES = {
     'test images of another size': lambda c: c.image_set(
         IMAGES, [0, 1] * 20, test=(IMAGES[:, :, :4], [0, 1] * 20)
     ),
+    'test images without labels': lambda c: c.image_set(IMAGES, [0, 1] * 20, test=IMAGES),
+    'a map out of the classes': lambda c: c.image_set(IMAGES, [0, 1] * 20, flips={0: 7}),
+    'arrays for a data set': lambda c: c.train((IMAGES, [0, 1] * 20)),
+    'no method': lambda c: c.train(own(), None),
+    'a rate of text': lambda c: c.symmetric_noise([0, 1], '0.5', 2),
+    'a rate of text in a trial': lambda c: c.train(own(), noise='symmetric', rate='0.5'),
+    'a number of classes of text': lambda c: c.one_hot([0, 1], '2'),
     'a name that is taken': lambda c: c.image_set(IMAGES, [0, 1] * 20, name='cifar10'),
     'a data set': lambda c: c.train('cifar', 'ours'),
     'noise and noisy labels': lambda c: c.train(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import numbers
+from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
@@ -120,6 +121,20 @@ def whole(value: Any, name: str, least: int) -> int:
             fix=f'pass for example {max(least, 10)}',
         )
     return int(value)
+
+
+def flips(given: Any, n_class: int) -> dict[int, int]:
+    """Checks that a map takes classes in ``[0, n_class)`` to classes, and returns it as a dict."""
+    whole(n_class, 'n_class', 2)
+    if not isinstance(given, Mapping) or not all(
+        cls in range(n_class) for pair in given.items() for cls in pair
+    ):
+        raise ConfigError(
+            f'flips must map classes to classes, from 0 to {n_class - 1}',
+            seen=excerpt(repr(given)),
+            fix='pass for example {9: 1} if class 9 is mistaken for class 1',
+        )
+    return dict(given)
 
 
 def overrides(given: Any) -> list[str]:
