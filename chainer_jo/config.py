@@ -180,6 +180,13 @@ def trial(
         for name, stage in settings[method].items()
         if isinstance(stage, dict)
     }
+    for name, stage in stages.items():
+        if missing := [key for key in ('epochs', 'learning_rate') if key not in stage]:
+            raise ConfigError(
+                f'the stage {method}.{name} is not complete',
+                seen=f'no {missing[0]} in hyperparameters.toml',
+                fix=f'add it to the section [{method}.{name}]',
+            )
     return TrialConfig(
         preset=preset,
         dataset=dataset,
@@ -317,6 +324,12 @@ def _checked(key, text, present, settings):
             f'{key} takes {_KINDS[wanted]}{words}',
             seen=repr(text),
             fix=f'for example {key}={example}',
+        )
+    if wanted is not bool and not limits:
+        raise ConfigError(
+            f'{key} has no range',
+            seen='no line for it in [ranges] of hyperparameters.toml',
+            fix=f'add one, such as "{key}" = [0, 1]',
         )
     if wanted is not bool:
         _check_range(key, text, numbers, limits)
