@@ -17,6 +17,7 @@ from chainer_jo.errors import (
     StoppedError,
     UnforeseenError,
     excerpt,
+    not_installed,
 )
 from chainer_jo.training import processes
 from chainer_jo.version import __version__
@@ -115,6 +116,8 @@ def _for_people(error):
             seen=excerpt(error) or 'an allocation failed',
             fix='end other programs and run the same command again',
         )
+    if isinstance(error, ModuleNotFoundError) and not str(error.name).startswith('chainer_jo'):
+        return not_installed(error)
     return UnforeseenError(
         'unexpected error, probably a fault of chainer_jo',
         seen=f'{type(error).__name__}: {excerpt(error, 200)}',
