@@ -17,6 +17,7 @@ from chainer_jo.errors import (
     StoppedError,
     UnforeseenError,
     excerpt,
+    not_installed,
 )
 from chainer_jo.training import processes
 from chainer_jo.version import __version__
@@ -115,6 +116,8 @@ def _for_people(error):
             seen=excerpt(error) or 'an allocation failed',
             fix='end other programs and run the same command again',
         )
+    if isinstance(error, ModuleNotFoundError) and not str(error.name).startswith('chainer_jo'):
+        return not_installed(error)
     return UnforeseenError(
         'unexpected error, probably a fault of chainer_jo',
         seen=f'{type(error).__name__}: {excerpt(error, 200)}',
@@ -145,6 +148,14 @@ class _Parser(argparse.ArgumentParser):
     # argparse would print the usage and exit; errors here all have the same three lines.
     def error(self, message):
         raise ConfigError(excerpt(message, 200), seen=self.prog, fix=f'see {self.prog} --help')
+
+    def parse_known_args(self, args=None, namespace=None):
+        known, others = super().parse_known_args(args, namespace)
+        # Here already: the parser of a command leaves them to the main parser, whose --help does
+        # not list the options of the command.
+        if others:
+            self.error(f'unrecognized arguments: {" ".join(others)}')
+        return known, others
 
     def _print_message(self, message, file=None):
         # argparse itself ignores errors when it writes a help text.

@@ -1,7 +1,7 @@
 """The validated, frozen configuration of a trial, with everything that changes its result."""
 
 import json
-import math
+import numbers
 import shlex
 import tomllib
 from dataclasses import asdict, dataclass, field, fields
@@ -23,8 +23,8 @@ class TrialConfig:
         preset (str): Preset of the settings: the name of a file in ``paper/presets``.
         dataset (str): One of ``datasets.NAMES``, or the name of the user's own images.
         noise (dict): ``kind``, ``rate`` (fraction), ``sampling``, ``exclude_true``, and ``labels``:
-            for kind ``file`` the SHA-256 of the label array, and of the array of labels known to be
-            right if there is one.
+            for kind ``file`` the SHA-256 of the label array; for :mod:`.training.corrections` that
+            of images, labels, and which labels are known to be right.
         method (str): Name of a method.
         seed (int): Seed of split, noise, initial weights, order, crops and mix-up.
         common (dict): Batch size, optimizer and split; section ``[common]``.
@@ -180,6 +180,13 @@ def trial(
         for name, stage in settings[method].items()
         if isinstance(stage, dict)
     }
+    for name, stage in stages.items():
+        if missing := [key for key in ('epochs', 'learning_rate') if key not in stage]:
+            raise ConfigError(
+                f'the stage {method}.{name} is not complete',
+                seen=f'no {missing[0]} in hyperparameters.toml',
+                fix=f'add it to the section [{method}.{name}]',
+            )
     return TrialConfig(
         preset=preset,
         dataset=dataset,
@@ -214,11 +221,13 @@ def _checked_rate(noise, rate):
 
 def check_rate(rate):
     """Raises ConfigError unless ``rate`` is a fraction."""
-    if not math.isfinite(rate) or not 0 <= rate <= 1:
-        percent = 1 < rate <= 100
+    # NaN fails this comparison too.
+    number = isinstance(rate, numbers.Real)
+    if not number or not 0 <= rate <= 1:
+        percent = number and 1 < rate <= 100
         raise ConfigError(
             'the noise rate is a fraction from 0 to 1',
-            seen=str(rate),
+            seen=repr(rate),
             fix=f'write {rate / 100:g}' if percent else 'write for example 0.7 for 70 %',
         )
 
@@ -251,7 +260,7 @@ def _override(settings, override):
         own = [name for name in known if name.startswith(f'{section}.')]
         sections = dict.fromkeys(name.partition('.')[0] for name in known)
         listed = own or [f'{name}.…' for name in sections]
-        raise paper.unknown('setting', key, known, listed)
+        raise paper.unknown('setting', key, own or known, listed)
     if not equals:
         raise ConfigError(f'{key} has no value', seen=repr(override), fix=f'write {key}=VALUE')
     *path, name = key.split('.')
@@ -315,6 +324,12 @@ def _checked(key, text, present, settings):
             f'{key} takes {_KINDS[wanted]}{words}',
             seen=repr(text),
             fix=f'for example {key}={example}',
+        )
+    if wanted is not bool and not limits:
+        raise ConfigError(
+            f'{key} has no range',
+            seen='no line for it in [ranges] of hyperparameters.toml',
+            fix=f'add one, such as "{key}" = [0, 1]',
         )
     if wanted is not bool:
         _check_range(key, text, numbers, limits)

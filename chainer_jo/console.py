@@ -162,7 +162,9 @@ def forward(progress):
         elif 'step' in line:
             watched.step(line['step'])
         elif 'warning' in line:
-            progress.say(f'{config.trial}: {line["warning"]}')
+            # Some warnings begin with the trial already, because `train` adds nothing to them.
+            text = line['warning'].removeprefix(f'{config.trial}: ')
+            progress.say(f'{config.trial}: {text}')
         elif 'result' in line:
             progress.finish(config.trial, line['result'])
         # A log row has no wrapper, and is recognised by its column.

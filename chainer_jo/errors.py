@@ -1,6 +1,7 @@
 """Errors with a problem, what was seen, and a fix; each kind has an exit code."""
 
 import signal
+import sys
 
 
 class ChainerJoError(Exception):
@@ -103,6 +104,15 @@ class UnforeseenError(ChainerJoError):
 
     # EX_SOFTWARE of BSD's sysexits.h; exit code 1 has another meaning here.
     exit_code = 70
+
+
+def not_installed(error):
+    """Returns the ConfigError for a ModuleNotFoundError of another package."""
+    return ConfigError(
+        'this Python lacks a package that chainer_jo needs',
+        seen=f'no module {error.name} for {sys.executable}',
+        fix='run bash reproduce/setup.sh, and use .venv/bin/python instead of python',
+    )
 
 
 def excerpt(text, length=60):

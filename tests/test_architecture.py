@@ -269,7 +269,8 @@ def test_only_the_commands_print_and_exit(module):
         for node in ast.walk(TREES[module])
         if isinstance(node, ast.Raise) and 'SystemExit' in ast.unparse(node)
     ]
-    assert module in ('cli', 'console') or found + raised == []
+    # __main__ speaks where cli and console cannot be imported.
+    assert module in ('cli', 'console', '__main__') or found + raised == []
 
 
 @pytest.mark.parametrize('module', TREES)

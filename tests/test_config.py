@@ -98,6 +98,8 @@ def test_the_section_of_another_method_does_not_count():
         ('ours.finetune.a=3', 'ours.fine_tune.a'),
         ('common.batchsize=3', 'common.batch_size'),
         ('tanaka.corect.epochs=3', 'tanaka.correct.epochs'),
+        # Another method has just this name, which would not help.
+        ('tanaka.fine_tune.epochs=3', 'tanaka.retrain.epochs'),
     ],
 )
 def test_an_unknown_key_names_the_nearest(override, nearest):
@@ -252,7 +254,8 @@ def test_the_ends_of_a_range_are_allowed_and_what_is_beyond_is_refused(key):
 
 def test_a_key_is_not_judged_by_its_last_word(monkeypatch):
     settings = paper.hyperparameters('paper')
-    settings |= {'noise_adaptation': settings['noise_adaptation'] | {'extra': {'k': 3.0}}}
+    extra = {'k': 3.0, 'epochs': 1, 'learning_rate': 0.1}
+    settings |= {'noise_adaptation': settings['noise_adaptation'] | {'extra': extra}}
     settings['ranges'] = settings['ranges'] | {'noise_adaptation.extra.k': [2, 5]}
     monkeypatch.setattr(paper, 'hyperparameters', lambda preset, dataset: settings | {})
     described = trial('noise_adaptation.extra.k=4', method='noise_adaptation')
@@ -260,6 +263,14 @@ def test_a_key_is_not_judged_by_its_last_word(monkeypatch):
     assert 'choose a value from 2 to 5' in refusal(
         'noise_adaptation.extra.k=0.5', method='noise_adaptation'
     )
+
+
+def test_a_new_stage_says_what_its_section_lacks(monkeypatch):
+    settings = paper.hyperparameters('paper')
+    settings |= {'mixup': settings['mixup'] | {'extra': {'epochs': 1, 'k': 3.0}}}
+    monkeypatch.setattr(paper, 'hyperparameters', lambda preset, dataset: settings | {})
+    assert 'add it to the section [mixup.extra]' in refusal(method='mixup')
+    assert '"mixup.extra.k" = [0, 1]' in refusal('mixup.extra.k=4', method='mixup')
 
 
 def test_a_word_may_stand_beside_whole_numbers(monkeypatch):

@@ -397,12 +397,13 @@ def test_a_result_that_cannot_be_read_is_a_warning(tmp_path):
         assert chainer_jo.results(tmp_path / 'nowhere') == []
 
 
-def correct_own(**more):
+def correct_own(images=None, **more):
     dataset = own(60)
+    images = dataset.train.images if images is None else images
     tiny_net = ['net.filters=[4, 4, 4, 4]', 'net.stem_stride=4', 'ours.correct.epochs=2',
                 'ours.correct.begin=1', 'ours.fine_tune.epochs=1']  # fmt: skip
     return chainer_jo.correct(
-        dataset.train.images, dataset.train.labels, overrides=tiny_net, device='cpu', **more
+        images, dataset.train.labels, overrides=tiny_net, device='cpu', **more
     )
 
 
@@ -417,7 +418,9 @@ def test_labels_of_arrays_are_judged_and_what_is_known_is_kept(tmp_path):
     assert found.probabilities.shape == (60, 10)
     new = found.predict(own(60).train.images)
     assert np.allclose(new[found.held_out], found.probabilities[found.held_out], atol=1e-5)
-    again = correct_own(out=tmp_path, on_epoch=lambda row: pytest.fail('trained again'))
+    # As from a transpose of channels-last images: the same pixels in another order in memory.
+    turned = np.asfortranarray(own(60).train.images)
+    again = correct_own(turned, out=tmp_path, on_epoch=lambda row: pytest.fail('trained again'))
     assert (again.labels == found.labels).all()
     rows = []
     sure = correct_own(out=tmp_path, known=np.ones(60, bool), on_epoch=rows.append)
@@ -474,6 +477,13 @@ MISTAKES = {
     'test images of another size': lambda c: c.image_set(
         IMAGES, [0, 1] * 20, test=(IMAGES[:, :, :4], [0, 1] * 20)
     ),
+    'test images without labels': lambda c: c.image_set(IMAGES, [0, 1] * 20, test=IMAGES),
+    'a map out of the classes': lambda c: c.image_set(IMAGES, [0, 1] * 20, flips={0: 7}),
+    'arrays for a data set': lambda c: c.train((IMAGES, [0, 1] * 20)),
+    'no method': lambda c: c.train(own(), None),
+    'a rate of text': lambda c: c.symmetric_noise([0, 1], '0.5', 2),
+    'a rate of text in a trial': lambda c: c.train(own(), noise='symmetric', rate='0.5'),
+    'a number of classes of text': lambda c: c.one_hot([0, 1], '2'),
     'a name that is taken': lambda c: c.image_set(IMAGES, [0, 1] * 20, name='cifar10'),
     'a data set': lambda c: c.train('cifar', 'ours'),
     'noise and noisy labels': lambda c: c.train(
@@ -485,6 +495,9 @@ MISTAKES = {
     'a table': lambda c: c.table('table9'),
     'labels of one class': lambda c: c.correct(IMAGES, [0] * 40),
     'a threshold in percent': lambda c: c.correct(IMAGES, [0, 1] * 20, threshold=80),
+    'a threshold of text': lambda c: c.correct(IMAGES, [0, 1] * 20, threshold='0.5'),
+    'a seed that is not whole': lambda c: c.correct(IMAGES, [0, 1] * 20, seed=0.5),
+    'one override': lambda c: c.train(own(), overrides='ours.fine_tune.a=1'),
     'known of another length': lambda c: c.correct(IMAGES, [0, 1] * 20, known=[True]),
     'three images': lambda c: c.correct(IMAGES[:3], [0, 1, 0]),
 }  # fmt: skip
@@ -497,6 +510,25 @@ def test_a_mistake_is_a_problem_what_was_seen_and_a_fix(mistake):
     assert raised.value.problem
     assert raised.value.seen
     assert raised.value.fix
+
+
+@pytest.mark.parametrize(
+    ('images', 'labels', 'fix'),
+    [
+        (IMAGES[:0], [], 'at least one'),
+        (IMAGES.repeat(2, axis=1)[:, :4], [0, 1] * 20, 'images[:, :3]'),
+        (IMAGES, ['cat', 'dog'] * 20, 'np.unique'),
+        (IMAGES, np.eye(2)[[0, 1] * 20], 'argmax'),
+        (IMAGES, np.array([[0], [1]] * 20), '[:, 0]'),
+        (IMAGES, [-1, 1] * 20, 'from 0 to 1'),
+    ],
+    ids=['no images', 'an alpha channel', 'names', 'one-hot rows', 'a column', 'below 0'],
+)
+def test_the_fix_is_for_the_arrays_that_were_passed(images, labels, fix):
+    with pytest.raises(ConfigError) as raised:
+        chainer_jo.image_set(images, labels)
+    assert fix in raised.value.fix
+    assert 'larger' not in raised.value.fix
 
 
 def test_images_of_another_size_are_refused_by_predict():

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import numbers
+from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
@@ -17,11 +18,12 @@ def labels(given: Any, n_class: int, count: int | None = None) -> np.ndarray:
     """Checks that labels are integers in ``[0, n_class)`` and returns them, ``(N,)``, int32."""
     n_class, array = whole(n_class, 'n_class', 2), np.asarray(given)
     if array.ndim != 1 or array.dtype.kind not in 'iu' or not array.size:
-        raise ConfigError(
-            'labels must be one integer per image',
-            seen=_kind(array),
-            fix='pass an integer array of shape (N,)',
-        )
+        fix = 'pass an integer array of shape (N,)'
+        if array.ndim == 1 and array.dtype.kind in 'US':
+            fix = 'number the names: classes, labels = np.unique(names, return_inverse=True)'
+        elif array.ndim == 2:
+            fix = f'pass labels{"[:, 0]" if array.shape[1] == 1 else ".argmax(axis=1)"}'
+        raise ConfigError('labels must be one integer per image', seen=_kind(array), fix=fix)
     if count is not None and len(array) != count:
         raise ConfigError(
             'the numbers of labels and images differ',
@@ -29,10 +31,11 @@ def labels(given: Any, n_class: int, count: int | None = None) -> np.ndarray:
             fix='pass one label per image',
         )
     if array.min() < 0 or array.max() >= n_class:
+        larger = '' if array.max() < n_class else ', or pass a larger number of classes'
         raise ConfigError(
             f'a label is not one of the {n_class} classes',
             seen=f'labels from {array.min()} to {array.max()}',
-            fix=f'number the classes from 0 to {n_class - 1}, or pass a larger n_class',
+            fix=f'number the classes from 0 to {n_class - 1}{larger}',
         )
     return array.astype(np.int32)
 
@@ -40,7 +43,9 @@ def labels(given: Any, n_class: int, count: int | None = None) -> np.ndarray:
 def images(given: Any) -> np.ndarray:
     """Checks that images are ``(N, channels, H, W)``, uint8, and returns them."""
     array = np.asarray(given)
-    if array.ndim != 4 or not array.size:
+    if array.ndim == 4 and not array.size:
+        raise ConfigError('there are no images', seen=_kind(array), fix='pass at least one')
+    if array.ndim != 4:
         raise ConfigError(
             'images must have four axes: (N, channels, H, W)',
             seen=_kind(array),
@@ -50,13 +55,16 @@ def images(given: Any) -> np.ndarray:
         raise ConfigError(
             'images must be uint8, from 0 to 255',
             seen=_kind(array),
-            fix='convert images in [0, 1] with (255 * images).round().astype("uint8")',
+            fix='convert images in [0, 1] with (255 * images).round().astype("uint8"), and those '
+            'in [0, 255] with images.astype("uint8")',
         )
     if array.shape[1] not in (1, 3):
         raise ConfigError(
             'images must have 1 channel (grey) or 3 (colour)',
             seen=f'{array.shape[1]} channels in {array.shape}',
-            fix='put the channels on the second axis: (N, H, W, 3).transpose(0, 3, 1, 2)',
+            fix='leave out the alpha channel: images[:, :3]'
+            if array.shape[1] == 4
+            else 'put the channels on the second axis: (N, H, W, 3).transpose(0, 3, 1, 2)',
         )
     return array
 
@@ -113,6 +121,31 @@ def whole(value: Any, name: str, least: int) -> int:
             fix=f'pass for example {max(least, 10)}',
         )
     return int(value)
+
+
+def flips(given: Any, n_class: int) -> dict[int, int]:
+    """Checks that a map takes classes in ``[0, n_class)`` to classes, and returns it as a dict."""
+    whole(n_class, 'n_class', 2)
+    if not isinstance(given, Mapping) or not all(
+        cls in range(n_class) for pair in given.items() for cls in pair
+    ):
+        raise ConfigError(
+            f'flips must map classes to classes, from 0 to {n_class - 1}',
+            seen=excerpt(repr(given)),
+            fix='pass for example {9: 1} if class 9 is mistaken for class 1',
+        )
+    return dict(given)
+
+
+def overrides(given: Any) -> list[str]:
+    """Checks that overrides are a sequence of texts, not one text, and returns them as a list."""
+    if isinstance(given, str) or not all(isinstance(text, str) for text in given):
+        raise ConfigError(
+            'overrides must be a list of settings',
+            seen=excerpt(repr(given)),
+            fix="pass for example ['ours.fine_tune.a=1.0']",
+        )
+    return list(given)
 
 
 def positive(value: Any, name: str) -> float:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import numbers
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from os import PathLike
@@ -115,10 +116,11 @@ def correct(
             seen=f'class {labels[0]}',
             fix='add images of another class',
         )
-    if not 0 <= checks.positive(threshold, 'threshold') <= 1:
+    if not isinstance(threshold, numbers.Real) or not 0 <= threshold <= 1:
         raise ConfigError(
-            'the threshold must be a fraction', seen=f'{threshold}', fix='pass for example 0.8'
+            'the threshold must be a fraction', seen=repr(threshold), fix='pass for example 0.8'
         )
+    seed, overrides = checks.whole(seed, 'seed', 0), checks.overrides(overrides)
     known = np.zeros(len(labels), bool) if known is None else np.asarray(known)
     if known.shape != labels.shape or known.dtype != bool:
         raise ConfigError(
@@ -133,7 +135,9 @@ def correct(
         where = Machine(folder, None, device, backend)
         trained = corrections.run(described, dataset, labels, where, observer(on_epoch))
     # Copies of one image are judged together, as `correct` does with copies of a file.
-    groups = image_folder.same([hashlib.sha256(image).digest() for image in dataset.train.images])
+    groups = image_folder.same(
+        [hashlib.sha256(image.tobytes()).digest() for image in dataset.train.images]
+    )
     judged = judgement.judge(trained.probabilities, labels, threshold, groups, known)
     return Corrections(
         judged.corrected,

@@ -35,7 +35,8 @@ def one_hot(labels: Sequence[int] | NDArray[np.integer], n_class: int) -> NDArra
     array([[0., 0., 1.],
            [1., 0., 0.]], dtype=float32)
     """
-    return np.eye(n_class, dtype='f')[checks.labels(labels, n_class)]
+    labels = checks.labels(labels, n_class)
+    return np.eye(n_class, dtype='f')[labels]
 
 
 def joint_loss(y: Any, log_f: Any, alpha: float = 0.0, beta: float = 0.0) -> chainer.Variable:
@@ -120,6 +121,7 @@ def method_loss(
     (10, 3072)
     """
     # Any named data set will do: the name changes no hyper-parameter.
+    overrides = checks.overrides(overrides)
     described = config.trial(method, 'cifar10', noise, rate, 0, preset, overrides)
     stages = described.stages
     if stage not in stages:

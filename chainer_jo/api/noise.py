@@ -9,7 +9,6 @@ from numpy.typing import NDArray
 
 from chainer_jo.api import checks
 from chainer_jo.datasets import noise
-from chainer_jo.errors import ConfigError
 
 
 def symmetric_noise(
@@ -81,7 +80,7 @@ def asymmetric_noise(
     >>> chainer_jo.asymmetric_noise([0, 0, 1, 1, 2, 2], 0.5, {0: 1, 2: 0}, n_class=3, rng=0)
     array([1, 0, 1, 1, 0, 2], dtype=int32)
     """
-    _check_flips(flips, n_class)
+    flips = checks.flips(flips, n_class)
     true, rng = checks.labels(labels, n_class), checks.generator(rng)
     return noise.asymmetric(true, rate, flips, rng, sampling=sampling)
 
@@ -117,17 +116,5 @@ def transition_matrix(
     """
     checks.whole(n_class, 'n_class', 2)
     if flips is not None:
-        _check_flips(flips, n_class)
+        flips = checks.flips(flips, n_class)
     return noise.transition_matrix(kind, rate, n_class, exclude_true=exclude_true, flips=flips)
-
-
-def _check_flips(flips, n_class):
-    checks.whole(n_class, 'n_class', 2)
-    if not isinstance(flips, Mapping) or not all(
-        cls in range(n_class) for pair in flips.items() for cls in pair
-    ):
-        raise ConfigError(
-            f'flips must map classes to classes, from 0 to {n_class - 1}',
-            seen=repr(flips),
-            fix='pass for example {9: 1} if class 9 is mistaken for class 1',
-        )

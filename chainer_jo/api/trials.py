@@ -74,6 +74,12 @@ def image_set(
             seen=repr(name),
             fix="pass for example name='mine'",
         )
+    if test is not None and (not isinstance(test, Sequence) or len(test) != 2):
+        raise ConfigError(
+            'test must be a pair of images and their labels',
+            seen=type(test).__name__,
+            fix='pass test=(images, labels)',
+        )
     if classes is None:
         given = [labels, true_labels, test[1] if test else None]
         # At least two, so that labels which are all 0 are a valid set too.
@@ -86,7 +92,7 @@ def image_set(
             seen=f'{test.shape} and {train.shape}',
             fix='resize them to one size',
         )
-    flips = None if flips is None else dict(flips)
+    flips = None if flips is None else checks.flips(flips, len(classes))
     digest = _digest(train, test, classes, flips)
     return Dataset(name, f'variant {digest[:8]}', digest, tuple(classes), train, test, flips=flips)
 
@@ -218,6 +224,13 @@ def train(
     >>> trained.result['epochs'], trained.labels.shape
     (3, (500, 10))
     """
+    seed, overrides = checks.whole(seed, 'seed', 0), checks.overrides(overrides)
+    if not isinstance(dataset, str | Dataset):
+        raise ConfigError(
+            'the data set is neither a name nor an image set',
+            seen=type(dataset).__name__,
+            fix='make one from arrays: image_set(images, labels)',
+        )
     loaded, name = dataset if isinstance(dataset, Dataset) else None, dataset
     if loaded is not None:
         name, overrides = loaded.name, [*_held_out(loaded, overrides), *overrides]

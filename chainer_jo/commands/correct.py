@@ -3,6 +3,7 @@
 import argparse
 import contextlib
 import math
+import os
 import shlex
 from datetime import timedelta
 from functools import partial
@@ -71,7 +72,13 @@ def add(command):
 
     parser = command('predict', _predict, 'labels images with a net that correct has trained')
     parser.add_argument('net', metavar='DIR', type=options.path, help='the --out folder of correct')
-    parser.add_argument('images', metavar='IMAGE', nargs='+', type=options.path, help='image files')
+    parser.add_argument(
+        'images',
+        metavar='IMAGE',
+        nargs='+',
+        type=options.path,
+        help='image files, or folders of them',
+    )
     _add_device(parser)
     options.add_json(parser, 'print JSON instead of CSV')
 
@@ -94,9 +101,10 @@ def _size(text):
 
 
 def _fraction(text):
-    if not 0 <= float(text) <= 1:
-        raise argparse.ArgumentTypeError(f'{excerpt(text)} is not a fraction from 0 to 1')
-    return float(text)
+    with contextlib.suppress(ValueError):
+        if 0 <= float(text) <= 1:
+            return float(text)
+    raise argparse.ArgumentTypeError(f'{excerpt(text)} is not a fraction from 0 to 1')
 
 
 def _correct(given):
@@ -168,9 +176,13 @@ def _listed(place):
 
 def _what_is_there(found, dataset, finals):
     count, side = len(dataset.train), dataset.train.shape[1]
-    line = f'images   {count:,} of {len(dataset.classes):,} classes, as {side} x {side} pixels'
+    # Named, because FOLDER/train/cats gives the class train.
+    names = excerpt(', '.join(dataset.classes))
+    line = f'images   {count:,} of {len(dataset.classes):,} classes ({names})'
+    line += f', as {side} x {side} pixels'
     left_out = len(found.rows) - count
     line += f'; {left_out:,} left out, see labels.csv' if left_out else ''
+    line += f'; files of other kinds: {found.others:,}' if found.others else ''
     line += f'; {len(finals):,} with a final_label' if finals else ''
     return line
 
@@ -286,13 +298,16 @@ def _predict(given):
     from chainer_jo.training import saved_net
 
     net = saved_net.load(given.net, given.device, given.backend)
-    rows = _predictions(net, given.images)
-    if all(row['reason'] for row in rows):
+    rows = _predictions(net, [image for place in given.images for image in _images(place)])
+    unread = sum(bool(row['reason']) for row in rows)
+    if unread == len(rows):
         raise DataError(
             'none of the images can be read',
             seen=f'{excerpt(rows[0]["path"])}: {excerpt(rows[0]["reason"])}',
             fix='name image files that exist',
         )
+    if unread:
+        say(f'{unread:,} of {len(rows):,} images cannot be read; the column reason says why')
     if given.json:
         show_json(rows)
         return 0
@@ -302,6 +317,15 @@ def _predict(given):
     flat = [new | row for new, row in zip(flat, rows, strict=True)]
     show(label_sheet.written(columns, flat).decode('utf-8', 'replace').rstrip('\n'))
     return 0
+
+
+def _images(place):
+    from chainer_jo.datasets import image_folder
+
+    # Not Path.is_dir, which raises an error for a name that is too long.
+    if not os.path.isdir(place):
+        return [place]
+    return [place / row.path for row in image_folder.find(place).rows]
 
 
 def _predictions(net, paths):

@@ -1,5 +1,6 @@
 """``report``, ``diff`` and ``show``: the results of finished trials. Chainer is not imported."""
 
+import difflib
 from pathlib import Path
 
 from chainer_jo import paper
@@ -96,8 +97,12 @@ def _find(trial):
     # The user's own results first, because they are more likely meant.
     runs = [*sorted(results.glob('*/runs')), *sorted(results.glob('reference/*/runs'))]
     found = [folder / trial for folder in runs if _checked(folder / trial).is_dir()]
-    # Without a match, a folder that does not exist: the caller reports it with its name.
-    return found[0] if found else results / 'paper' / 'runs' / trial
+    if found:
+        return found[0]
+    # The caller reports that it is not there, with the nearest names in the same folder.
+    near = {path.name: path.parent for folder in runs for path in folder.glob('*')}
+    names = difflib.get_close_matches(trial, near, 1, 0)
+    return (near[names[0]] if names else results / 'paper' / 'runs') / trial
 
 
 def _checked(folder):

@@ -9,6 +9,7 @@ from PIL import Image
 
 from chainer_jo.errors import DataError
 
+FLOATS = 'floating-point pixels; save it with integers of 8 or 16 bits'
 MODES = {1: 'L', 3: 'RGB'}
 # Common formats only: Pillow's other readers are for rare ones, and its EPS reader runs a program.
 _FORMATS = (
@@ -98,8 +99,11 @@ def pixels(image, mode):
     """Returns an opened image converted to one of Pillow's modes.
 
     Transparency is dropped, and the colours below it are kept as stored. Of 16-bit pixels the upper
-    8 bits are kept; Pillow's own conversion would turn every value above 255 into white.
+    8 bits are kept; Pillow's own conversion would turn every value above 255 into white. Raises
+    ValueError for floating-point pixels: whether their white is 1 or 255 is not known.
     """
+    if image.mode == 'F':
+        raise ValueError(FLOATS)
     image.load()
     if image.mode.startswith('I'):
         deep = np.asarray(image).astype(np.int64)
@@ -121,4 +125,6 @@ def turned(pixels, image):
 
 def reason(error):
     """Returns the first line of an exception's message, or the name of its type."""
-    return str(error).splitlines()[0] if str(error) else type(error).__name__
+    # Without this an OSError begins with [Errno 2].
+    text = getattr(error, 'strerror', None) or str(error)
+    return text.splitlines()[0] if text else type(error).__name__

@@ -17,6 +17,7 @@ from chainer_jo import store
 from chainer_jo.datasets import label_sheet
 from chainer_jo.datasets.dataset import Dataset
 from chainer_jo.datasets.decode import (
+    FLOATS,
     MODES,
     decode,
     formats_of_anybody,
@@ -141,7 +142,8 @@ def find(folder, labels=None):
         raise DataError(
             f'no image of {excerpt(labels, 200)} is in {excerpt(folder, 200)}',
             seen=f'{excerpt(next(iter(given)))} in the file',
-            fix='write paths as they are below the folder, such as cats/1.jpg',
+            fix='write paths as they are below the folder, such as '
+            + (excerpt(found.rows[0].path) if found.rows else 'cats/1.jpg'),
         )
     found.rows += [Row(path, label, _absent(path)) for path, label in (given or {}).items()]
     found.rows.sort(key=lambda row: row.path)
@@ -172,11 +174,13 @@ def answer(found, finals):
     classes = {row.label for row in found.rows if row.label}
     for path, label in finals.items():
         if label not in classes:
-            near = difflib.get_close_matches(label, classes, 1) or sorted(classes)[:3]
+            alike = {name.casefold(): name for name in sorted(classes)}
+            near = difflib.get_close_matches(label.casefold(), alike, 1) or list(alike)[:3]
+            near = ' or '.join(excerpt(alike[name]) for name in near)
             raise DataError(
                 f'the final_label of {excerpt(path)} is not a class',
                 seen=excerpt(label),
-                fix=f'write {" or ".join(map(excerpt, near))}, or leave the cell empty',
+                fix=f'write a class, such as {near}, or leave the cell empty',
             )
     rows = {row.path: row for row in found.rows}
     for path, label in finals.items():
@@ -309,15 +313,14 @@ def _classes(found):
     usable = [found.rows[i] for i in found.usable]
     classes = tuple(sorted({row.believed for row in usable}))
     what = None
+    separate = 'put the images of each class into a separate folder, or name a CSV with --labels'
     if len(usable) < 4:
-        bad = next((row for row in found.rows if row.reason), None)
-        why = f'; {excerpt(bad.path)}: {excerpt(bad.reason)}' if bad else ''
-        what = f'{len(usable)} images that can be read{why}', 'name a folder with more images'
+        bad = next((row for row in found.rows if row.reason), Row('', ''))
+        why = f'; {excerpt(bad.path)}: {excerpt(bad.reason)}' if bad.reason else ''
+        fix = separate if bad.reason == NO_FOLDER else 'name a folder with more images'
+        what = f'{len(usable)} images that can be used{why}', fix
     elif len(classes) < 2:
-        what = (
-            f'one class, {excerpt(classes[0], 30)}',
-            'put the images of each class into a separate folder, or name a CSV with --labels',
-        )
+        what = f'one class, {excerpt(classes[0], 30)}', separate
     elif len(classes) > MOST_CLASSES:
         what = f'{len(classes):,} classes', f'name a folder of at most {MOST_CLASSES:,} classes'
     if what:
@@ -341,7 +344,8 @@ def _header(path):
         if status.st_size > LARGEST_FILE:
             return 'too large', None, False
         with Image.open(path, formats=formats_of_anybody()) as image:
-            return '', (image.height, image.width), image.mode in GREY
+            unusable = FLOATS if image.mode == 'F' else ''
+            return unusable, (image.height, image.width), image.mode in GREY
     except (Image.DecompressionBombError, Image.DecompressionBombWarning):
         return 'too large', None, False
     except FileNotFoundError:

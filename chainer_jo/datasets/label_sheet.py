@@ -101,16 +101,20 @@ def labels(path):
         WriteError: The user has no permission to read it.
     """
     rows = read(path)
-    names = _column(path, rows[0], PATHS, 'paths'), _column(path, rows[0], LABELS, 'labels')
+    images, given = _column(path, rows[0], PATHS, 'paths'), _column(path, rows[0], LABELS, 'labels')
+    return one_label_each(path, ((row[images].removeprefix('./'), row[given]) for row in rows))
+
+
+def one_label_each(path, pairs):
+    """Returns ``{image: label}`` of pairs from a table; raises DataError if an image has two."""
     found = {}
-    for row in rows:
-        image, label = (row[name] for name in names)
-        image, label = image.removeprefix('./'), label.strip()
+    for image, label in pairs:
+        label = label.strip()
         if image and found.setdefault(image, label) != label:
+            first, second = (excerpt(name, 30) or 'none' for name in (found[image], label))
             raise _refusal(
                 path,
-                f'{excerpt(image)} has the labels {excerpt(found[image], 30)} and '
-                f'{excerpt(label, 30)}',
+                f'{excerpt(image)} has the labels {first} and {second}',
                 'give every path one label',
             )
     return found
@@ -122,7 +126,7 @@ def require(path, rows, column):
         raise _refusal(
             path,
             f'no column {column} among {excerpt(", ".join(rows[0]))}',
-            'restore the column, or move the file away to start again',
+            'restore the column, or choose another folder with --out to start again',
         )
 
 

@@ -1,6 +1,7 @@
 """Draws noisy labels from true ones, and gives the transition matrix of each kind of noise."""
 
 import math
+import numbers
 
 import numpy as np
 
@@ -156,9 +157,11 @@ def _check(kind, rate, sampling='exact', flips=None):
             seen=repr(sampling),
             fix=f'write one of {", ".join(SAMPLINGS)}',
         )
-    if not 0 <= rate <= 1:
-        fix = f'write {rate / 100:g}' if 1 < rate <= 100 else 'write a number from 0 to 1'
-        raise ConfigError('the noise rate is not a fraction', seen=f'rate = {rate:g}', fix=fix)
+    number = isinstance(rate, numbers.Real)
+    if not number or not 0 <= rate <= 1:
+        percent = number and 1 < rate <= 100
+        fix = f'write {rate / 100:g}' if percent else 'write a number from 0 to 1'
+        raise ConfigError('the noise rate is not a fraction', seen=f'rate = {rate!r}', fix=fix)
     if kind == 'asymmetric' and not flips:
         raise ConfigError(
             'asymmetric noise needs a map of classes',

@@ -54,7 +54,7 @@ def batches(seed, purpose, epoch, n, batch_size):
         raise ConfigError(
             'a batch is larger than the training split',
             seen=f'{n} examples, batches of {batch_size}',
-            fix=f'choose a batch size of at most {n}',
+            fix=f'set common.batch_size to at most {n}',
         )
     # Rounded up: the batch in which an epoch ends is the last batch of that epoch.
     first, last = (-(-k * n // batch_size) for k in (epoch, epoch + 1))

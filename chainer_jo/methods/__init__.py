@@ -5,6 +5,7 @@ import importlib
 from pathlib import Path
 
 from chainer_jo import paper
+from chainer_jo.errors import ConfigError
 
 
 def load(name):
@@ -12,7 +13,16 @@ def load(name):
 
     Args:
         name (str): Name of the file, such as ``cross_entropy`` for the class ``CrossEntropy``.
+
+    Raises:
+        ConfigError: There is no such file, or its last class is no Method.
     """
+    # Imported here, because cards are shown without Chainer.
+    from chainer_jo.methods.base import Method
+
+    path = f'chainer_jo/methods/{name}.py'
+    if not (Path(__file__).parent / f'{name}.py').exists():
+        raise _unfinished(name, f'no {path}', 'write this file')
     module = importlib.import_module(f'chainer_jo.methods.{name}')
     own = [
         value
@@ -20,7 +30,14 @@ def load(name):
         if isinstance(value, type) and value.__module__ == module.__name__
     ]
     # The last one, because a base class may be defined before it.
+    if not own or not issubclass(own[-1], Method):
+        seen = own[-1].__name__ if own else 'no class'
+        raise _unfinished(name, f'{seen} in {path}', 'write a subclass of Method as its last class')
     return own[-1]
+
+
+def _unfinished(name, seen, fix):
+    return ConfigError(f'the method {name} is not complete', seen=seen, fix=fix)
 
 
 def card(name):

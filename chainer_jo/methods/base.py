@@ -6,6 +6,7 @@ from typing import Any, Protocol
 
 import chainer
 
+from chainer_jo.errors import ConfigError
 from chainer_jo.functions.log_softmax import log_softmax
 from chainer_jo.links.label_store import LabelStore
 
@@ -78,6 +79,13 @@ class Method(chainer.Chain):
 
     def __init__(self, net, noisy_labels, n_class, stages, T=None):
         super().__init__()
+        for stage in stages:
+            if not callable(getattr(self, stage, None)):
+                raise ConfigError(
+                    f'{type(self).__name__} has no loss for the stage {stage}',
+                    seen=f'no function {stage}',
+                    fix='write it, or name the section of hyperparameters.toml after another',
+                )
         self.n_class, self.stages = n_class, stages
         windows = [stage['window'] for stage in stages.values() if 'window' in stage]
         # One store for all stages, so that labels and outputs carry over from one to the next.

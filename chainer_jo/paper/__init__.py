@@ -153,7 +153,8 @@ def unknown(kind, name, known, listed=None):
 
     The message lists ``listed``, by default all of ``known``.
     """
-    near = difflib.get_close_matches(name, known, n=1, cutoff=0.4)
+    # As text, because from Python a name may be any object.
+    near = difflib.get_close_matches(str(name), known, n=1, cutoff=0.4)
     hint = f'did you mean {near[0]}? ' if near else ''
     return ConfigError(
         f'unknown {kind} {name!r}',

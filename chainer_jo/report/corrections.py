@@ -7,6 +7,7 @@ from collections import Counter
 import numpy as np
 from PIL import Image
 
+from chainer_jo.datasets.judgement import REPLACED
 from chainer_jo.report.curves import curves
 from chainer_jo.report.escape import plain
 from chainer_jo.report.label_table import summary
@@ -52,7 +53,9 @@ def page(table, classes, images, log, facts):
         shown = rows[: min(each, room)]
         room -= len(shown)
         sections.append((label, len(rows), [_card(row, images) for row in shown]))
-    pairs = Counter((row['given_label'], row['corrected_label']) for row in judged)
+    pairs = Counter(
+        (row['given_label'], row['corrected_label']) for row in judged if row['given_label']
+    )
     groups = {}
     for row in judged:
         if row['reason'].startswith('the same'):
@@ -60,6 +63,7 @@ def page(table, classes, images, log, facts):
     left_out = [row for row in table if 'label_score' not in row]
     return template('corrections.html').render(
         facts=facts,
+        replaced=REPLACED,
         found=summary(table),
         finding=finding(table, classes),
         first=[_card(row, images) for row in issues[:FIRST_IMAGES]],
@@ -88,13 +92,13 @@ def finding(table, classes):
         'classes are probably wrong'
     )
     pairs = Counter(
-        (row['given_label'], row['corrected_label'])
+        (row['given_label'], row['final_label'] or row['predicted_label'])
         for row in table
-        if row.get('is_label_issue') and row['given_label'] != row['corrected_label']
+        if row.get('is_label_issue')
     )
     if pairs:
-        (given, corrected), count = pairs.most_common(1)[0]
-        words += f', most often {plain(given, 40)} instead of {plain(corrected, 40)} ({count:,})'
+        (given, likely), count = pairs.most_common(1)[0]
+        words += f', most often {plain(given, 40)} instead of {plain(likely, 40)} ({count:,})'
     if found['conflicts']:
         words += f'; {_images(found["conflicts"])} present several times with different labels'
     if found['left_out']:

@@ -19,7 +19,8 @@ def finals(path):
         path (pathlib.Path): The file; if it does not exist, the result is empty.
 
     Raises:
-        DataError: The file is not a table any more, or lacks a column.
+        DataError: The file is not a table any more, lacks a column, or has two answers for an
+            image.
         WriteError: There is no permission to read the file.
     """
     if not Path(path).exists():
@@ -27,8 +28,8 @@ def finals(path):
     rows = label_sheet.read(path, own=True)
     for column in ('path', 'final_label'):
         label_sheet.require(path, rows, column)
-    found = ((row['path'], row['final_label'].strip()) for row in rows)
-    return {image: label for image, label in found if image and label}
+    answers = ((row['path'], row['final_label']) for row in rows if row['final_label'].strip())
+    return label_sheet.one_label_each(path, answers)
 
 
 def rows(found, classes, judgement, groups, held_out):
@@ -61,7 +62,9 @@ def rows(found, classes, judgement, groups, held_out):
         issue = bool(judgement.issue[n])
         if row.final:
             # The user's answer replaces the net's judgement.
-            score, issue = float(row.final == row.label), row.final != row.label
+            # An image without a given label is answered, not corrected.
+            issue = row.label not in ('', row.final)
+            score = float(not issue)
         seen |= {
             'predicted_label': predicted,
             'corrected_label': row.final or classes[judgement.corrected[n]],

@@ -107,7 +107,7 @@ class Overview:
         if not self.seconds_left:
             return 'no training left'
         if not known:
-            return f'unknown: no epoch of these trials has been measured on {self._paces.place}'
+            return f'unknown until an epoch of each stage has run on {self._paces.place}'
         text = f'{_time(sum(known))} of training left'
         side_by_side = min(local.default_jobs(self._paces.device, self._threads), len(known))
         if side_by_side > 1:

@@ -80,9 +80,10 @@ def describe(dataset, labels, seed=0, overrides=(), precision='float32'):
         'batch_size': min(n, max(least, min(largest, n // STEPS))),
     }
     sizes = [f'common.{name}={size}' for name, size in sizes.items()]
-    # Which labels were reviewed changes the training, so it enters the trial's id.
+    # Which labels were reviewed changes the training, so it enters the trial's id. So do the
+    # images: if some were replaced, the same command has to train again and keep the answers.
     known = [] if dataset.known is None else [dataset.known]
-    digest = store.digest(labels, *known)
+    digest = store.digest(dataset.digest, labels, *known)
     described = settings(seed, [*sizes, *overrides], precision, digest)
     # The user's images are not a named data set; all other settings apply to them.
     return replace(described, dataset=dataset.name)

@@ -7,6 +7,7 @@ step, so that a stage can both record outputs and use mix-up.
 import numpy as np
 from chainer import training
 
+from chainer_jo import paper
 from chainer_jo.functions import epoch_sums
 from chainer_jo.functions.losses import mix_up
 from chainer_jo.methods.base import Batch
@@ -165,6 +166,9 @@ def kind(names):
     """Returns the updater class that combines the named kinds; :class:`StageUpdater` if none."""
     if not names:
         return StageUpdater
+    for name in names:
+        if name not in KINDS:
+            raise paper.unknown('updater', name, KINDS)
     # Every base calls super(), so a subclass of several does what each of them does.
     parts = tuple(KINDS[name] for name in names)
     return parts[0] if len(parts) == 1 else type('And'.join(p.__name__ for p in parts), parts, {})

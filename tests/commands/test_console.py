@@ -423,6 +423,13 @@ def test_what_a_child_tells_is_shown_as_if_it_were_here(capsys, clock):
     assert capsys.readouterr().err == shown
 
 
+@pytest.mark.parametrize('words', ['{}: waited for a core', 'waited for a core'])
+def test_a_child_s_warning_begins_with_its_trial_once(capsys, words):
+    config = tiny.config('cross_entropy')
+    console.forward(console.TrialProgress())(config, {'warning': words.format(config.trial)})
+    assert capsys.readouterr().err == f'{config.trial}: waited for a core\n'
+
+
 def test_steps_are_told_to_a_program_once_a_second(capsys, clock):
     told = console.JsonLines()
     for tick in range(100):

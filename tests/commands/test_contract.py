@@ -281,6 +281,9 @@ def test_show_finds_a_trial_by_its_id_and_by_its_folder(trained, call):
     shown = json.loads(out)
     assert (shown['trial'], shown['state'], len(shown['log'])) == (trial, 'done', 2)
     assert call(f'show results/quick/runs/{trial} --json', folder)[1] == out
+    said = call(f'show {trial[:-3]}', folder)[2]
+    assert f'did you mean {trial}?' in said
+    assert 'in results/quick' in said
 
 
 def test_doctor_names_versions_device_backend_and_data(call):

@@ -93,6 +93,7 @@ def test_every_image_has_one_row_with_all_that_is_known(corrected):
     assert all((row['is_label_issue'] == 'True') == (row['corrected_label'] != row['given_label'])
                for row in judged)  # fmt: skip
     assert re.match(r'\d+ of 26 labels \(.*\) in 2 classes are probably wrong', done.stdout)
+    assert 'images   26 of 2 classes (bright, dark), as 9 x 9 pixels; 2 left out' in done.stderr
     assert 'few      13 images per class' in done.stderr
     assert re.search(r'time +about 0:00:\d\d of training', done.stderr)
 
@@ -162,8 +163,9 @@ def test_the_tree_has_every_judged_image_in_the_folder_of_its_label(corrected):
 def test_new_images_are_labelled_as_csv_and_as_json(corrected, call):
     root, _, _ = corrected
     words = 'predict out images/dark/0.png images/bright/0.png nowhere.png --device cpu'
-    code, out, _ = call(words, root)
+    code, out, said = call(words, root)
     assert code == 0
+    assert '1 of 3 images cannot be read' in said
     table = list(csv.DictReader(out.splitlines()))
     code, out, _ = call(f'{words} --json', root)
     assert [row['path'] for row in json.loads(out)] == [row['path'] for row in table]
@@ -172,6 +174,12 @@ def test_new_images_are_labelled_as_csv_and_as_json(corrected, call):
         assert row['predicted_label'] == max(row['probabilities'], key=row['probabilities'].get)
         assert float(text['dark']) == row['probabilities']['dark']
     assert table[2]['reason']
+    code, out, _ = call('predict out images/dark --device cpu', root)
+    names = [row['path'] for row in csv.DictReader(out.splitlines())]
+    assert (code, names) == (
+        0,
+        [str(p.relative_to(root)) for p in sorted((root / 'images/dark').iterdir())],
+    )
     code, _, said = call('predict out nowhere.png --device cpu', root)
     assert code == 3
     assert re.fullmatch(THREE_LINES, said)
@@ -208,12 +216,12 @@ def test_a_human_s_answer_overrides_stays_and_is_trained_on(corrected, call, tmp
     trained = [found[name]['split'] == 'train' for name in (WRONG, 'dark/1.png')]
     assert (y.max(axis=1) == 1).sum() == sum(trained) > 0
     answered = 'dark/1.png,dark,bright,bright,'
-    text = place.read_text().replace(f'{answered}bright', f'{answered}brigth')
+    text = place.read_text().replace(f'{answered}bright', f'{answered}BRIGHT')
     place.write_text(text)
     before = place.read_bytes()
     code, _, said = call(words, root)
     assert code == 3
-    assert 'write bright' in said
+    assert 'such as bright' in said
     assert place.read_bytes() == before
 
 
@@ -337,16 +345,18 @@ def test_a_disk_that_is_really_full_loses_nothing(call, tmp_path):
         ('correct images --out new/out --apply new', 2, '--out is the folder'),
         ('correct images --out out --copies', 2, 'add --apply'),
         ('correct empty --out out', 2, 'an empty folder'),
-        ('correct images/dark --out out', 2, 'not in a class folder'),
+        ('correct images/dark --out out', 2, 'of each class into a separate folder'),
+        ('correct images images --out out', 2, 'chainer_jo correct --help'),
         ('correct one --out out', 2, 'one class, dark'),
         ('correct images --out out --size 4', 2, '8 to 512'),
         ('correct images --out out --threshold 80', 2, 'fraction'),
+        ('correct images --out out --threshold high', 2, 'high is not a fraction'),
         ('correct images --out out --labels nowhere.csv', 3, 'No such file'),
         ('correct images --out out --labels other.csv', 3, 'no column of paths'),
         ('correct images --out out --labels twice.csv', 3, 'dark/1.png has the labels a and b'),
-        ('correct images --out out --labels absent.csv', 3, 'write paths as they are'),
+        ('correct images --out out --labels absent.csv', 3, 'such as dark/0.png'),
         ('correct images --out out --set net.width=3', 2, 'unknown setting'),
-        ('correct images --out out --labels one.csv', 2, '1 images that can be read'),
+        ('correct images --out out --labels one.csv', 2, '1 images that can be used'),
     ],
 )  # fmt: skip
 def test_what_cannot_be_corrected_is_said_in_three_lines_and_writes_nothing(

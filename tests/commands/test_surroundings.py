@@ -201,6 +201,19 @@ def test_a_tilde_after_an_equals_sign_is_the_home_folder(call, tmp_path, monkeyp
     assert str(home / 'none.npy') in said
 
 
+def test_a_python_without_the_packages_is_told_which_one_has_them(call, monkeypatch):
+    # -S leaves out the installed packages, as the Python of the system has none of them.
+    words = [sys.executable, '-S', '-m', 'chainer_jo', 'doctor']
+    bare = subprocess.run(words, cwd=ROOT, capture_output=True, text=True, check=False)
+    assert (bare.returncode, bare.stdout) == (2, '')
+    assert re.fullmatch(THREE_LINES, bare.stderr), bare.stderr
+    assert 'use .venv/bin/python' in bare.stderr
+    # Some are there, and one that is imported later is not.
+    monkeypatch.setattr(about, 'show', lambda *_: __import__('no_such_package'))
+    code, _, said = call('methods ours')
+    assert (code, 'no module no_such_package' in said) == (2, True), said
+
+
 def test_an_unforeseen_error_ends_with_70_and_keeps_its_traceback(call, monkeypatch, tmp_path):
     def broken(text):
         raise ZeroDivisionError(f'by\n{"naught " * 999}')

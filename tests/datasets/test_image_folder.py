@@ -102,11 +102,22 @@ def test_images_of_all_modes_are_read_and_grey_ones_alone_have_one_channel(folde
     assert examined(grey)[1].train.shape == (1, 8, 8)
     frames = [Image.new('P', (8, 8), i) for i in range(3)]
     frames[0].save(folder / 'cat' / 'a.gif', save_all=True, append_images=frames[1:])
-    for mode, name in (('CMYK', 'c.jpg'), ('RGBA', 'r.webp'), ('LA', 'l.png'), ('F', 'f.tiff')):
+    for mode, name in (('CMYK', 'c.jpg'), ('RGBA', 'r.webp'), ('LA', 'l.png')):
         Image.new(mode, (8, 8)).save(folder / 'cat' / name)
     found, dataset = examined(folder)
-    assert [row.reason for row in found.rows] == [''] * 11
+    assert [row.reason for row in found.rows] == [''] * 10
     assert dataset.train.shape[0] == 3
+
+
+def test_floating_point_pixels_are_refused_because_white_may_be_1_or_255(folder):
+    Image.new('F', (8, 8), 0.9).save(folder / 'cat' / 'f.tiff')
+    found, _ = examined(folder)
+    assert {row.path: row.reason for row in found.rows if row.reason} == {
+        'cat/f.tiff': decode.FLOATS
+    }
+    with pytest.raises(DataError) as raised:
+        decode.decode(folder / 'cat' / 'f.tiff', 1, (8, 8))
+    assert raised.value.seen == decode.FLOATS
 
 
 def test_a_set_that_is_too_large_is_read_while_it_is_needed(folder, monkeypatch):
@@ -154,7 +165,7 @@ def test_the_side_is_the_median_within_limits():
     [
         (lambda f: f / 'nowhere', 'nothing of that name'),
         (lambda f: f / 'cat' / '0.png', 'a file'),
-        (lambda f: f / 'cat', '0 images that can be read; 0.png: not in a class folder'),
+        (lambda f: f / 'cat', '0 images that can be used; 0.png: not in a class folder'),
     ],
 )
 def test_a_folder_that_cannot_be_used_says_why(folder, make, seen):

@@ -61,6 +61,7 @@ def test_the_ways_people_write_one_table_are_read_alike(tmp_path, content):
         (b'path,kind\na,b\n', 'no column of labels'),
         (b'path,path\na,b\n', 'columns path, path'),
         (b'path,label\na,cat\na,dog\n', 'a has the labels cat and dog'),
+        (b'path,label\na,cat\na,\n', 'a has the labels cat and none'),
         (b'path,label\na,b,cat\n', '3 cells in line 2'),
         (b'path,label\n"a,b\n', 'in line'),
         ('path,label\na,b\n'.encode('utf-16'), 'not UTF-8'),

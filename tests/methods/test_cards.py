@@ -1,6 +1,8 @@
 import json
 from pathlib import Path
 
+import chainer
+import numpy as np
 import pytest
 
 from chainer_jo import methods, paper
@@ -35,6 +37,29 @@ def test_a_method_has_a_loss_for_every_stage_of_its_settings(name):
     assert stages(name)
     for stage in stages(name):
         assert callable(getattr(kind, stage)), stage
+
+
+@pytest.mark.parametrize(
+    ('name', 'content', 'seen'),
+    [
+        ('absent', None, 'no chainer_jo/methods/absent.py'),
+        ('empty', '', 'no class in'),
+        ('odd', 'class Odd:\n    pass\n', 'Odd in chainer_jo/methods/odd.py'),
+    ],
+)
+def test_a_new_method_says_what_its_file_lacks(name, content, seen, tmp_path, monkeypatch):
+    monkeypatch.setattr(methods, '__file__', str(tmp_path / '__init__.py'))
+    monkeypatch.setattr(methods, '__path__', [str(tmp_path)])
+    if content is not None:
+        (tmp_path / f'{name}.py').write_text(content)
+    with pytest.raises(ConfigError, match=f'the method {name} is not complete') as error:
+        methods.load(name)
+    assert seen in error.value.seen
+
+
+def test_a_stage_without_a_loss_is_named():
+    with pytest.raises(ConfigError, match='CrossEntropy has no loss for the stage fit'):
+        methods.load('cross_entropy')(chainer.Chain(), np.array([0, 1]), 2, {'fit': {}})
 
 
 def test_the_card_of_our_method_shows_the_papers_settings():

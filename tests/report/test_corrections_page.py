@@ -18,7 +18,8 @@ LOG = [
 
 def row(path, given='cat', corrected='dog', score='0.1000', **more):
     return {
-        'path': path, 'given_label': given, 'corrected_label': corrected, 'final_label': '',
+        'path': path, 'given_label': given, 'predicted_label': corrected,
+        'corrected_label': corrected, 'final_label': '',
         'reason': '', 'label_score': score, 'is_label_issue': given != corrected,
         'duplicate_group': None,
     } | more  # fmt: skip
@@ -48,6 +49,12 @@ def test_what_was_found_is_one_sentence_with_numbers():
     assert 'damaged: torn' in text
     assert '66.7 %' in text
     assert '<svg' in text
+
+
+def test_a_doubted_label_that_stays_is_shown_with_the_class_that_is_more_likely():
+    kept = row('a', corrected='cat', predicted_label='dog', is_label_issue=True, score='0.7000')
+    assert 'most often cat instead of dog (1)' in corrections.finding([kept], ('cat', 'dog'))
+    assert 'given cat<br>rather <strong>dog</strong>' in page([kept])
 
 
 def test_the_most_suspicious_come_first():

@@ -169,7 +169,7 @@ def test_what_was_measured_elsewhere_is_no_measurement(place, tmp_path):
     seen = Overview(configs, tmp_path, device='cpu')
     assert [trial.seconds for trial in seen.trials] == [None, None]
     here = f'CPU, {HERE["processor"]}, 1 thread'
-    assert f'no epoch of these trials has been measured on {here}' in seen.as_text()
+    assert f'unknown until an epoch of each stage has run on {here}' in seen.as_text()
     assert 'training left' not in seen.summary()
     if place.get('threads') == 2:
         assert Overview(configs, tmp_path, threads=2).trials[1].seconds == configs[0].epochs

@@ -35,6 +35,8 @@ def test_a_trial_is_known_by_its_labels_and_has_the_sizes_of_its_images():
     described = corrections.describe(images, labels)
     assert described.trial == corrections.describe(images, labels.copy()).trial
     assert described.trial != corrections.describe(images, 1 - labels).trial
+    others = replace(images, digest='0' * 64)
+    assert described.trial != corrections.describe(others, labels).trial
     assert described.trial != corrections.describe(images, labels, seed=1).trial
     assert described.dataset == 'images'
     sizes = {'train_images': 45, 'validation_images': 5, 'batch_size': 16}

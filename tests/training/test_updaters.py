@@ -190,3 +190,9 @@ def test_the_digest_of_a_trial_is_that_of_its_settings_alone():
     trial = tiny.config('ours')
     text = json.dumps(trial.as_dict(), sort_keys=True, allow_nan=False)
     assert trial.digest == hashlib.sha256(text.encode()).hexdigest()
+
+
+def test_an_unknown_kind_of_updater_names_the_nearest():
+    with pytest.raises(ConfigError, match="unknown updater 'mixup'") as error:
+        updaters.kind(['mixup'])
+    assert 'did you mean mix_up?' in error.value.fix
