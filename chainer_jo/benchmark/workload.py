@@ -5,14 +5,13 @@ from pathlib import Path
 
 import chainer
 import numpy as np
-from chainer.serializers import DictionarySerializer
 
 from chainer_jo import paper, store
 from chainer_jo.datasets import augment
 from chainer_jo.datasets.streams import rng
 from chainer_jo.links.preact_resnet import PreActResNet
 from chainer_jo.links.resnet50 import ResNet50
-from chainer_jo.training import evaluation, tables
+from chainer_jo.training import evaluation, state, tables
 
 CHANNELS, SIZE, CLASSES = 3, 32, 10  # CIFAR-10's
 RESNET50 = {'name': 'resnet50', 'size': 224, 'n_class': 14}
@@ -93,19 +92,13 @@ def resnet50(folder, **_):
 
 def create(folder, net, optimizer, batch, images, evaluation_images=evaluation.BATCH_SIZE):
     """Draws weights and images, writes them to ``folder`` and returns the :class:`Workload`."""
-    serializer = DictionarySerializer()
     link = build(net, rng=rng(SEED, 'benchmark/weights'))
     if 'name' in net:
         _calm(link)
-    link.serialize(serializer)
     batches = first_batches(images, batch) if 'filters' in net else ready_batches(net, batch)
     arrays = {
         **dict(zip(('x', 't'), batches, strict=True)),
-        **{
-            name: np.asarray(value)
-            for name, value in serializer.target.items()
-            if not is_constant(name)
-        },
+        **{name: array for name, array in state.on_host(link).items() if not is_constant(name)},
     }
     # Plain numbers, which the environment of PyTorch can read without this package.
     values = np.concatenate([array.astype(np.float32).ravel() for array in arrays.values()])

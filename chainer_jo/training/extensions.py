@@ -4,9 +4,7 @@ import json
 import time
 
 import chainer
-import numpy as np
 from chainer import training
-from chainer.serializers import DictionarySerializer
 
 from chainer_jo import store
 from chainer_jo.datasets.streams import rng
@@ -170,10 +168,7 @@ def finite_state(updater):
         DivergedError: See :func:`require_finite`.
     """
     require_finite(updater)
-    # The serializer of Chainer's own snapshots: what a link does not serialize is lost on resume.
-    serializer = DictionarySerializer()
-    updater.serialize(serializer)
-    return {name: np.asarray(value) for name, value in serializer.target.items()}
+    return state.on_host(updater)
 
 
 def require_finite(updater):

@@ -5,7 +5,6 @@ from pathlib import Path
 
 import chainer
 import numpy as np
-from chainer.serializers import DictionarySerializer
 
 from chainer_jo import store
 from chainer_jo.datasets.streams import rng
@@ -50,10 +49,7 @@ class SavedNet:
         """Writes the net to a folder, ``net.json`` last. Raises WriteError."""
         folder = Path(folder)
         store.make_folder(folder)
-        serializer = DictionarySerializer()
-        self.net.serialize(serializer)
-        arrays = {name: np.asarray(value) for name, value in serializer.target.items()}
-        store.write_arrays(folder / 'net.arrays', arrays | {'mean': self.mean})
+        store.write_arrays(folder / 'net.arrays', state.on_host(self.net) | {'mean': self.mean})
         store.write_sealed(folder / 'net.json', self.facts)
 
 

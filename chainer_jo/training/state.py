@@ -1,7 +1,9 @@
 """The state of an object: the values that its ``serialize`` saves, found in the same way."""
 
 import chainer
+import numpy as np
 from chainer import backend
+from chainer.serializers import DictionarySerializer
 
 
 def values(target):
@@ -9,6 +11,14 @@ def values(target):
     found = {}
     target.serialize(_Finder(found))
     return found
+
+
+def on_host(target):
+    """Returns the values that ``target`` serializes as arrays on the host, by name, to be saved."""
+    # The serializer of Chainer's own snapshots: what an object does not serialize is not saved.
+    serializer = DictionarySerializer()
+    target.serialize(serializer)
+    return {name: np.asarray(value) for name, value in serializer.target.items()}
 
 
 class _Named:

@@ -7,7 +7,6 @@ from pathlib import Path
 import chainer
 import numpy as np
 from chainer import training
-from chainer.serializers import DictionarySerializer
 
 from chainer_jo import backends, datasets, methods, paper, store
 from chainer_jo.datasets.label_files import save_noise
@@ -371,7 +370,7 @@ class _Trial:
         yield saver
 
     def _finish(self, rows, environments, resumes):
-        model = _arrays(self.method.net)
+        model = state.on_host(self.method.net)
         y = chainer.get_device('@numpy').send(self.method.labels.y)
         store.write_arrays(self.folder / 'model.arrays', model)
         store.write_arrays(self.folder / 'labels.arrays', {'y': y})
@@ -406,9 +405,3 @@ def _difference(seen, content):
         if before != now:
             return f'{key} {before}, now {now}'
     return None
-
-
-def _arrays(link):
-    serializer = DictionarySerializer()
-    link.serialize(serializer)
-    return {name: np.asarray(value) for name, value in serializer.target.items()}

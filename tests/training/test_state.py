@@ -4,7 +4,6 @@ import chainer
 import numpy as np
 import pytest
 import tiny
-from chainer.serializers import DictionarySerializer
 
 from chainer_jo.training import extensions, snapshot, state
 
@@ -23,17 +22,11 @@ class Counter(chainer.Chain):
         self.add_persistent('N', seed)
 
 
-def saved(target):
-    serializer = DictionarySerializer()
-    target.serialize(serializer)
-    return serializer.target
-
-
 def test_all_is_restored_in_place_and_in_its_layout():
     source, target = Counter(1), Counter(2)
     before, strides = state.values(target), target.W.array.strides
 
-    state.restore(target, saved(source))
+    state.restore(target, state.on_host(source))
 
     for name, value in state.values(target).items():
         if isinstance(value, np.ndarray):
@@ -57,7 +50,7 @@ def test_a_snapshot_needs_little_memory_beside_the_arrays_that_it_saves(tmp_path
 
 
 def test_a_missing_value_is_an_error():
-    values = saved(Counter(1))
+    values = state.on_host(Counter(1))
     del values['mean']
     with pytest.raises(KeyError, match='mean'):
         state.restore(Counter(2), values)
