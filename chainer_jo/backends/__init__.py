@@ -223,13 +223,13 @@ def using_threads(count):
     # Also loads oneDNN: threadpoolctl sets the limit only in libraries that are loaded already.
     check_threads(count)
     # A primitive keeps the number of threads that it was created for.
-    changes = threads() not in (None, count)
+    forget = onednn.forget_primitives if threads() not in (None, count) else lambda: None
     with threadpoolctl.threadpool_limits(count):
-        if changes:
-            onednn.forget_primitives()
-        yield
-    if changes:
-        onednn.forget_primitives()
+        forget()
+        try:
+            yield
+        finally:
+            forget()
 
 
 @contextlib.contextmanager

@@ -1,3 +1,4 @@
+import contextlib
 import os
 import subprocess
 import sys
@@ -5,6 +6,7 @@ import sys
 import numpy as np
 import pytest
 
+from chainer_jo import backends
 from chainer_jo.backends import onednn
 from chainer_jo.errors import ChainerJoError
 
@@ -129,6 +131,14 @@ def test_a_strided_1x1_convolution_is_one_of_the_pixels_it_sees(channels, side):
     }
     for name, array in expected.items():
         np.testing.assert_allclose(computed[name], array, 1e-4, 1e-5, err_msg=name)
+
+
+def test_primitives_of_another_number_of_threads_do_not_outlive_an_error():
+    x, other = np.ones((1, 8, 2, 2), np.float32), onednn.threads() % 2 + 1
+    with contextlib.suppress(ZeroDivisionError), backends.using_threads(other):
+        onednn.average(x)
+        raise ZeroDivisionError
+    assert not any(cached.cache_info().currsize for cached in onednn._caches)
 
 
 def test_a_failure_names_the_primitive_and_the_status():
