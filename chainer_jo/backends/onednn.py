@@ -75,7 +75,7 @@ def threads():
 def why_fewer_threads(count):
     """Returns why OpenMP would start fewer than ``count`` threads, or ``None``. Raises as `load`.
 
-    oneDNN divides its work among all threads in advance, and would wait for ever for missing ones.
+    oneDNN divides its work among all threads in advance, and would wait forever for missing ones.
     """
     library = load().library
     if library.omp_get_thread_limit() < count:

@@ -90,7 +90,7 @@ _OUT = POINTER(c_void_p)
 _OBJECT = c_void_p
 _DIMS = POINTER(c_int64)
 
-# Every one of these functions returns a status.
+# Every one of these functions of oneDNN returns a status.
 _SIGNATURES = {
     'engine_create': (_OUT, c_int, c_size_t),
     'stream_create': (_OUT, _OBJECT, c_uint),
@@ -150,27 +150,31 @@ _SIGNATURES = {
 }  # fmt: skip
 
 
+# Other results; functions of OpenMP are found because the library is linked to it.
+_OTHERS = {
+    'dnnl_primitive_desc_query_md': (c_void_p, (_OBJECT, c_int, c_int)),
+    'dnnl_memory_desc_get_size': (c_size_t, (_OBJECT,)),
+    'dnnl_get_effective_cpu_isa': (c_int, ()),
+    'dnnl_version': (POINTER(Version), ()),
+    'omp_get_max_threads': (c_int, ()),
+    'omp_get_thread_limit': (c_int, ()),
+    'omp_get_dynamic': (c_int, ()),
+    'omp_get_max_active_levels': (c_int, ()),
+}
+
+
 def load():
-    """Returns oneDNN's library with every function used here declared.
+    """Returns oneDNN's library with every function used in ``onednn`` declared.
 
     Raises:
         OSError: The wheel is not installed, cannot be loaded, or has another version; the message
             gives the reason in one line.
     """
     library = ctypes.CDLL(_path())
-    for name, arguments in _SIGNATURES.items():
-        function = getattr(library, f'dnnl_{name}')
-        function.argtypes, function.restype = arguments, c_int
-    library.dnnl_primitive_desc_query_md.argtypes = (_OBJECT, c_int, c_int)
-    library.dnnl_primitive_desc_query_md.restype = c_void_p
-    library.dnnl_get_effective_cpu_isa.argtypes = ()
-    library.dnnl_get_effective_cpu_isa.restype = c_int
-    library.dnnl_memory_desc_get_size.argtypes = (_OBJECT,)
-    library.dnnl_memory_desc_get_size.restype = c_size_t
-    library.dnnl_version.argtypes = ()
-    library.dnnl_version.restype = POINTER(Version)
-    library.omp_get_max_threads.argtypes = ()
-    library.omp_get_max_threads.restype = c_int
+    with_status = {f'dnnl_{name}': (c_int, arguments) for name, arguments in _SIGNATURES.items()}
+    for name, (result, arguments) in (with_status | _OTHERS).items():
+        function = getattr(library, name)
+        function.restype, function.argtypes = result, arguments
     version = library.dnnl_version().contents
     if (version.major, version.minor) != VERSION:
         raise OSError(f'oneDNN is {version.major}.{version.minor}, not {VERSION[0]}.{VERSION[1]}')

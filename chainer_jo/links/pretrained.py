@@ -103,7 +103,7 @@ def read(path):
 
 def _read(path):
     status = path.stat()
-    # Reading a pipe could block for ever.
+    # Reading a pipe could block forever.
     if not stat.S_ISREG(status.st_mode):
         raise RefusedError('a folder' if path.is_dir() else 'not a regular file')
     if status.st_size > LARGEST:
