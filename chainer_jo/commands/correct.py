@@ -50,7 +50,7 @@ def add(command):
     )
     parser.add_argument(
         '--threshold',
-        type=_fraction,
+        type=options.fraction,
         metavar='SCORE',
         help='a label with a score below this may be judged wrong (default: 0.8)',
     )
@@ -65,7 +65,8 @@ def add(command):
         '--seed', type=int, default=0, help='seed of all random choices (default: 0)'
     )
     options.add_settings(parser)
-    _add_device(parser)
+    options.add_device(parser)
+    options.add_backend(parser)
     options.add_training(parser, share=None)
     options.add_json(parser, 'print the findings as JSON')
     parser.set_defaults(preset='correct', data=None, share=False, weights=None)
@@ -79,18 +80,9 @@ def add(command):
         type=options.path,
         help='image files, or folders of them',
     )
-    _add_device(parser)
-    options.add_json(parser, 'print JSON instead of CSV')
-
-
-def _add_device(parser):
     options.add_device(parser)
-    parser.add_argument(
-        '--backend',
-        default='auto',
-        choices=('auto', 'chainer'),
-        help="auto: the fastest available; chainer: Chainer's own functions, the reference",
-    )
+    options.add_backend(parser)
+    options.add_json(parser, 'print JSON instead of CSV')
 
 
 def _size(text):
@@ -98,13 +90,6 @@ def _size(text):
     if not 8 <= size <= 512:
         raise argparse.ArgumentTypeError(f'{size} is not from 8 to 512')
     return size
-
-
-def _fraction(text):
-    with contextlib.suppress(ValueError):
-        if 0 <= float(text) <= 1:
-            return float(text)
-    raise argparse.ArgumentTypeError(f'{excerpt(text)} is not a fraction from 0 to 1')
 
 
 def _correct(given):

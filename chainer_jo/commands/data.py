@@ -1,7 +1,5 @@
 """``data verify``: one pass over a data set that is too large to be checked at every load."""
 
-import argparse
-
 from chainer_jo import datasets
 from chainer_jo.commands import options
 from chainer_jo.console import counting, say, show, show_json
@@ -39,7 +37,7 @@ def add(command):
     )
     parser.add_argument(
         '--limit',
-        type=_fraction,
+        type=options.fraction,
         default=0.01,
         help='largest fraction of unusable images with which training starts (default: 0.01)',
     )
@@ -57,12 +55,6 @@ def add(command):
         'within two of 255 levels, and needs pip install ".[turbojpeg]" (default: pillow)',
     )
     options.add_json(parser)
-
-
-def _fraction(text):
-    if not 0 <= float(text) <= 1:
-        raise argparse.ArgumentTypeError(f'{text} is not a fraction from 0 to 1')
-    return float(text)
 
 
 def _data(given):

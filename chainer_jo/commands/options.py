@@ -1,6 +1,7 @@
 """The options that several commands share, and their types."""
 
 import argparse
+import contextlib
 import re
 from pathlib import Path
 
@@ -45,18 +46,23 @@ def add_machine(parser):
         'or timm, or the npz of chainer.links.ResNet50Layers',
     )
     add_device(parser)
-    parser.add_argument(
-        '--backend',
-        default='auto',
-        choices=('auto', 'chainer'),
-        help="auto: the fastest available; chainer: Chainer's own functions, the reference",
-    )
+    add_backend(parser)
 
 
 def add_device(parser):
     """Adds ``--device``."""
     parser.add_argument(
         '--device', type=device, default='auto', help='auto | cpu | cuda:N (default: auto)'
+    )
+
+
+def add_backend(parser):
+    """Adds ``--backend``."""
+    parser.add_argument(
+        '--backend',
+        default='auto',
+        choices=('auto', 'chainer'),
+        help="auto: the fastest available; chainer: Chainer's own functions, the reference",
     )
 
 
@@ -176,6 +182,15 @@ def seconds(text):
     if not 0 <= float(text) < float('inf'):
         raise argparse.ArgumentTypeError(f'{excerpt(text)} is not a time in seconds')
     return float(text)
+
+
+def fraction(text):
+    """Argument type: a fraction from 0 to 1."""
+    with contextlib.suppress(ValueError):
+        # NaN fails this comparison.
+        if 0 <= float(text) <= 1:
+            return float(text)
+    raise argparse.ArgumentTypeError(f'{excerpt(text)} is not a fraction from 0 to 1')
 
 
 def listed(kind):
