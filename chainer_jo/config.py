@@ -1,7 +1,6 @@
 """The validated, frozen configuration of a trial, with everything that changes its result."""
 
 import json
-import numbers
 import shlex
 import tomllib
 from dataclasses import asdict, dataclass, field, fields
@@ -9,6 +8,7 @@ from fnmatch import fnmatchcase
 from functools import cached_property
 
 from chainer_jo import datasets, paper, store
+from chainer_jo.datasets.noise import check_rate
 from chainer_jo.errors import ConfigError
 
 RATED = ('symmetric', 'asymmetric')
@@ -217,19 +217,6 @@ def _checked_rate(noise, rate):
         )
     check_rate(rate)
     return float(rate)
-
-
-def check_rate(rate):
-    """Raises ConfigError unless ``rate`` is a fraction."""
-    # NaN fails this comparison too.
-    number = isinstance(rate, numbers.Real)
-    if not number or not 0 <= rate <= 1:
-        percent = number and 1 < rate <= 100
-        raise ConfigError(
-            'the noise rate is a fraction from 0 to 1',
-            seen=repr(rate),
-            fix=f'write {rate / 100:g}' if percent else 'write for example 0.7 for 70 %',
-        )
 
 
 def _table_row(rows, noise, rate):

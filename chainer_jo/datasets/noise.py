@@ -18,7 +18,7 @@ def noisy_labels(
 
     Args:
         labels (numpy.ndarray): True labels, ``(N,)``, ``int32`` in ``[0, n_class)``.
-        n_class (int): Number of classes ``K``.
+        n_class (int): Number of classes ``C``.
         rng (numpy.random.Generator): Every draw comes from here.
         kind (str): One of :data:`KINDS`.
         rate (float): The noise rate, a fraction in ``[0, 1]``; ignored for ``'none'``.
@@ -45,12 +45,12 @@ def symmetric(labels, rate, n_class, rng, *, sampling='exact', exclude_true=Fals
     """Replaces a share of the labels by classes drawn uniformly.
 
     The true class may be drawn again, so the share of wrong labels is below ``rate``: about
-    ``rate * (K - 1) / K``, which is 63 % for ten classes at a rate of 0.7.
+    ``rate * (C - 1) / C``, which is 63 % for ten classes at a rate of 0.7.
 
     Args:
         labels (numpy.ndarray): True labels, ``(N,)``, ``int32`` in ``[0, n_class)``.
         rate (float): Share of examples redrawn, a fraction in ``[0, 1]``.
-        n_class (int): Number of classes ``K``.
+        n_class (int): Number of classes ``C``.
         rng (numpy.random.Generator): Draws which examples, then which classes.
         sampling (str): ``'exact'``: exactly ``rate * N`` examples, rounded up, whatever the seed;
             ``'bernoulli'``: each example independently with probability ``rate``.
@@ -68,7 +68,7 @@ def symmetric(labels, rate, n_class, rng, *, sampling='exact', exclude_true=Fals
     chosen = _choose(len(labels), rate, rng, sampling)
     noisy = labels.astype(np.int32)
     if exclude_true:
-        # Adds 1 to K - 1 modulo K, which makes all other classes equally likely.
+        # Adds 1 to C - 1 modulo C, which makes all other classes equally likely.
         noisy[chosen] = (noisy[chosen] + rng.integers(1, n_class, len(chosen))) % n_class
     else:
         noisy[chosen] = rng.integers(n_class, size=len(chosen))
@@ -116,12 +116,12 @@ def transition_matrix(kind, rate, n_class, *, exclude_true=False, flips=None):
     Args:
         kind (str): One of :data:`KINDS`.
         rate (float): A fraction in ``[0, 1]``.
-        n_class (int): Number of classes ``K``.
+        n_class (int): Number of classes ``C``.
         exclude_true (bool): Whether symmetric noise never draws the true class.
         flips (dict or None): The map of asymmetric noise.
 
     Returns:
-        numpy.ndarray: ``(K, K)``, ``float64``; rows sum to 1.
+        numpy.ndarray: ``(C, C)``, ``float64``; rows sum to 1.
 
     Raises:
         ConfigError: As :func:`noisy_labels`.
@@ -130,12 +130,25 @@ def transition_matrix(kind, rate, n_class, *, exclude_true=False, flips=None):
     T = np.eye(n_class)
     if kind == 'symmetric':
         others = (1 - T) / (n_class - 1) if exclude_true else np.full_like(T, 1 / n_class)
-        # Of the labels that are redrawn, 1 / K stay right, so the diagonal is above 1 - rate.
+        # Of the labels that are redrawn, 1 / C stay right, so the diagonal is above 1 - rate.
         T = (1 - rate) * T + rate * others
     elif kind == 'asymmetric':
         for true, other in flips.items():
             T[true, true], T[true, other] = 1 - rate, rate
     return T
+
+
+def check_rate(rate):
+    """Raises ConfigError unless ``rate`` is a fraction."""
+    is_number = isinstance(rate, numbers.Real)
+    # NaN fails this comparison too.
+    if not (is_number and 0 <= rate <= 1):
+        percent = is_number and 1 < rate <= 100
+        raise ConfigError(
+            'the noise rate is a fraction from 0 to 1',
+            seen=repr(rate),
+            fix=f'write {rate / 100:g}' if percent else 'write for example 0.7 for 70 %',
+        )
 
 
 def _choose(n, rate, rng, sampling):
@@ -157,11 +170,7 @@ def _check(kind, rate, sampling='exact', flips=None):
             seen=repr(sampling),
             fix=f'write one of {", ".join(SAMPLINGS)}',
         )
-    number = isinstance(rate, numbers.Real)
-    if not number or not 0 <= rate <= 1:
-        percent = number and 1 < rate <= 100
-        fix = f'write {rate / 100:g}' if percent else 'write a number from 0 to 1'
-        raise ConfigError('the noise rate is not a fraction', seen=f'rate = {rate!r}', fix=fix)
+    check_rate(rate)
     if kind == 'asymmetric' and not flips:
         raise ConfigError(
             'asymmetric noise needs a map of classes',

@@ -1,6 +1,7 @@
 """The trials of a table."""
 
 from chainer_jo import config, paper
+from chainer_jo.datasets.noise import check_rate
 from chainer_jo.errors import ConfigError
 
 
@@ -78,7 +79,7 @@ def _columns(grid, table, preset, rates):
     for rate in rates or ():
         if rate in known:
             continue
-        config.check_rate(rate)
+        check_rate(rate)
         if known == [None]:
             seen, fix = 'the labels are those of the data set', 'leave out --rates'
         else:
