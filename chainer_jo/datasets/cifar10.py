@@ -39,7 +39,7 @@ CLASSES = (
 FLIPS = {9: 1, 2: 0, 3: 5, 5: 3, 4: 7}
 BATCH = 10_000
 PIXELS = 3 * 32 * 32
-# A pickled batch has a label and a file name forevery image, and each takes three operations or
+# A pickled batch has a label and a file name for every image, and each takes three operations or
 # fewer.
 MOST_OBJECTS = 20 * BATCH
 # An archive has eight members. A batch of the Python version may be twice the size of its pixels.
@@ -74,7 +74,7 @@ def load(data=None, on_bytes=None, warn=None, *, url=URL):
         place, difference = download(url, on_bytes=on_bytes), None
     else:
         with _complaints(place):
-            place = _find(_expanded(place))
+            place = _find(Path(place).expanduser())
         difference = _difference(place)
     if difference and data is None:
         raise DataError(
@@ -206,13 +206,6 @@ BINARY = _Version(
     decode=_from_records,
 )
 VERSIONS = (BINARY, PYTHON)
-
-
-def _expanded(path):
-    try:
-        return Path(path).expanduser()
-    except RuntimeError as error:  # A ~ whose home folder is unknown.
-        raise ValueError(str(error)) from error
 
 
 def _find(path):

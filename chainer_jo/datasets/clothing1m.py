@@ -205,9 +205,7 @@ def verify(
     }
     arrays['facts'] = np.frombuffer(json.dumps(facts).encode(), 'u1')
     store.write_arrays(index, arrays)
-    store.write_text(
-        _problems_path(index), _problem_lines(paths, found, labels, evidence, problems)
-    )
+    store.write_text(_problems_path(index), _problem_lines(paths, found, evidence, problems))
     return facts | {'seconds': round(time.monotonic() - started, 1)}
 
 
@@ -271,7 +269,7 @@ def _facts(labels, found, used, both, problems, leave_out_test):
     }
 
 
-def _problem_lines(paths, found, labels, evidence, problems):
+def _problem_lines(paths, found, evidence, problems):
     """Returns one line of JSON for each bad line of a list, unusable file and unusual file."""
     rows = [{'list': name, 'line': line, 'reason': what} for name, line, what in problems]
     rows += [

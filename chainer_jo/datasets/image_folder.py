@@ -41,6 +41,8 @@ MOST_CLASSES = 1000
 SIDES = (8, 64)
 #: Largest set in bytes that is kept in memory; larger ones are streamed from disk.
 RESIDENT_BYTES = 1 << 30
+#: Reasons of images that only lack a label.
+NO_FOLDER, NO_LABEL = UNLABELLED = ('not in a class folder', 'no label given')
 
 
 @dataclass
@@ -154,9 +156,6 @@ def find(folder, labels=None):
             fix='put the images of each class into a separate folder, or name another folder',
         )
     return found
-
-
-NO_FOLDER, NO_LABEL = UNLABELLED = ('not in a class folder', 'no label given')
 
 
 def answer(found, finals):

@@ -277,7 +277,7 @@ def _written(content, n, classes):
         raise RefusedError('neither text nor an array')
     if text.lstrip()[:1] in ('[', '{'):
         return _columns(_json(text, n, classes), n)
-    return _table(_rows(text, classes), n, classes)
+    return _table(_rows(text), n, classes)
 
 
 def _json(text, n, classes):
@@ -292,7 +292,7 @@ def _json(text, n, classes):
         raise RefusedError('lists that are nested too deeply') from None
 
 
-def _rows(text, classes):
+def _rows(text):
     lines = [line for line in text.splitlines() if line.strip() and not line.startswith('#')]
     if not lines:
         raise RefusedError('no text in the file: 0 labels')

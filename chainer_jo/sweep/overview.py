@@ -99,7 +99,7 @@ class Overview:
             rows.append((*key, *(str(count[s] or '-') for s in counted), _pace(trials[0])))
         # Columns without any entry are left out: most tables have no column of settings.
         kept = [place for place, column in enumerate(zip(*rows[1:], strict=True)) if any(column)]
-        return _aligned([[row[place] for place in kept] for row in rows], len(WORDS))
+        return _aligned([[row[place] for place in kept] for row in rows])
 
     def _time(self):
         known = [seconds for seconds in self.seconds_left.values() if seconds is not None]
@@ -149,7 +149,7 @@ def _pace(trial):
     return f'{trial.seconds / trial.config.epochs:.1f}'
 
 
-def _aligned(rows, words):
+def _aligned(rows):
     """Returns lines of aligned columns: words to the left, numbers to the right."""
     widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
     names = rows[0]

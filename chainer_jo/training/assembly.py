@@ -67,7 +67,7 @@ class Assembly:
         evaluators (list of Evaluate): ``validation``, and ``test`` if there is a test set.
     """
 
-    def __init__(self, config, data, device, capturer, weights=None, ranks=ALONE):
+    def __init__(self, config, data, device, capturer, weights, ranks):
         self.config, self.device, self.capturer, self.ranks = config, device, capturer, ranks
         self._shape, self._n_class, self._weights = data.train.source.shape, data.n_class, weights
         self._margin, self._given_labels = data.train.source.margin, data.train.labels

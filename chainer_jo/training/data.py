@@ -115,7 +115,7 @@ def prepare(dataset, config, given_labels=None):
         true,
         dataset.mean,
         None if true is None else _transition(dataset, config, noisy, true),
-        None if dataset.known is None else dataset.known[train],
+        None if dataset.known is None else _of(dataset.known, train),
     )
 
 

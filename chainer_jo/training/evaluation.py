@@ -8,8 +8,6 @@ import numpy as np
 BATCH_SIZE = 500
 # Python takes the same time to launch a batch of any size, so a GPU gets few large ones.
 GPU_BATCH_SIZE = 2500
-
-
 # Larger images come in smaller batches, for the same memory.
 PIXELS = 3 * 32 * 32
 
