@@ -13,25 +13,18 @@ from pathlib import Path
 from typing import Any
 
 import chainer
-import chainer.functions as F
 import numpy as np
 from numpy.typing import NDArray
 
 from chainer_jo import config, datasets, store
 from chainer_jo.api import checks
 from chainer_jo.datasets import Dataset
-from chainer_jo.datasets.label_files import load_noise
 from chainer_jo.datasets.source import ArrayImages
+from chainer_jo.datasets.split import validation_size
 from chainer_jo.errors import ConfigError
 from chainer_jo.report.collect import read_log
-from chainer_jo.training import data as trial_data
-from chainer_jo.training import evaluation, nets, state, trial
-from chainer_jo.training.assembly import assemble
-from chainer_jo.training.images import ResidentImages
+from chainer_jo.training import finished, saved_net, trial
 from chainer_jo.training.machine import Machine
-
-#: One image in ten is held out: "we retained 10 % of the training data for validation" (Sec. 4.1).
-HELD_OUT = 10
 
 
 def image_set(
@@ -159,10 +152,7 @@ class Trained:
             ConfigError: The images have another dtype or size.
         """
         images = checks.images_of(images, self.mean.shape)
-        device = self.net.device
-        resident = ResidentImages(device.send(images), device.send(self.mean))
-        f = evaluation.collect(lambda x: F.softmax(self.net(x)), resident)
-        return chainer.get_device('@numpy').send(f)
+        return saved_net.probabilities(self.net, self.mean, images)
 
 
 def train(
@@ -269,7 +259,7 @@ def _held_out(dataset, overrides):
     n = len(dataset.train)
     if dataset.validation is not None:
         return [f'common.train_images={n}']
-    held = max(1, n // HELD_OUT)
+    held = validation_size(n)
     return [f'common.train_images={n - held}', f'common.validation_images={held}']
 
 
@@ -294,16 +284,7 @@ def observer(on_epoch: Callable[[dict[str, Any]], None] | None) -> trial.Observe
 def _run(described, machine, dataset, noisy_labels, on_epoch):
     dataset = dataset or datasets.load(described.dataset, machine.data)
     result = trial.run(described, machine, observer(on_epoch), noisy_labels, dataset)
-    folder = machine.out / 'runs' / described.trial
-    # The net is rebuilt and its saved weights are loaded: a finished trial is not run again.
-    made = assemble(
-        described,
-        trial_data.prepare(dataset, described, noisy_labels),
-        machine,
-        nets.weights(described.net, machine.weights),
-    )
-    state.restore(made.method.net, store.read_arrays(folder / 'model.arrays'))
-    noisy, _, index = load_noise(folder / 'noisy_labels.arrays')
-    labels = store.read_arrays(folder / 'labels.arrays')['y']
-    mean = chainer.get_device('@numpy').send(made.train.mean)
-    return Trained(result, read_log(folder), made.method.net, labels, noisy, index, mean)
+    made = finished.read(described, machine, dataset, noisy_labels)
+    log = read_log(machine.folder(described.trial))
+    net, noisy = made.method.net, made.noisy_labels
+    return Trained(result, log, net, made.y, noisy, made.index, made.mean)

@@ -221,7 +221,7 @@ def _train(given, dataset):
     where = options.machine(given)
     options.choose_device(given)
     # Only for a new trial: measuring takes seconds, and a resumed one is partly done.
-    if not (given.out / 'runs' / described.trial / 'config.json').exists():
+    if not (where.folder(described.trial) / 'config.json').exists():
         took = corrections.seconds(described, dataset, labels, where)
         say(f'time     about {timedelta(seconds=math.ceil(took))} of training, from a few updates')
     with _watching(described) as observer:

@@ -99,8 +99,7 @@ def _described(given, labels):
 
 
 def _in_a_line(described, machine, result):
-    folder = machine.out / 'runs' / described.trial
-    return f'{described.trial}  {accuracies(result)}  in {folder}'
+    return f'{described.trial}  {accuracies(result)}  in {machine.folder(described.trial)}'
 
 
 def _read_labels(given):

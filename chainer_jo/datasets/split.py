@@ -5,6 +5,14 @@ import numpy as np
 from chainer_jo.errors import ConfigError
 
 
+def validation_size(count):
+    """Returns how many of ``count`` images to hold out for validation: a tenth, but at least one.
+
+    Source: "we retained 10 % of the training data for validation", Sec. 4.1 of the paper.
+    """
+    return max(1, count // 10)
+
+
 def split(labels, n_validation, rng, n_train=None):
     """Splits the examples at random, with the same share of every class in both parts.
 

@@ -8,7 +8,6 @@ import subprocess
 import sys
 import threading
 from collections import deque
-from pathlib import Path
 
 from chainer_jo.errors import ChainerJoError, KilledError, UnforeseenError, excerpt
 from chainer_jo.training import failure
@@ -152,5 +151,5 @@ def _reason(said):
 def failed(config, machine, *ended):
     """Returns the TrialFailedError of a trial, and records its reason in the trial's folder."""
     error = TrialFailedError(config.trial, *ended)
-    failure.keep(Path(machine.out) / 'runs' / config.trial, error.exit_code, error.reason)
+    failure.keep(machine.folder(config.trial), error.exit_code, error.reason)
     return error

@@ -303,7 +303,7 @@ class ClusterSweep:
         """Reads the results that have appeared in the folder."""
         arriving, self._arriving = self._arriving, []
         for config, end in arriving:
-            path = self.machine.out / 'runs' / config.trial / 'result.json'
+            path = self.machine.folder(config.trial) / 'result.json'
             if os.path.exists(path):
                 self._read(config, path)
             elif time.monotonic() < end:

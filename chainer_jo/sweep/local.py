@@ -108,7 +108,7 @@ class LocalSweep:
         for _ in range(len(todo)):
             with contextlib.suppress(IndexError):  # Other threads take trials too.
                 config = todo.popleft()
-                if not store.holder(self.machine.out / 'runs' / config.trial):
+                if not store.holder(self.machine.folder(config.trial)):
                     return config
                 todo.append(config)
         return None

@@ -11,16 +11,14 @@ import chainer
 import numpy as np
 
 from chainer_jo import backends, config, datasets, store
-from chainer_jo.datasets.label_files import load_noise
+from chainer_jo.datasets.split import validation_size
 from chainer_jo.errors import ConfigError
 from chainer_jo.training import data as trial_data
-from chainer_jo.training import evaluation, images, machine, state, trial
+from chainer_jo.training import evaluation, finished, images, machine, trial
 from chainer_jo.training.assembly import assemble
 from chainer_jo.training.saved_net import SavedNet
 
 PRESET = 'correct'
-#: One image in ten is held out: "we retained 10 % of the training data for validation".
-HELD_OUT = 10
 #: Least and largest batch size. Small sets get small batches, so that an epoch has :data:`STEPS`
 #: steps. With fewer steps the net learns too little, and damages more labels than it corrects.
 BATCH_SIZES = (16, 64)
@@ -72,7 +70,7 @@ def describe(dataset, labels, seed=0, overrides=(), precision='float32'):
         raise ConfigError(
             'there are too few images to train on', seen=f'{count}', fix='provide at least four'
         )
-    held = max(1, count // HELD_OUT)
+    held = validation_size(count)
     n, (least, largest) = count - held, BATCH_SIZES
     sizes = {
         'train_images': n,
@@ -139,21 +137,17 @@ def run(described, dataset, labels, where, observer):
         ChainerJoError: As for :func:`chainer_jo.training.trial.run`.
     """
     result = trial.run(described, where, observer, labels, dataset)
-    folder = where.out / 'runs' / described.trial
-    made = assemble(described, trial_data.prepare(dataset, described, labels), where)
-    state.restore(made.method.net, store.read_arrays(folder / 'model.arrays'))
-    host, source = chainer.get_device('@numpy'), dataset.train
-    everything = trial_data.Part(source, None, labels)
-    f = evaluation.outputs(made.method, images.of(everything, made.train.mean, made.device))
-    probabilities = host.send(f)
-    _, _, index = load_noise(folder / 'noisy_labels.arrays')
-    y = store.read_arrays(folder / 'labels.arrays')['y']
-    probabilities[index] = (probabilities[index] + y) / 2
-    held_out = np.ones(len(source), bool)
-    held_out[index] = False
+    trained = finished.read(described, where, dataset, labels)
+    everything = trial_data.Part(dataset.train, None, labels)
+    pictures = images.of(everything, trained.mean, trained.method.device)
+    f = evaluation.outputs(trained.method, pictures)
+    probabilities = chainer.get_device('@numpy').send(f)
+    probabilities[trained.index] = (probabilities[trained.index] + trained.y) / 2
+    held_out = np.ones(len(labels), bool)
+    held_out[trained.index] = False
     net = SavedNet(
-        made.method.net,
-        host.send(made.train.mean),
+        trained.method.net,
+        trained.mean,
         {
             'classes': list(dataset.classes),
             'settings': described.net,

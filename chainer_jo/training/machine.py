@@ -1,4 +1,4 @@
-"""Where a trial runs: device, backend and folders. Only ``ranks`` changes its result (D-51)."""
+"""Where a trial runs. Only ``ranks`` (D-54) and ``weights`` change more than its last digits."""
 
 import os
 import platform
@@ -48,6 +48,10 @@ class Machine:
     weights: str | None = None
     tensorboard: bool = False
     ranks: Any = None
+
+    def folder(self, trial):
+        """Returns the folder of a trial, by its id."""
+        return self.out / 'runs' / trial
 
     def as_words(self):
         """Returns the same options as command-line words for a child process."""

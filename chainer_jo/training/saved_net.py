@@ -40,10 +40,7 @@ class SavedNet:
         Args:
             images (numpy.ndarray): ``(B, channels, H, W)``, uint8, of the shape of ``mean``.
         """
-        device = self.net.device
-        resident = ResidentImages(device.send(images), device.send(self.mean))
-        f = evaluation.collect(lambda x: log_softmax(self.net(x)), resident)
-        return np.exp(chainer.get_device('@numpy').send(f))
+        return probabilities(self.net, self.mean, images)
 
     def save(self, folder):
         """Writes the net to a folder, ``net.json`` last. Raises WriteError."""
@@ -51,6 +48,13 @@ class SavedNet:
         store.make_folder(folder)
         store.write_arrays(folder / 'net.arrays', state.on_host(self.net) | {'mean': self.mean})
         store.write_sealed(folder / 'net.json', self.facts)
+
+
+def probabilities(net, mean, images):
+    """Returns the class probabilities that a net gives images; see :class:`SavedNet`."""
+    resident = ResidentImages(net.device.send(images), net.device.send(mean))
+    f = evaluation.collect(lambda x: log_softmax(net(x)), resident)
+    return np.exp(chainer.get_device('@numpy').send(f))
 
 
 def load(folder, device='auto', backend='auto'):

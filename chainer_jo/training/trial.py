@@ -2,7 +2,6 @@
 
 import functools
 from dataclasses import dataclass
-from pathlib import Path
 
 import chainer
 import numpy as np
@@ -74,7 +73,7 @@ def run(config, machine, observer, labels=None, dataset=None):
         ChainerJoError: See :mod:`chainer_jo.errors`. After a stop or divergence the last snapshot
             is kept.
     """
-    folder, ranks = Path(machine.out) / 'runs' / config.trial, machine.ranks or ALONE
+    folder, ranks = machine.folder(config.trial), machine.ranks or ALONE
     done = folder / 'result.json'
     # Checked before the folder is made, so that a trial that cannot be trained leaves no files.
     if not ranks.lead(done.exists):
