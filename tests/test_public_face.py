@@ -435,6 +435,8 @@ IMAGES = np.zeros((40, 3, 8, 8), np.uint8)
 MISTAKES = {
     'a label out of range': lambda c: c.symmetric_noise([0, 3], 0.5, 3),
     'a negative label': lambda c: c.one_hot([-1], 3),
+    'a number of classes below 0': lambda c: c.one_hot([0], -1),
+    'an empty batch': lambda c: c.LabelStore([0, 1], 2).record(Y[:0], np.zeros(0, int), 0),
     'labels that are not whole': lambda c: c.one_hot([0.5], 3),
     'one-hot labels for classes': lambda c: c.LabelStore(Y, 2),
     'no labels': lambda c: c.symmetric_noise([], 0.5, 3),

@@ -89,7 +89,7 @@ def rows(given: Any, name: str, like: tuple | None = None) -> Any:
         name: The argument's name, for the message.
         like: The shape it must have; ``None`` allows any.
     """
-    if getattr(given, 'ndim', None) != 2 or given.dtype != np.float32:
+    if getattr(given, 'ndim', None) != 2 or given.dtype != np.float32 or not given.size:
         raise ConfigError(
             f'{name} must be (B, C), float32',
             seen=_kind(given),
@@ -155,6 +155,17 @@ def positive(value: Any, name: str) -> float:
             f'{name} must be a number above 0',
             seen=excerpt(repr(value)),
             fix='pass for example 1.0',
+        )
+    return float(value)
+
+
+def fraction(value: Any, name: str) -> float:
+    """Checks that a value is a number from 0 to 1, and returns it."""
+    if not isinstance(value, numbers.Real) or not 0 <= value <= 1:
+        raise ConfigError(
+            f'{name} must be a fraction from 0 to 1',
+            seen=excerpt(repr(value)),
+            fix='pass for example 0.8',
         )
     return float(value)
 

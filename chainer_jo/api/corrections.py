@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import hashlib
-import numbers
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from os import PathLike
@@ -116,10 +115,7 @@ def correct(
             seen=f'class {labels[0]}',
             fix='add images of another class',
         )
-    if not isinstance(threshold, numbers.Real) or not 0 <= threshold <= 1:
-        raise ConfigError(
-            'the threshold must be a fraction', seen=repr(threshold), fix='pass for example 0.8'
-        )
+    checks.fraction(threshold, 'threshold')
     seed, overrides = checks.whole(seed, 'seed', 0), checks.overrides(overrides)
     known = np.zeros(len(labels), bool) if known is None else np.asarray(known)
     if known.shape != labels.shape or known.dtype != bool:

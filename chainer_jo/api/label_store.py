@@ -73,7 +73,7 @@ class LabelStore:
                 fix='pass the positions of the images in the training set, (B,)',
             )
         checks.rows(f, 'f', (len(index), n_class))
-        if len(index) and not 0 <= int(index.min()) <= int(index.max()) < n:
+        if not 0 <= int(index.min()) <= int(index.max()) < n:
             raise ConfigError(
                 f'an index is out of range for {n} images',
                 seen=f'from {index.min()} to {index.max()}',
