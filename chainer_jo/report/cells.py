@@ -35,7 +35,7 @@ def cells(grid, published, results, standard):
     Args:
         grid (dict): ``paper.grid(table, preset)`` with ``table`` and ``preset`` added.
         published (list of dict): ``paper.published()``.
-        results (list of dict): The return value of ``collect``.
+        results (list of dict): The results of ``collect.read_all``.
         standard (callable): Maps a trial's configuration to the one that the current preset gives
             for the same method, noise, seed and overrides. A trial with older settings differs from
             it, and so is never averaged with current trials.

@@ -50,16 +50,6 @@ def read_all(out):
     return results, unusable
 
 
-def collect(out):
-    """Returns only the results of :func:`read_all`."""
-    return read_all(out)[0]
-
-
-def unreadable(out):
-    """Returns the files that :func:`read_all` leaves out, with their problems."""
-    return read_all(out)[1]
-
-
 def read_result(path):
     """Returns the content of one ``result.json``.
 

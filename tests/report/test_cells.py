@@ -3,7 +3,7 @@ import pytest
 from chainer_jo.paper import columns
 from chainer_jo.report import markdown, tables
 from chainer_jo.report.cells import cells
-from chainer_jo.report.collect import collect
+from chainer_jo.report.collect import read_all
 
 
 def test_every_cell_of_the_grid_is_there_before_anything_was_run(grid, published, standard):
@@ -120,7 +120,7 @@ def test_trials_outside_the_grid_are_left_out(
 ):
     add_trial(**change)
 
-    assert run(cells(grid, published, collect(tmp_path), standard)) == []
+    assert run(cells(grid, published, read_all(tmp_path)[0], standard)) == []
 
 
 def test_a_grid_may_pair_each_rate_with_its_own_noise():

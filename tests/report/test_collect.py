@@ -6,7 +6,15 @@ import pytest
 
 from chainer_jo import store
 from chainer_jo.errors import DataError
-from chainer_jo.report.collect import collect, log_problem, read_log, unreadable
+from chainer_jo.report.collect import log_problem, read_all, read_log
+
+
+def collect(out):
+    return read_all(out)[0]
+
+
+def unreadable(out):
+    return read_all(out)[1]
 
 
 def test_whole_results_are_collected_in_the_order_of_their_trials(tmp_path, add_trial):

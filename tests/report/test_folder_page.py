@@ -113,7 +113,9 @@ def test_it_can_be_read_by_ear_and_by_key(page):
 
 def test_links_within_the_page_lead_somewhere(out, page):
     ids = {attrs['id'] for _, attrs in page.tags if 'id' in attrs}
-    for attrs in page.all('a'):
+    links = page.all('a')
+    assert links
+    for attrs in links:
         target = attrs['href']
         assert target[1:] in ids if target.startswith('#') else (out / target).exists(), target
 

@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 
 from chainer_jo import config, store
 from chainer_jo.report import figures, publish, readme
-from chainer_jo.report.collect import unreadable
+from chainer_jo.report.collect import read_all
 
 RESULTS = Path(__file__).parents[2] / 'results'
 COMMITTED = sorted(
@@ -220,7 +220,7 @@ def test_no_committed_result_is_left_out():
     folders = [folder for folder in RESULTS.glob('reference/*') if (folder / 'runs').exists()]
 
     assert len(folders) >= 5
-    assert [item for folder in folders for item in unreadable(folder)] == []
+    assert [item for folder in folders for item in read_all(folder)[1]] == []
 
 
 @settings(deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
