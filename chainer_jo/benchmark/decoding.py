@@ -18,7 +18,7 @@ from chainer_jo.training.machine import cores
 from chainer_jo.training.read_ahead import read_ahead
 
 SCHEMA = 2
-FILES, BATCH = 1000, 32
+FILES, BATCH = 1000, overlap.BATCH
 # A thousand decoded photographs would take some gigabytes of memory.
 RESIZED_FILES = 128
 ENDINGS = ('.jpg', '.jpeg')

@@ -7,7 +7,6 @@ without running any of their code.
 import contextlib
 import gzip
 import hashlib
-import os
 import tarfile
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -16,11 +15,10 @@ from pathlib import Path
 import numpy as np
 
 from chainer_jo.datasets import plain_pickle
-from chainer_jo.datasets.dataset import Dataset
+from chainer_jo.datasets.dataset import Dataset, named_place
 from chainer_jo.errors import ChainerJoError, DataError
 
 EMBEDDED = False
-VARIABLE = 'CHAINER_JO_DATA'
 URL = 'https://www.cs.toronto.edu/~kriz/cifar-10-binary.tar.gz'
 CLASSES = (
     'airplane',
@@ -68,7 +66,7 @@ def load(data=None, on_bytes=None, warn=None, *, url=URL):
         DataError: There are no data, a file is damaged or cannot be downloaded, or the data are a
             variant that the user did not name.
     """
-    place = data if data is not None else os.environ.get(VARIABLE) or None
+    place = named_place(data)
     if place is None:
         # pooch checks the digest, of a cached file as well.
         place, difference = download(url, on_bytes=on_bytes), None
@@ -94,7 +92,7 @@ def at_hand(data=None):
     import pooch
 
     cached = Path(pooch.os_cache('chainer_jo')) / BINARY.archive
-    return bool(data or os.environ.get(VARIABLE) or cached.exists())
+    return bool(named_place(data) or cached.exists())
 
 
 def download(url=URL, digest=None, on_bytes=None):

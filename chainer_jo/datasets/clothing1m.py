@@ -21,7 +21,7 @@ from chainer_jo import store
 from chainer_jo.datasets import clothing1m_layouts as layouts
 from chainer_jo.datasets import decode, fast_decode
 from chainer_jo.datasets.clothing1m_layouts import PARTS
-from chainer_jo.datasets.dataset import Dataset
+from chainer_jo.datasets.dataset import VARIABLE, Dataset, named_place
 from chainer_jo.datasets.examine import KINDS, REASONS, examine_all
 from chainer_jo.datasets.image_files import ImageFiles, PackedPaths, StandIn
 from chainer_jo.errors import ConfigError, DataError, WriteError, excerpt
@@ -45,7 +45,6 @@ CLASSES = (
 )
 #: Images in each part, as published.
 COUNTS = {'train': 1_000_000, 'validation': 14_313, 'test': 10_526}
-VARIABLE = 'CHAINER_JO_DATA'
 FORMAT = 2
 #: Size of the index per image, without its path.
 INDEX_BYTES = 42
@@ -81,7 +80,7 @@ def load(data=None, on_bytes=None, warn=None):
         DataError: There is no such folder, it was not verified or has changed since, or too many
             images are unusable.
     """
-    place = data if data is not None else os.environ.get(VARIABLE) or None
+    place = named_place(data)
     if place is None:
         raise DataError(
             'Clothing1M is not on this machine; its authors provide it on request',

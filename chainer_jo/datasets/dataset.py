@@ -1,9 +1,18 @@
 """The form in which every data set is loaded: its parts, its classes and a digest."""
 
+import os
 from dataclasses import dataclass
 
 from chainer_jo import store
 from chainer_jo.datasets.source import ArrayImages, LabelledImages
+
+#: Environment variable that names the place of a data set for which there is no ``--data``.
+VARIABLE = 'CHAINER_JO_DATA'
+
+
+def named_place(data):
+    """Returns ``data``, else the place that :data:`VARIABLE` names, else ``None``."""
+    return data if data is not None else os.environ.get(VARIABLE) or None
 
 
 @dataclass(frozen=True, eq=False)

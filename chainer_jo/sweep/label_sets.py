@@ -1,11 +1,10 @@
 """The label sets that are the columns of a table: those of CIFAR-10N, which are in one file."""
 
-import os
 from pathlib import Path
 
 from chainer_jo import datasets, paper, store
 from chainer_jo.datasets import label_files
-from chainer_jo.datasets.cifar10 import VARIABLE
+from chainer_jo.datasets.dataset import named_place
 from chainer_jo.errors import ConfigError, DataError
 
 NAME = 'CIFAR-10_human.pt'
@@ -59,7 +58,7 @@ def _split(labels, names):
 
 
 def _beside(data):
-    place = Path(data or os.environ.get(VARIABLE) or '.').expanduser()
+    place = Path(named_place(data) or '.').expanduser()
     folder = place if place.is_dir() else place.parent
     if not (folder / NAME).exists():
         raise DataError(

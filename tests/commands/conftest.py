@@ -7,7 +7,7 @@ import pytest
 from narrow import THREE_LINES, TINY, command, files
 
 from chainer_jo import cli
-from chainer_jo.datasets import cifar10
+from chainer_jo.datasets.dataset import VARIABLE
 
 
 @pytest.fixture(scope='module')
@@ -21,7 +21,7 @@ def trained(tmp_path_factory):
 def call(capsys, monkeypatch, tmp_path):
     """Runs a command in this process, in an empty folder: (exit code, stdout, stderr)."""
     monkeypatch.chdir(tmp_path)
-    monkeypatch.delenv(cifar10.VARIABLE, raising=False)
+    monkeypatch.delenv(VARIABLE, raising=False)
 
     def run(words, folder=tmp_path):
         monkeypatch.chdir(folder)

@@ -6,7 +6,7 @@ import clothing_files
 import pytest
 import tiny
 
-from chainer_jo.datasets import clothing1m
+from chainer_jo.datasets.dataset import VARIABLE
 
 SMALL = '--resize 36 --crop 32'
 
@@ -94,4 +94,4 @@ def test_doctor_says_how_to_get_clothing1m(call):
     (found,) = [row for row in json.loads(out)['data'] if row['name'] == 'clothing1m']
     assert code == 0
     assert found['problem'].startswith('Clothing1M is not on this machine; its authors')
-    assert clothing1m.VARIABLE in found['seen']
+    assert VARIABLE in found['seen']

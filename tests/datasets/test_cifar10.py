@@ -17,6 +17,7 @@ import pytest
 
 from chainer_jo import datasets
 from chainer_jo.datasets import cifar10
+from chainer_jo.datasets.dataset import VARIABLE
 from chainer_jo.errors import DataError
 
 
@@ -83,7 +84,7 @@ def made(request, tmp_path_factory):
 @pytest.fixture(autouse=True)
 def nothing_around(tmp_path, monkeypatch):
     """No data in the environment, and an empty cache."""
-    monkeypatch.delenv(cifar10.VARIABLE, raising=False)
+    monkeypatch.delenv(VARIABLE, raising=False)
     monkeypatch.setenv('XDG_CACHE_HOME', str(tmp_path / 'cache'))
     monkeypatch.setenv('NO_PROXY', '127.0.0.1')
 
@@ -132,7 +133,7 @@ def test_either_version_is_read_wherever_the_user_points(made, name_it):
 
 def test_a_variant_in_the_environment_is_refused_with_both_digests(made, monkeypatch):
     _, _, archive = made
-    monkeypatch.setenv(cifar10.VARIABLE, str(archive))
+    monkeypatch.setenv(VARIABLE, str(archive))
     with pytest.raises(DataError) as caught:
         cifar10.load()
     seen = hashlib.md5(archive.read_bytes()).hexdigest()
@@ -144,7 +145,7 @@ def test_a_variant_in_the_environment_is_refused_with_both_digests(made, monkeyp
 
 def test_an_unpacked_variant_in_the_environment_is_refused(made, monkeypatch):
     version, folder, _ = made
-    monkeypatch.setenv(cifar10.VARIABLE, str(folder))
+    monkeypatch.setenv(VARIABLE, str(folder))
     with pytest.raises(DataError, match=f'seen: {list(version.batches)[0]} is .*, expected'):
         cifar10.load()
 
@@ -155,14 +156,14 @@ def test_published_digests_make_it_official(made, monkeypatch):
         algorithm = version.batches[name].split(':')[0]
         seen = hashlib.new(algorithm, (folder / name).read_bytes()).hexdigest()
         monkeypatch.setitem(version.batches, name, f'{algorithm}:{seen}')
-    monkeypatch.setenv(cifar10.VARIABLE, str(folder))
+    monkeypatch.setenv(VARIABLE, str(folder))
     assert datasets.load('cifar10').variant == 'official'
 
 
 def test_a_folder_in_the_environment_may_hold_only_the_archive(made, tmp_path, monkeypatch):
     version, _, archive = made
     (tmp_path / version.archive).symlink_to(archive)
-    monkeypatch.setenv(cifar10.VARIABLE, str(tmp_path))
+    monkeypatch.setenv(VARIABLE, str(tmp_path))
     with pytest.raises(DataError, match=f'{version.archive} is not the published CIFAR-10'):
         cifar10.load()
 
