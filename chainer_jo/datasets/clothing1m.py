@@ -161,15 +161,9 @@ def verify(
         for other in layout.unused:
             say(f'unused   {other}')
     lists_digest, started = layout.digest(), time.monotonic()
-    listing = layouts.read(layout)
-    text, ends = listing.packed()
-    labels = {part: np.frombuffer(listing.labels[part], 'i1') for part in PARTS}
-    problems = listing.problems
-    # Frees a million keys, which as Python objects take several times the memory of the index.
-    del listing
-    paths = PackedPaths(layout.images, text, ends)
+    paths, labels, problems = _listed(layout)
     total = len(paths)
-    store.check_room(index.parent, text.nbytes + INDEX_BYTES * total)
+    store.check_room(index.parent, paths.text.nbytes + INDEX_BYTES * total)
     told = (lambda done, found: on_file(done, total, found)) if on_file else None
     found, evidence = examine_all(paths, imap, told)
     both = _also_in_test(labels, found)
@@ -177,17 +171,12 @@ def verify(
     if leave_out_test:
         used['train'] &= ~both
     colour = found.pop('colour')[used['train']].mean(axis=0, dtype=np.float64)
-    arrays = found | {'text': text, 'ends': ends}
-    # In the dtypes that training uses, so that it can map the file and copies nothing.
-    places = {part: np.flatnonzero(used[part]).astype('u4') for part in PARTS}
-    arrays |= {f'place/{part}': places[part] for part in PARTS}
-    arrays |= {f'label/{part}': labels[part][places[part]].astype('i') for part in PARTS}
+    arrays = _arrays(paths, labels, found, used)
     # Another decoder gives slightly different pixels, so its name enters the digest. Pillow's does
     # not: indexes from before there was a choice keep their digest.
     others = [] if decoder == 'pillow' else [decoder]
-    digest = store.digest(
-        size, crop, text, ends, found['digest'], *labels.values(), *used.values(), *others
-    )
+    content = paths.text, paths.ends, found['digest'], *labels.values(), *used.values()
+    digest = store.digest(size, crop, *content, *others)
     facts = _facts(labels, found, used, both, problems, leave_out_test) | {
         'format': FORMAT,
         'folder': str(folder),
@@ -206,6 +195,25 @@ def verify(
     store.write_arrays(index, arrays)
     store.write_text(_problems_path(index), _problem_lines(paths, found, evidence, problems))
     return facts | {'seconds': round(time.monotonic() - started, 1)}
+
+
+def _listed(layout):
+    """Returns the paths and labels of a copy, and the problems of its lists."""
+    # The listing itself is freed on return: its million keys take several times the memory of the
+    # index.
+    listing = layouts.read(layout)
+    labels = {part: np.frombuffer(listing.labels[part], 'i1') for part in PARTS}
+    return PackedPaths(layout.images, *listing.packed()), labels, listing.problems
+
+
+def _arrays(paths, labels, found, used):
+    """Returns the arrays of an index."""
+    # In the dtypes that training uses, so that it can map the file and copies nothing.
+    places = {part: np.flatnonzero(used[part]).astype('u4') for part in PARTS}
+    arrays = found | {'text': paths.text, 'ends': paths.ends}
+    arrays |= {f'place/{part}': places[part] for part in PARTS}
+    arrays |= {f'label/{part}': labels[part][places[part]].astype('i') for part in PARTS}
+    return arrays
 
 
 def _check_decoder(name):
