@@ -488,6 +488,7 @@ MISTAKES = {
     'a number of classes of text': lambda c: c.one_hot([0, 1], '2'),
     'a name that is taken': lambda c: c.image_set(IMAGES, [0, 1] * 20, name='cifar10'),
     'a data set': lambda c: c.train('cifar', 'ours'),
+    'a method that is no word': lambda c: c.train('fashion_mnist', 5),
     'noise and noisy labels': lambda c: c.train(
         own(), noise='symmetric', rate=0.5, noisy_labels=[0] * 160
     ),
