@@ -290,3 +290,12 @@ def test_nothing_that_is_read_can_run_code(module):
 
 def test_no_pickle_is_run():
     assert [m for m, tree in TREES.items() if {'pickle', '_pickle', 'dill'} & libraries(tree)] == []
+
+
+@pytest.mark.parametrize('module', TREES)
+def test_no_function_has_more_than_60_lines_besides_its_docstring(module):
+    for node in ast.walk(TREES[module]):
+        if isinstance(node, ast.FunctionDef):
+            told = node.body[0] if ast.get_docstring(node) else None
+            words = told.end_lineno - told.lineno + 1 if told else 0
+            assert node.end_lineno - node.lineno + 1 - words <= 60, node.name

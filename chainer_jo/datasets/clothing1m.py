@@ -143,12 +143,7 @@ def verify(
         DataError: The folder is not a copy of Clothing1M.
         WriteError: The index cannot be written.
     """
-    if not 1 <= crop <= size:
-        raise ConfigError(
-            'a crop is larger than the image',
-            seen=f'{crop} of {size}',
-            fix=f'choose at most {size}',
-        )
+    _check_crop(crop, size)
     _check_decoder(decoder)
     folder = Path(os.path.realpath(Path(folder).expanduser()))
     layout = layouts.recognise(folder)
@@ -214,6 +209,15 @@ def _arrays(paths, labels, found, used):
     arrays |= {f'place/{part}': places[part] for part in PARTS}
     arrays |= {f'label/{part}': labels[part][places[part]].astype('i') for part in PARTS}
     return arrays
+
+
+def _check_crop(crop, size):
+    if not 1 <= crop <= size:
+        raise ConfigError(
+            'a crop is larger than the image',
+            seen=f'{crop} of {size}',
+            fix=f'choose at most {size}',
+        )
 
 
 def _check_decoder(name):
