@@ -14,11 +14,9 @@ import threadpoolctl
 from chainer_jo import cores
 from chainer_jo.backends import cudnn, cudnn_plans, onednn, onednn_api
 from chainer_jo.backends.cuda_graph import CudaGraph
-from chainer_jo.backends.shapes import output_shape
+from chainer_jo.backends.shapes import output_shape as output_shape
 from chainer_jo.errors import ConfigError
 from chainer_jo.precision import PRECISIONS
-
-__all__ = ['output_shape']  # in addition to everything that is defined here
 
 NAMES = ('auto', 'chainer', 'onednn', 'cudnn')
 #: Packages that provide the backends, for listing their versions.

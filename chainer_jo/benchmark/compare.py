@@ -16,7 +16,6 @@ from chainer_jo.training import device as devices
 from chainer_jo.training import evaluation
 
 SCHEMA = 2
-EPOCH_IMAGES = 45_000  # The images of an epoch, which all fit on a GPU.
 EVALUATIONS, AUGMENTATIONS = 3, 20
 # In a turn on a GPU, the first steps fill the queue and raise the clock rate; the others are timed.
 GPU_WARM_UP, GPU_STEPS = 5, 50
@@ -88,7 +87,7 @@ def sizes(device):
     """Returns numbers of images that are larger on a GPU, where a whole epoch fits in memory."""
     if device == 'cpu':
         return {}
-    return {'images': EPOCH_IMAGES, 'evaluation_images': evaluation.GPU_BATCH_SIZE}
+    return {'images': workload.EPOCH_IMAGES, 'evaluation_images': evaluation.GPU_BATCH_SIZE}
 
 
 def write(report, text, out, name):

@@ -65,7 +65,7 @@ def run(rounds, peer, out, say, create=workload.papers):
             'date': started.isoformat(timespec='seconds'),
             'device': 'cpu',
             'machine': described,
-            'workload': {'net': work.net, 'batch': work.batch, 'epoch_images': work.images},
+            'workload': {'net': work.net, 'batch': work.batch},
             'notes': list(dict.fromkeys(notes)),
             'rows': [system.row() for system in systems],
         }

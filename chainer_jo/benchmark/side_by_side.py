@@ -55,7 +55,7 @@ def run(device, jobs, rounds, out, say, create=workload.papers):
             'date': started.isoformat(timespec='seconds'),
             'device': device,
             'machine': described,
-            'workload': {'net': work.net, 'batch': work.batch, 'epoch_images': work.images},
+            'workload': {'net': work.net, 'batch': work.batch},
             'rows': [group.row(work) for group in groups],
         }
     compare.write(report, to_markdown(report), out, f'jobs-{compare.kind(device)}')

@@ -12,7 +12,7 @@ import chainer
 import chainer.functions as F
 import numpy as np
 
-from chainer_jo import backends, config
+from chainer_jo import backends, config, paper
 from chainer_jo.benchmark import workload as workloads
 from chainer_jo.datasets import augment
 from chainer_jo.datasets.source import ArrayImages
@@ -25,7 +25,7 @@ from chainer_jo.training.images import ResidentImages
 from chainer_jo.training.machine import Machine, threads
 from chainer_jo.version import __version__
 
-PAD = 4
+PAD = paper.hyperparameters('paper')['common']['pad']
 VERBOSE = 1  # cudaGraphDebugDotFlagsVerbose
 
 

@@ -16,6 +16,7 @@ from chainer_jo.training import evaluation, state, tables
 CHANNELS, SIZE, CLASSES = 3, 32, 10  # CIFAR-10's
 RESNET50 = {'name': 'resnet50', 'size': 224, 'n_class': 14}
 SEED, STAGE = 0, 'train'
+EPOCH_IMAGES = paper.hyperparameters('paper')['common']['train_images']
 BATCHES = 2
 
 
@@ -49,7 +50,7 @@ class Workload:
     @property
     def epoch_images(self):
         """Images in an epoch of the paper's experiment, on Clothing1M or else CIFAR-10."""
-        return 1_000_000 if self.title else 45_000
+        return 1_000_000 if self.title else EPOCH_IMAGES
 
     @property
     def batch(self):
