@@ -3,6 +3,7 @@
 import signal
 from dataclasses import replace
 
+import chainer
 import numpy as np
 import pytest
 import tiny
@@ -13,6 +14,7 @@ from chainer_jo.datasets.label_files import load_noise
 from chainer_jo.datasets.source import ArrayImages
 from chainer_jo.errors import ConfigError, DataError, StoppedError
 from chainer_jo.training import corrections, saved_net, trial
+from chainer_jo.training.extensions import Evaluate
 
 OVERRIDES = (
     'net.filters=[4, 4, 4, 4]', 'net.stem_stride=4', 'ours.correct.epochs=2',
@@ -48,18 +50,34 @@ def test_a_trial_is_known_by_its_labels_and_has_the_sizes_of_its_images():
         corrections.describe(dataset(3), np.zeros(3, 'i'))
 
 
-def test_every_image_is_judged_and_the_net_comes_back_from_its_files(tmp_path):
+def test_the_time_is_of_every_epoch_and_evaluation_and_leaves_no_files(monkeypatch, tmp_path):
     images = dataset()
     labels = images.train.labels
     described, machine = corrections.describe(images, labels, 0, OVERRIDES), tiny.machine(tmp_path)
     assert 0 < corrections.seconds(described, images, labels, machine) < 60
     assert list(tmp_path.iterdir()) == []
+    training = []
+    monkeypatch.setattr(Evaluate, 'evaluate', lambda _: training.append(chainer.config.train) or {})
+    # As if everything took a second: 45 images are three steps and an evaluation in an epoch.
+    monkeypatch.setattr(corrections, '_took', lambda function, _: (function(), 1.0)[1])
+    assert corrections.seconds(described, images, labels, machine) == (2 + 1) * (3 + 1)
+    assert training == [False, False]
+
+
+def test_every_image_is_judged_and_the_net_comes_back_from_its_files(tmp_path):
+    images = dataset()
+    labels = images.train.labels
+    described, machine = corrections.describe(images, labels, 0, OVERRIDES), tiny.machine(tmp_path)
     found = corrections.run(described, images, labels, machine, trial.Observer())
     assert found.probabilities.shape == (50, 2)
     assert np.allclose(found.probabilities.sum(axis=1), 1, atol=1e-5)
     assert found.held_out.sum() == 5
     f = found.net.probabilities(images.train.images)
     assert np.allclose(f[found.held_out], found.probabilities[found.held_out], atol=1e-6)
+    # A trained image is judged by its corrected label too.
+    y = store.read_arrays(machine.folder(described.trial) / 'labels.arrays')['y']
+    trained = ~found.held_out
+    assert np.allclose((f[trained] + y) / 2, found.probabilities[trained], atol=1e-6)
     found.net.save(tmp_path / 'net')
     loaded = saved_net.load(tmp_path / 'net', 'cpu')
     assert (loaded.probabilities(images.train.images) == f).all()
