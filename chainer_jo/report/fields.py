@@ -91,17 +91,6 @@ RESULT = {
 }
 
 
-def explains(explained, key):
-    """Returns whether a key, or a group that contains it, is explained.
-
-    Args:
-        explained (dict): :data:`LOG` or :data:`RESULT`.
-        key (str): ``a.b.c`` for nested keys.
-    """
-    parts = key.split('.')
-    return any('.'.join(parts[:end]) in explained for end in range(1, len(parts) + 1))
-
-
 def to_markdown():
     """Returns both lists as Markdown."""
     lines = ['## The fields of the files', '', 'Accuracies and rates are fractions here.', '']
