@@ -11,6 +11,7 @@ import shlex
 import subprocess
 import sys
 import warnings
+from dataclasses import replace
 from pathlib import Path
 
 import chainer
@@ -24,6 +25,7 @@ from hypothesis import strategies as st
 
 import chainer_jo
 from chainer_jo import cli, config, datasets, methods, paper
+from chainer_jo.api import trials
 from chainer_jo.datasets.cifar10 import FLIPS
 from chainer_jo.errors import ConfigError, StoppedError
 from chainer_jo.training import corrections, trial
@@ -279,6 +281,14 @@ def test_arrays_of_ones_own_are_trained_without_true_labels_or_a_test_set():
     assert trained.result['label_accuracy'] is None
     labels = datasets.load('fashion_mnist').train.labels
     assert (trained.noisy_labels == labels[:160][trained.index]).all()
+
+
+def test_a_data_set_that_was_loaded_has_the_settings_of_its_name(monkeypatch):
+    described = []
+    monkeypatch.setattr(trials, '_run', lambda config, *_: described.append(config))
+    chainer_jo.train('clothing1m', 'cross_entropy')
+    chainer_jo.train(replace(own(), name='clothing1m'), 'cross_entropy')
+    assert described[0] == described[1]
 
 
 def test_noise_is_drawn_into_true_labels_of_ones_own_and_given_labels_take_its_place():

@@ -239,7 +239,8 @@ def train(
         raise ConfigError("noise 'file' needs labels", seen='none', fix='pass noisy_labels')
     digest = None if noisy_labels is None else store.digest(noisy_labels)
     # Described under a known name at first: the check of names would refuse a user's own data set.
-    known = name if not isinstance(dataset, Dataset) else datasets.NAMES[0]
+    own = isinstance(dataset, Dataset) and name not in datasets.NAMES
+    known = datasets.NAMES[0] if own else name
     settings = (seed, preset, overrides, precision, digest)
     described = replace(config.trial(method, known, noise, rate, *settings), dataset=name)
     with in_folder(out) as folder:
