@@ -448,10 +448,9 @@ def _trial_table(rows):
 
     table = Table(box=None, expand=True, padding=(0, 1, 0, 0), header_style='dim')
     for name in TRIAL_COLUMNS:
-        is_name = name == 'trial'
         table.add_column(
             name,
-            ratio=1 if is_name else None,
+            ratio=1 if name == 'trial' else None,
             no_wrap=True,
             overflow='ellipsis',
             justify='left' if name in ('trial', 'stage') else 'right',

@@ -52,10 +52,10 @@ def outside(differences):
 def _difference(grid, row):
     judged = {key: row[key] for key in ('table', 'method', 'noise', 'rate', 'modified', 'trials')}
     for which in ('best', 'last'):
-        mean, std, paper = row[f'{which}_mean'], row[f'{which}_std'], row[f'paper_{which}']
+        mean, std, printed = row[f'{which}_mean'], row[f'{which}_std'], row[f'paper_{which}']
         # With other images or another net, even a difference of zero would mean nothing.
-        shown = None not in (mean, paper) and grid['compare'] != 'none'
-        difference = 100 * (mean - paper) if shown else None
+        shown = None not in (mean, printed) and grid['compare'] != 'none'
+        difference = 100 * (mean - printed) if shown else None
         # A single trial has no spread, so it gets no verdict.
         allowed = None
         if shown and is_compared(grid, row) and std is not None:
