@@ -242,7 +242,7 @@ def _override(settings, override):
     key = key.strip()
     known = _keys(settings)
     if key not in known:
-        # There are 131 of them: those of one section, or the sections.
+        # There are more than a hundred: those of one section, or the sections.
         section = key.partition('.')[0]
         own = [name for name in known if name.startswith(f'{section}.')]
         sections = dict.fromkeys(name.partition('.')[0] for name in known)
