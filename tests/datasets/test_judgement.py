@@ -78,13 +78,14 @@ def test_what_is_known_is_kept(p, labels, known):
 
 
 def test_the_same_image_has_one_label_whatever_the_threshold():
-    p = np.array([[0.6, 0.4], [0.5, 0.5], [0.5, 0.5], [0.2, 0.8]], 'f')
+    # The mean of the first two rows chooses class 1, although the first row alone would not.
+    p = np.array([[0.6, 0.4], [0.1, 0.9], [0.5, 0.5], [0.2, 0.8]], 'f')
     labels, groups = np.array([0, 1, 0, 1], np.int32), np.array([1, 1, 0, 0])
     found = judge(p, labels, 0.01, groups)
-    assert found.issue.tolist() == [False, True, False, False]
-    assert found.corrected.tolist() == [0, 0, 0, 1]
-    known = np.array([False, True, False, False])
-    assert judge(p, labels, 0.01, groups, known).corrected.tolist() == [1, 1, 0, 1]
+    assert found.issue.tolist() == [True, False, False, False]
+    assert found.corrected.tolist() == [1, 1, 0, 1]
+    known = np.array([True, False, False, False])
+    assert judge(p, labels, 0.01, groups, known).corrected.tolist() == [0, 0, 0, 1]
 
 
 def test_a_certain_row_has_no_entropy():
