@@ -161,7 +161,8 @@ def find(folder, labels=None):
 def answer(found, finals):
     """Sets the labels that a person wrote after review on the rows of a :class:`Folder`.
 
-    A label for a missing image gets a row too, so that it is not lost.
+    A label for a missing image gets a row too, so that it is not lost. Images that only lacked a
+    label are used from the next :func:`examine` on.
 
     Args:
         found (Folder): Changed in place.
@@ -188,8 +189,6 @@ def answer(found, finals):
             row = Row(path, '', 'missing')
             found.rows.append(row)
         row.final = label
-        if row.reason in UNLABELLED:
-            row.reason = ''
     found.rows.sort(key=lambda row: row.path)
 
 
@@ -246,6 +245,10 @@ def examine(found, imap, size=None, on_file=None):
     Raises:
         ConfigError: There are fewer than four usable images, fewer than two classes, or too many.
     """
+    for row in found.rows:
+        # Not in `answer`: what a person writes during training must not change what was trained.
+        if row.final and row.reason in UNLABELLED:
+            row.reason = ''
     # Headers first: size and channels depend on all images, and are needed to decode the first.
     for i, facts in zip(found.usable, imap(_header, _paths(found)), strict=True):
         found.rows[i].reason, found.rows[i].size, found.rows[i].grey = facts

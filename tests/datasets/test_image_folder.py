@@ -50,6 +50,18 @@ def test_sub_folders_are_classes_and_every_image_has_a_row(folder):
     assert dataset.train.shape == (3, 12, 12)
 
 
+def test_an_answer_during_training_is_kept_and_used_only_by_the_next(folder):
+    save(folder / 'loose.png')
+    found, dataset = examined(folder)
+    image_folder.answer(found, {'loose.png': 'cat', 'a gone one.png': 'dog'})
+    assert len(found.usable) == len(dataset.train) == 6
+    assert [row.final for row in found.rows if row.final] == ['dog', 'cat']
+    found = image_folder.find(folder)
+    image_folder.answer(found, {'loose.png': 'cat'})
+    assert image_folder.examine(found, map).train.labels.tolist() == [0, 0, 0, 1, 1, 1, 0]
+    assert found.known.tolist() == [False] * 6 + [True]
+
+
 def test_a_csv_gives_labels_and_what_it_names_beside_the_images_has_a_reason(folder, tmp_path):
     rows = [f'{place},x' for place in ('cat/0.png', 'cat/1.png', '../out.png', 'gone.png')]
     rows += [f'dog/deep/{i}.png,"y, z"' for i in range(3)]
