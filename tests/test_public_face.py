@@ -11,6 +11,7 @@ import shlex
 import subprocess
 import sys
 import warnings
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from pathlib import Path
 
@@ -270,6 +271,12 @@ def train_own(dataset, method='ours', **more):
     return chainer_jo.train(
         dataset, method, preset='quick', overrides=overrides, device='cpu', **more
     )
+
+
+def test_a_trial_may_run_in_another_thread_than_the_main_one():
+    with ThreadPoolExecutor(1) as pool:
+        trained = pool.submit(train_own, own(), 'cross_entropy').result()
+    assert trained.result['epochs'] == len(trained.log)
 
 
 def test_arrays_of_ones_own_are_trained_without_true_labels_or_a_test_set():

@@ -75,8 +75,8 @@ def correct(
     """Finds and corrects wrong labels; neither true labels nor a noise rate are needed.
 
     Trains the paper's method with a small net, and holds out one image in ten for validation. The
-    command ``python -m chainer_jo correct`` does the same for folders of image files. Call it from
-    the main thread: it handles Ctrl-C, to save a snapshot before it stops.
+    command ``python -m chainer_jo correct`` does the same for folders of image files. In the main
+    thread it handles Ctrl-C, to save a snapshot before it stops.
 
     Args:
         images: ``(N, channels, H, W)``, uint8, 1 or 3 channels.

@@ -175,7 +175,7 @@ def train(
 ) -> Trained:
     """Runs or resumes one trial, and returns its outcome.
 
-    Call it from the main thread: it handles Ctrl-C, to save a snapshot before it stops.
+    In the main thread it handles Ctrl-C, to save a snapshot before it stops.
 
     Args:
         dataset: ``'cifar10'`` or ``'fashion_mnist'``, or the return value of :func:`image_set`.
