@@ -452,6 +452,7 @@ IMAGES = np.zeros((40, 3, 8, 8), np.uint8)
 MISTAKES = {
     'a label out of range': lambda c: c.symmetric_noise([0, 3], 0.5, 3),
     'a negative label': lambda c: c.one_hot([-1], 3),
+    'no rate': lambda c: c.transition_matrix('symmetric', None, 2),
     'a number of classes below 0': lambda c: c.one_hot([0], -1),
     'an empty batch': lambda c: c.LabelStore([0, 1], 2).record(Y[:0], np.zeros(0, int), 0),
     'labels that are not whole': lambda c: c.one_hot([0.5], 3),
@@ -489,6 +490,11 @@ MISTAKES = {
     'blocks without filters': lambda c: c.preact_resnet(3, 10, blocks=[1]),
     'half a block': lambda c: c.preact_resnet(3, 10, blocks=[1, 1, 0.5]),
     'images that are floats': lambda c: c.image_set(IMAGES / 255, [0] * 40),
+    'a seed in words': lambda c: c.correct(IMAGES, [0, 1] * 20, seed='1'),
+    'fewer images than labels': lambda c: c.method_loss('ours', 'correct', L.Linear(2), X[:1], Y),
+    'a matrix with NaN': lambda c: c.method_loss(
+        'forward', 'train', L.Linear(2), X, Y, T=np.nan * Y
+    ),
     'labels that are names': lambda c: c.image_set(IMAGES, ['cat', 'dog'] * 20),
     'no images': lambda c: c.image_set(IMAGES[:0], []),
     'channels last': lambda c: c.image_set(IMAGES.transpose(0, 2, 3, 1), [0] * 40),

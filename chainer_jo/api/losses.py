@@ -127,6 +127,12 @@ def method_loss(
     if stage not in stages:
         raise paper.unknown(f'stage of {method}', stage, stages)
     y, kind = checks.rows(y, 'y'), methods.load(method)
+    if len(x) != len(y):
+        raise ConfigError(
+            'the numbers of images and labels differ',
+            seen=f'{len(x)} images, {len(y)} labels',
+            fix='pass one label per image',
+        )
     batch = Batch(x, net.xp.arange(len(y), dtype='i'), y)
     if 'mix_up' in paper.updaters(method, stage):
         settings = stages[stage]
@@ -158,7 +164,9 @@ def _checked_T(T, n_class, method):
             fix=f'pass for example {example}',
         )
     T = np.asarray(T, np.float64)
-    if T.shape != (n_class, n_class) or T.min() < 0 or abs(T.sum(axis=1) - 1).max() > 1e-6:
+    # Written so that NaN fails too: every comparison with it is false.
+    sums = T.shape == (n_class, n_class) and abs(T.sum(axis=1) - 1).max() <= 1e-6
+    if not (sums and T.min() >= 0):
         raise ConfigError(
             f'T must be ({n_class}, {n_class}) with rows that sum to 1',
             seen=f'{T.shape}, entries from {T.min():g} to {T.max():g}',
