@@ -13,7 +13,7 @@ from chainer_jo.datasets import Dataset
 from chainer_jo.datasets.label_files import load_noise
 from chainer_jo.datasets.source import ArrayImages
 from chainer_jo.errors import ConfigError, DataError, StoppedError
-from chainer_jo.training import corrections, saved_net, trial
+from chainer_jo.training import corrections, result, saved_net, state, trial
 from chainer_jo.training.extensions import Evaluate
 
 OVERRIDES = (
@@ -76,6 +76,8 @@ def test_every_image_is_judged_and_the_net_comes_back_from_its_files(tmp_path):
     assert np.allclose(f[found.held_out], found.probabilities[found.held_out], atol=1e-6)
     # A trained image is judged by its corrected label too.
     y = store.read_arrays(machine.folder(described.trial) / 'labels.arrays')['y']
+    model = state.on_host(found.net.net)
+    assert result.digests(model, y, b'')['model'] == found.result['digests']['model']
     trained = ~found.held_out
     assert np.allclose((f[trained] + y) / 2, found.probabilities[trained], atol=1e-6)
     found.net.save(tmp_path / 'net')
