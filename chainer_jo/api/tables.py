@@ -18,7 +18,7 @@ def table(
     """Returns a table of the paper as ``report TABLE --json`` prints it: one row per cell.
 
     Args:
-        name: ``'table2'``, ``'table3'``, ``'figure3'`` or ``'ablations'``.
+        name: A table that ``python -m chainer_jo report --help`` lists, such as ``'table2'``.
         preset: The preset of the grid and the settings.
         out: Folder of the trials; ``results/<preset>`` by default.
 

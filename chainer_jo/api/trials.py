@@ -178,7 +178,8 @@ def train(
     In the main thread it handles Ctrl-C, to save a snapshot before it stops.
 
     Args:
-        dataset: ``'cifar10'`` or ``'fashion_mnist'``, or the return value of :func:`image_set`.
+        dataset: ``'cifar10'``, ``'fashion_mnist'`` or ``'clothing1m'``, or the return value of
+            :func:`image_set`.
         method: One of ``python -m chainer_jo methods``; ``'ours'`` is the paper's method.
         noise: ``'symmetric'`` or ``'asymmetric'`` adds noise to the labels of the data set;
             ``'none'`` trains on them as they are.
@@ -195,7 +196,7 @@ def train(
         out: Folder for the results; the trial is saved in ``out/runs/<trial id>``. A trial that was
             killed resumes from its snapshot, and a finished one is only read. ``None`` keeps
             nothing.
-        data: Path of the archive of a named data set.
+        data: Path of a named data set: its archive or its folder.
         weights: Path of a file of ImageNet weights, for the net that needs them: ResNet-50.
         device: ``'auto'``, ``'cpu'`` or ``'cuda:N'``.
         backend: ``'auto'``, or ``'chainer'`` for Chainer's own functions. The choice stays in
