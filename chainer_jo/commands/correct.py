@@ -21,6 +21,11 @@ FEW = 100
 
 def add(command):
     """Adds the commands; ``command(name, function, text)`` returns a new parser."""
+    _add_correct(command)
+    _add_predict(command)
+
+
+def _add_correct(command):
     parser = command('correct', _correct, 'finds and corrects wrong labels in your own images')
     parser.add_argument(
         'folder',
@@ -71,6 +76,8 @@ def add(command):
     options.add_json(parser, 'print the findings as JSON')
     parser.set_defaults(preset='correct', data=None, share=False, weights=None)
 
+
+def _add_predict(command):
     parser = command('predict', _predict, 'labels images with a net that correct has trained')
     parser.add_argument('net', metavar='DIR', type=options.path, help='the --out folder of correct')
     parser.add_argument(
