@@ -7,7 +7,6 @@ from collections import Counter
 import numpy as np
 from PIL import Image
 
-from chainer_jo.datasets.judgement import REPLACED
 from chainer_jo.report.curves import curves
 from chainer_jo.report.escape import plain
 from chainer_jo.report.label_table import summary
@@ -63,7 +62,6 @@ def page(table, classes, images, log, facts):
     left_out = [row for row in table if 'label_score' not in row]
     return template('corrections.html').render(
         facts=facts,
-        replaced=REPLACED,
         found=summary(table),
         finding=finding(table, classes),
         first=[_card(row, images) for row in issues[:FIRST_IMAGES]],
