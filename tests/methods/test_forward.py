@@ -145,7 +145,8 @@ def a_batch(seed=0, n=8):
 
 
 def test_stage_uses_the_true_matrix():
-    method, batch = Forward(Net(), np.zeros(8, int), 3, STAGES, T_3), a_batch()
+    stages = {'train': STAGES['train']}
+    method, batch = Forward(Net(), np.zeros(8, int), 3, stages, T_3), a_batch()
     method.begin('train')
     loss, log_f = method(batch)
     assert float(loss.array) == pytest.approx(loop(batch.y, log_f.array, T_3)[0], rel=1e-5)
