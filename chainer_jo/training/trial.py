@@ -140,6 +140,8 @@ def _finished(config, machine, observer, dataset, folder):
             fix='use the same file, or choose another folder with --out',
         )
     snapshot.remove_all(folder)
+    # Its process may have been killed after it had written the result.
+    failure.forget(folder)
     return found
 
 

@@ -101,6 +101,10 @@ def test_a_failure_is_forgotten_as_soon_as_the_trial_is_trained_again(tmp_path):
     seen = []
     tiny.run(config, tmp_path, Observer(epoch=lambda row: seen.append(failure.reason(folder))))
     assert set(seen) == {None}
+    # Killed between its result and its end: the next process finds the result, and nothing else.
+    failure.keep(folder, 8, 'its process was killed by SIGKILL')
+    tiny.run(config, tmp_path, Observer(epoch=lambda row: pytest.fail('trained again')))
+    assert failure.reason(folder) is None
 
 
 @pytest.mark.parametrize('signum', [signal.SIGTERM, signal.SIGINT, signal.SIGHUP])
