@@ -13,7 +13,7 @@ from contextlib import contextmanager, suppress
 from datetime import timedelta
 from pathlib import Path
 
-from chainer_jo.errors import WriteError
+from chainer_jo.errors import WriteError, count_of
 from chainer_jo.report.machines import place
 from chainer_jo.sweep.arrival import Arrival
 
@@ -297,7 +297,7 @@ class _Watched:
         stages = ', '.join(f'{name} {epochs}' for name, epochs in facts['stages'].items())
         shown.say(
             f'{self.trial}: {facts["method"]}; {labels}; epochs: {stages}; '
-            f'{facts["steps_per_epoch"]:,} steps per epoch'
+            f'{count_of(facts["steps_per_epoch"], "step")} per epoch'
         )
 
     def start(self, epochs, rows):

@@ -115,6 +115,11 @@ def not_installed(error):
     )
 
 
+def count_of(number, what):
+    """Returns a number with its noun: ``1 trial``, ``1,000 trials``."""
+    return f'{number:,} {what}{"" if number == 1 else "s"}'
+
+
 def excerpt(text, length=60):
     """Returns ``text`` (any object) as one printable line of at most ``length`` characters."""
     # Cut first, because a message may quote a file of any size.

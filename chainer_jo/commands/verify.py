@@ -2,7 +2,7 @@
 
 from chainer_jo.commands import options
 from chainer_jo.console import show, show_json
-from chainer_jo.errors import ConfigError, DataError, excerpt
+from chainer_jo.errors import ConfigError, DataError, count_of, excerpt
 
 
 def add(command):
@@ -32,7 +32,8 @@ def _verify(given):
         show_json(problems)
     else:
         lines = [f'{problem["path"]}: {problem["problem"]}' for problem in problems]
-        count = f'{trials:,} trials, {files:,} files: {len(problems) or "no"} problems'
-        show('\n'.join([*lines, count]))
+        count = f'{count_of(trials, "trial")}, {count_of(files, "file")}'
+        found = count_of(len(problems), 'problem') if problems else 'no problems'
+        show('\n'.join([*lines, f'{count}: {found}']))
     # Not raised: the problems above are the result, and scripts look at the exit code.
     return DataError.exit_code if problems else 0

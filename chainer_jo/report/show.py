@@ -5,7 +5,7 @@ import json
 from pathlib import Path
 
 from chainer_jo import store
-from chainer_jo.errors import ConfigError, DataError, excerpt
+from chainer_jo.errors import ConfigError, DataError, count_of, excerpt
 from chainer_jo.report.collect import config_problem, read_log, read_result
 from chainer_jo.report.data_notes import data_title
 from chainer_jo.report.escape import plain
@@ -66,9 +66,8 @@ def _unknown(out, trial):
     known = sorted(plain(name) for name in names)
     near = difflib.get_close_matches(trial, known, n=3, cutoff=0.4)
     fix = f'did you mean {" or ".join(near)}?' if near else f'name one of the folders in {runs}'
-    return ConfigError(
-        f'no trial {excerpt(trial)!r} in {out}', seen=f'{len(known)} trials there', fix=fix
-    )
+    seen = f'{count_of(len(known), "trial")} there'
+    return ConfigError(f'no trial {excerpt(trial)!r} in {out}', seen=seen, fix=fix)
 
 
 def to_text(shown):

@@ -8,6 +8,7 @@ from pathlib import Path
 from statistics import median
 
 from chainer_jo import paper
+from chainer_jo.errors import count_of
 from chainer_jo.sweep import local, pace, standing
 from chainer_jo.training.machine import SHARED
 
@@ -72,7 +73,7 @@ class Overview:
         count = Counter(trial.state for trial in self.trials)
         states = [f'{count[state]} {state}' for state in ('done', 'begun', 'to do')]
         states += [f'{count[s]} {s}' for s in ('running', 'failed', 'damaged') if count[s]]
-        return f'{len(self.trials)} trials: {", ".join(states)}'
+        return f'{count_of(len(self.trials), "trial")}: {", ".join(states)}'
 
     def as_text(self):
         """Returns text: one row per cell, running and failed trials, and totals with the time."""
@@ -115,7 +116,8 @@ class Overview:
             wall = max(sum(known) / side_by_side, *known)
             text += f', {_time(wall)} with {side_by_side} trials side by side'
         text += f', as measured on {self._paces.place}; shared first stages count once'
-        return text + (f'; {unknown} trials of kinds not measured are left out' if unknown else '')
+        without = count_of(unknown, 'trial')
+        return text + (f'; without {without} of kinds not measured' if unknown else '')
 
     def _disk(self):
         now = sum(trial.bytes for trial in self.trials)

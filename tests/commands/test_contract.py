@@ -167,7 +167,7 @@ def test_run_prints_the_table_and_trains_only_what_is_not_done(trained, call):
     words = f'table2 --preset quick --only cross_entropy --rates 0.5 {OVERRIDES}'
     code, out, said = call(f'run {words}', trained[0])
     assert code == 0
-    assert said.startswith('1 trials: 1 done')
+    assert said.startswith('1 trial: 1 done')
     assert len(said.splitlines()) == 1
     assert out.rstrip('\n') == (trained[0] / 'results/quick/table2.md').read_text().rstrip('\n')
 

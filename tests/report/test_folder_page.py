@@ -139,7 +139,7 @@ def test_without_trials_labels_or_logs_it_says_so(tmp_path, add_trial):
     publish.write_html(tmp_path)
     text = (tmp_path / 'report.html').read_text()
     assert 'Its log cannot be used.' in text
-    assert 'left out for 1 trials' in text
+    assert 'left out for 1 trial:' in text
 
 
 def test_a_page_of_ones_own_and_committed_folders_are_left_alone(tmp_path, add_trial):

@@ -140,7 +140,7 @@ def test_a_finished_trial_that_was_altered_is_neither_done_nor_measured(name, tm
     (found,) = seen.trials
     assert (found.state, found.epochs_done, found.seconds) == ('damaged', 0, None)
     assert name in found.detail
-    assert seen.summary() == '1 trials: 0 done, 0 begun, 0 to do, 1 damaged'
+    assert seen.summary() == '1 trial: 0 done, 0 begun, 0 to do, 1 damaged'
 
 
 def test_a_trial_is_timed_by_others_of_its_kind_stage_by_stage(tmp_path):
