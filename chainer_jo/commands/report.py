@@ -31,8 +31,7 @@ def write(table, preset, out):
     from chainer_jo.report import publish
 
     report = publish.write(table, preset, out)
-    publish.write_page(out)
-    publish.write_html(out)
+    publish.write_pages(out)
     _complain_of(report.unreadable)
     return report
 

@@ -113,45 +113,34 @@ def _write_pairs(report, out):
     store.write_bytes(f'{path}.png', figures.pairs_figure(report.grid, summaries))
 
 
-def write_page(out):
-    """Writes the page of an output folder, unless it has one that was written by hand.
+def write_pages(out):
+    """Writes the page of an output folder, as Markdown and as HTML with the curves of every trial.
 
-    The page is ``<out>/README.md``. For a folder of committed runs, ``results/reference/<name>``,
-    it is ``results/README.md``, which covers all of these folders.
-
-    Returns:
-        pathlib.Path: The page, or ``None`` if there is one that was written by hand.
-
-    Raises:
-        WriteError: The page cannot be written.
-    """
-    out = Path(out)
-    path = (out.parent.parent if reference.is_reference(out) else out) / 'README.md'
-    if path.exists() and not _is_made_here(path, readme.MARK):
-        return None
-    store.write_text(path, page_text(out))
-    return path
-
-
-def write_html(out):
-    """Writes ``<out>/report.html``, the same page as HTML with the curves of every trial.
-
-    It does not overwrite a page that this package did not write, and writes nothing to folders of
-    committed runs, which share one page.
+    The pages are ``<out>/README.md`` and ``<out>/report.html``. The folders of committed runs,
+    ``results/reference/<name>``, share ``results/README.md`` and have no HTML. A page that was
+    written by hand is left as it is.
 
     Returns:
-        pathlib.Path: The page, or ``None`` if none was written.
+        list of pathlib.Path: The pages written.
 
     Raises:
-        WriteError: The page cannot be written.
+        WriteError: A page cannot be written.
     """
-    out = Path(out)
-    path = out / folder_page.NAME
-    if reference.is_reference(out) or (path.exists() and not _is_made_here(path, folder_page.MARK)):
-        return None
-    text = readme.text(out, [out], _sheets, paper.published(), standard, command)
-    store.write_text(path, folder_page.page(out, text, command))
-    return path
+    out, text = Path(out), page_text(out)
+    if reference.is_reference(out):
+        pages = [(out.parent.parent / 'README.md', readme.MARK, text)]
+    else:
+        html = folder_page.page(out, text, command)
+        pages = [
+            (out / 'README.md', readme.MARK, text),
+            (out / folder_page.NAME, folder_page.MARK, html),
+        ]
+    written = []
+    for path, mark, content in pages:
+        if not path.exists() or _is_made_here(path, mark):
+            store.write_text(path, content)
+            written.append(path)
+    return written
 
 
 def _is_made_here(path, mark):
@@ -159,7 +148,7 @@ def _is_made_here(path, mark):
 
 
 def page_text(out):
-    """Returns the text of the page of an output folder; see :func:`write_page`."""
+    """Returns the text of the page of an output folder; see :func:`write_pages`."""
     out = Path(out)
     committed = reference.is_reference(out)
     root, folders = (out.parent.parent, out.parent.glob('*')) if committed else (out, [out])

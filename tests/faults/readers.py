@@ -157,7 +157,7 @@ def read_results(content, folder):
     collect.read_logs(results, folder)
     if results:
         publish.read('table2', 'quick', folder)
-        publish.write_page(folder)
+        publish.write_pages(folder)
 
 
 def read_log(content, folder):

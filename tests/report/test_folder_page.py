@@ -48,8 +48,7 @@ def out(tmp_path_factory):
     for method in ('cross_entropy', 'ours'):
         tiny.run(tiny.config(method), folder)
     publish.write('table2', 'quick', folder)
-    publish.write_page(folder)
-    publish.write_html(folder)
+    publish.write_pages(folder)
     return folder
 
 
@@ -125,7 +124,7 @@ def test_words_of_a_result_are_shown_and_do_nothing(tmp_path, add_trial):
     result = add_trial()
     result['data']['variant'] = bad
     store.write_sealed(tmp_path / 'runs' / result['trial'] / 'result.json', result)
-    publish.write_html(tmp_path)
+    publish.write_pages(tmp_path)
     text = (tmp_path / 'report.html').read_text()
     assert '<script' not in text
     assert '<img' not in text
@@ -133,10 +132,10 @@ def test_words_of_a_result_are_shown_and_do_nothing(tmp_path, add_trial):
 
 
 def test_without_trials_labels_or_logs_it_says_so(tmp_path, add_trial):
-    publish.write_html(tmp_path)
+    publish.write_pages(tmp_path)
     assert 'No trial has been run yet.' in (tmp_path / 'report.html').read_text()
     add_trial(log=False)
-    publish.write_html(tmp_path)
+    publish.write_pages(tmp_path)
     text = (tmp_path / 'report.html').read_text()
     assert 'Its log cannot be used.' in text
     assert 'left out for 1 trial:' in text
@@ -145,11 +144,11 @@ def test_without_trials_labels_or_logs_it_says_so(tmp_path, add_trial):
 def test_a_page_of_ones_own_and_committed_folders_are_left_alone(tmp_path, add_trial):
     add_trial()
     (tmp_path / 'report.html').write_text('mine')
-    assert publish.write_html(tmp_path) is None
+    assert publish.write_pages(tmp_path) == [tmp_path / 'README.md']
     assert (tmp_path / 'report.html').read_text() == 'mine'
     committed = tmp_path / 'reference' / 'quick'
     committed.mkdir(parents=True)
-    assert publish.write_html(committed) is None
+    assert publish.write_pages(committed) == [tmp_path / 'README.md']
     assert not list(committed.iterdir())
 
 

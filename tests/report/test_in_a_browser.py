@@ -72,7 +72,7 @@ def reports(tmp_path_factory):
     true = np.arange(2000, dtype='i') % 20
     save_noise(run / 'noisy_labels.arrays', true[::-1].copy(), true, np.arange(2000))
     store.write_arrays(run / 'labels.arrays', {'y': np.eye(20, dtype='f')[true]})
-    publish.write_html(quick)
+    publish.write_pages(quick)
     return {'corrected': folder / 'corrected.html', 'tables': quick / 'report.html'}
 
 

@@ -123,7 +123,9 @@ def test_writing_twice_gives_the_same_bytes(tmp_path, add_quick):
 def test_the_readme_names_the_real_command_of_a_trial(tmp_path, add_quick):
     values = add_quick(out=tmp_path / 'quick')['config']
 
-    assert publish.write_page(tmp_path / 'quick') == tmp_path / 'quick' / 'README.md'
+    pages = publish.write_pages(tmp_path / 'quick')
+
+    assert [page.name for page in pages] == ['README.md', 'report.html']
 
     text = (tmp_path / 'quick' / 'README.md').read_text()
     assert text == publish.page_text(tmp_path / 'quick')
@@ -134,7 +136,7 @@ def test_the_page_over_committed_runs_lies_above_them_and_covers_all(tmp_path, a
     for name in ('quick', 'more'):
         add_quick(out=tmp_path / 'reference' / name)
 
-    assert publish.write_page(tmp_path / 'reference' / 'quick') == tmp_path / 'README.md'
+    assert publish.write_pages(tmp_path / 'reference' / 'quick') == [tmp_path / 'README.md']
 
     text = (tmp_path / 'README.md').read_text()
     assert '## quick: table2' in text
@@ -147,16 +149,16 @@ def test_a_page_by_hand_is_never_replaced(tmp_path, add_quick, text):
     add_quick()
     (tmp_path / 'README.md').write_text(text)
 
-    assert publish.write_page(tmp_path) is None
+    assert publish.write_pages(tmp_path) == [tmp_path / 'report.html']
     assert (tmp_path / 'README.md').read_text() == text
 
 
 def test_a_page_that_the_program_made_is_made_again(tmp_path, add_quick):
     add_quick(seed=0)
-    publish.write_page(tmp_path)
+    publish.write_pages(tmp_path)
     trial = add_quick(seed=1)['trial']
 
-    publish.write_page(tmp_path)
+    publish.write_pages(tmp_path)
 
     assert trial in (tmp_path / 'README.md').read_text()
 
@@ -196,7 +198,7 @@ def test_reports_need_neither_true_labels_nor_a_test_set(tmp_path, add_quick):
     store.write_sealed(folder / 'result.json', result)
 
     report = publish.write('table2', 'quick', tmp_path)
-    publish.write_page(tmp_path)
+    publish.write_pages(tmp_path)
 
     assert report.unreadable == []
     assert 'Left out: test accuracy' in report.markdown
