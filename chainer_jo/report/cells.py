@@ -28,6 +28,11 @@ class Cell:
     modified: tuple
     results: list
 
+    @property
+    def overrides(self):
+        """The differences that ``--set`` makes: those in settings."""
+        return tuple(item for item in self.modified if '.' in item.partition('=')[0])
+
 
 def cells(grid, published, results, standard):
     """Sorts results into the cells of a grid; results of other grids are left out.
@@ -118,27 +123,47 @@ def _usual_labels(results):
 
 def _departures(result, expected, digest):
     config, data = result['config'], result['data']
-    overrides = [str(override) for override in config['modified']]
-    seen, wanted = _flat(config), _flat(expected)
-    differing = [key for key in seen | wanted if seen.get(key) != wanted.get(key)]
-    # Settings of an older version of the preset are shown like overrides, although nobody typed
-    # them.
-    overrides += [f'{key}={json.dumps(seen.get(key))}' for key in sorted(differing)]
+    departures = overrides(config, expected)
+    if config.get('precision') != expected.get('precision'):
+        departures.append(f'precision={config.get("precision")}')
     if data['digest'] != digest:
         # The variant of data that are not published already contains their digest.
         known = data['digest'][:8] in data['variant']
-        overrides.append(f'data={data["variant"]}' + ('' if known else f' {data["digest"][:8]}'))
-    return tuple(overrides)
+        departures.append(f'data={data["variant"]}' + ('' if known else f' {data["digest"][:8]}'))
+    return tuple(departures)
 
 
-def _flat(config, prefix=''):
-    """Returns ``{dotted key: value}`` of all settings that the trials of a cell share."""
+def overrides(config, expected):
+    """Returns the overrides ``key=value`` with which today's preset trains a trial again.
+
+    Those that it was given, and one for each setting of an older version of the preset: a list of
+    str, sorted, so that equal settings give equal lists.
+
+    Args:
+        config (dict): The trial's configuration.
+        expected (dict): What today's preset gives for it; ``standard`` in :func:`cells`.
+    """
+    seen, wanted = _flat(config), _flat(expected)
+    differing = [key for key in seen | wanted if seen.get(key) != wanted.get(key)]
+    older = [f'{key}={_normalised(seen.get(key))}' for key in differing]
+    return sorted([*map(str, config['modified']), *older])
+
+
+def _normalised(value):
+    return value if isinstance(value, str) else json.dumps(value)
+
+
+def _flat(config):
+    """Returns ``{key: value}`` of all settings of a trial, with the keys that ``--set`` takes."""
+    sections = {name: config.get(name) for name in ('common', 'net', 'noise')}
+    return _dotted(sections | {config['method']: config['stages']})
+
+
+def _dotted(section, prefix=''):
     flat = {}
-    for key, value in config.items():
+    for key, value in section.items():
         if isinstance(value, dict):
-            flat |= _flat(value, f'{prefix}{key}.')
-        # The trials of a cell differ only in their seed, and the path of a label file is not part
-        # of a trial.
-        elif prefix or key not in ('seed', 'modified', 'labels_file'):
+            flat |= _dotted(value, f'{prefix}{key}.')
+        else:
             flat[prefix + key] = value
     return flat

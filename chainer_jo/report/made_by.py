@@ -32,18 +32,18 @@ def _counts(grid, cells):
     """Returns ``{(method, options): {rate: trials}}`` of what was run."""
     counts = {}
     for cell in cells:
-        for options, trials in Counter(_options(grid, r['config']) for r in cell.results).items():
-            of_method = counts.setdefault((cell.method, options), {})
+        precisions = (result['config'].get('precision', 'float32') for result in cell.results)
+        for precision, trials in Counter(precisions).items():
+            of_method = counts.setdefault((cell.method, _options(grid, cell, precision)), {})
             of_method[cell.rate] = max(trials, of_method.get(cell.rate, 0))
     return counts
 
 
-def _options(grid, config):
+def _options(grid, cell, precision):
     """Returns the options that the trials of a command share, other than method, rate and seed."""
     own = [sorted(variant) for variant in grid.get('variants', [])]
     # `run` on a table of variants trains them without --set.
-    overrides = [] if sorted(config['modified']) in own else config['modified']
-    precision = config.get('precision', 'float32')
+    overrides = [] if list(cell.overrides) in own else cell.overrides
     words = [] if precision == 'float32' else ['--precision', precision]
     return (*words, *(word for override in overrides for word in ('--set', override)))
 

@@ -1,5 +1,6 @@
 """Makes the tables, figures and README of an output folder, from results and the paper's data."""
 
+import contextlib
 import functools
 import json
 from dataclasses import dataclass
@@ -17,7 +18,7 @@ from chainer_jo.report import (
     reference,
     tables,
 )
-from chainer_jo.report.cells import cells
+from chainer_jo.report.cells import cells, overrides
 from chainer_jo.report.collect import read_all, read_logs
 from chainer_jo.report.readme import figure_name
 
@@ -170,7 +171,13 @@ def _sheets(preset):
 
 
 def command(values):
-    """Returns the command that runs the trial with the configuration ``values`` (dict)."""
+    """Returns the command that runs the trial with the configuration ``values`` (dict).
+
+    Settings of an older version of the preset are among its overrides.
+    """
+    # Images of the user's own and presets of other versions have no standard.
+    with contextlib.suppress(ConfigError):
+        values = values | {'modified': overrides(values, standard(values))}
     return config.from_dict(values).command
 
 

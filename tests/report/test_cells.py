@@ -53,7 +53,7 @@ def test_overrides_form_their_own_cell(grid, published, standard, add_trial):
     ('change', 'departure'),
     [
         ({'common': {'batch_size': 32, 'validation_labels': 'clean'}}, 'common.batch_size=32'),
-        ({'precision': 'bfloat16'}, 'precision="bfloat16"'),
+        ({'precision': 'bfloat16'}, 'precision=bfloat16'),
         ({'noise': {'sampling': 'bernoulli'}}, None),
         ({'data': {'variant': 'variant 1234abcd', 'digest': '1234abcd' * 8}},
          'data=variant 1234abcd'),
@@ -70,7 +70,7 @@ def test_settings_and_data_that_the_grid_does_not_have_form_their_own_cell(
     found = run(cells(grid, published, [plain, other], clean))
 
     assert [cell.results for cell in found] == [[plain], [other]]
-    assert found[1].modified == (departure or 'noise.sampling="bernoulli"',)
+    assert found[1].modified == (departure or 'noise.sampling=bernoulli',)
 
 
 def test_two_digests_under_one_name_do_not_mix(grid, published, standard, add_trial):

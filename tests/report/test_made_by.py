@@ -7,6 +7,8 @@ from chainer_jo.report.cells import Cell, cells
 from chainer_jo.report.made_by import commands
 from chainer_jo.sweep import plan
 
+EIGHT = {'batch_size': 8, 'validation_labels': 'clean'}
+
 
 def made_by(grid, published, results, standard, out=None):
     return commands(grid, cells(grid, published, results, standard), out)
@@ -22,10 +24,7 @@ def test_precision_overrides_and_folder_are_part_of_the_command(
     grid, published, standard, add_trial
 ):
     override = 'common.batch_size=8'
-    trial = add_trial(
-        modified=[override], common={'batch_size': 8, 'validation_labels': 'clean'},
-        precision='bfloat16',
-    )  # fmt: skip
+    trial = add_trial(modified=[override], common=EIGHT, precision='bfloat16')
 
     [command] = made_by(grid, published, [trial], standard, 'my results')
 
@@ -37,25 +36,18 @@ def test_precision_overrides_and_folder_are_part_of_the_command(
 
 
 def test_what_a_shell_would_run_is_quoted(grid, published, standard, add_trial):
-    trial = add_trial(modified=['common.batch_size=8; rm -rf 8'])
-    trial['config']['modified'] = ["a='; $(reboot) `x`"]
+    evil = "net.a='; $(reboot) `x`"
 
-    [command] = commands(grid, [cell_of(trial)])
+    [command] = commands(grid, [Cell('ours', 'symmetric', 0.7, (evil,), [add_trial()])])
 
-    assert "a='; $(reboot) `x`" in shlex.split(command)
-
-
-def cell_of(result):
-    config = result['config']
-    rate = config['noise']['rate']
-    return Cell(config['method'], 'symmetric', rate, (), [result])
+    assert evil in shlex.split(command)
 
 
 def test_variants_of_the_grid_need_no_override(grid, published, standard, add_trial):
     grid = grid | {'variants': [['common.batch_size=8']]}
     trials = [
         add_trial(),
-        add_trial(modified=['common.batch_size=8'], common={'batch_size': 8}),
+        add_trial(modified=['common.batch_size=8'], common=EIGHT),
     ]
 
     [command] = made_by(grid, published, trials, standard)

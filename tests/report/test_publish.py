@@ -84,7 +84,20 @@ def test_trials_of_settings_that_the_preset_no_longer_has_do_not_mix(tmp_path, a
     rows = publish.read('table2', 'quick', tmp_path).rows
 
     modified = [row['modified'] for row in rows if row['trials']]
-    assert modified == [[], ['stages.fine_tune.a=0.125']]
+    assert modified == [[], ['ours.fine_tune.a=0.125']]
+
+
+def test_an_override_trains_what_an_older_preset_did_and_its_command_has_it(tmp_path, add_quick):
+    stages = config.trial('ours', 'fashion_mnist', 'symmetric', 0.7, 0, 'quick').as_dict()['stages']
+    older = add_quick(stages=stages | {'fine_tune': stages['fine_tune'] | {'a': 0.125}})
+    add_quick(seed=1, overrides=['ours.fine_tune.a=0.125'])
+
+    report = publish.read('table2', 'quick', tmp_path)
+
+    (cell,) = [cell for cell in report.cells if cell.results]
+    assert (cell.modified, len(cell.results)) == (('ours.fine_tune.a=0.125',), 2)
+    assert '--trials 2 --set ours.fine_tune.a=0.125' in report.markdown
+    assert publish.command(older['config']).endswith("--seed 0 --set 'ours.fine_tune.a=0.125'")
 
 
 def test_an_override_that_no_longer_exists_leaves_the_report_standing(tmp_path, add_quick):
