@@ -10,6 +10,7 @@
 set -euo pipefail
 cd "$(dirname "${BASH_SOURCE[0]}")/.."
 bash reproduce/setup.sh
+case " $* " in *' -h '* | *' --help '*) exec .venv/bin/python -m chainer_jo benchmark --help ;; esac
 
 has_peers() { .venv-peer/bin/python -c 'import numpy, safetensors, torch, transformers' 2>/dev/null; }
 

@@ -13,6 +13,7 @@ set -euo pipefail
 cd "$(dirname "${BASH_SOURCE[0]}")/.."
 bash reproduce/setup.sh
 python=.venv/bin/python
+case " $* " in *' -h '* | *' --help '*) exec $python -m chainer_jo run --help ;; esac
 
 data='' weights='' preset=paper previous=''
 for argument in "$@"; do
