@@ -87,17 +87,21 @@ def test_trials_of_settings_that_the_preset_no_longer_has_do_not_mix(tmp_path, a
     assert modified == [[], ['ours.fine_tune.a=0.125']]
 
 
-def test_an_override_trains_what_an_older_preset_did_and_its_command_has_it(tmp_path, add_quick):
+def test_overrides_train_what_an_older_preset_did_and_its_command_has_them(tmp_path, add_quick):
     stages = config.trial('ours', 'fashion_mnist', 'symmetric', 0.7, 0, 'quick').as_dict()['stages']
-    older = add_quick(stages=stages | {'fine_tune': stages['fine_tune'] | {'a': 0.125}})
-    add_quick(seed=1, overrides=['ours.fine_tune.a=0.125'])
+    changed = {'a': 0.125, 'learning_rate': 0.3}
+    typed = [f'ours.fine_tune.{key}={value}' for key, value in changed.items()]
+    older = add_quick(stages=stages | {'fine_tune': stages['fine_tune'] | changed})
+    add_quick(seed=1, overrides=typed)
 
     report = publish.read('table2', 'quick', tmp_path)
 
     (cell,) = [cell for cell in report.cells if cell.results]
-    assert (cell.modified, len(cell.results)) == (('ours.fine_tune.a=0.125',), 2)
-    assert '--trials 2 --set ours.fine_tune.a=0.125' in report.markdown
-    assert publish.command(older['config']).endswith("--seed 0 --set 'ours.fine_tune.a=0.125'")
+    assert (list(cell.modified), len(cell.results)) == (typed, 2)
+    assert f'--trials 2 --set {typed[0]} --set {typed[1]}' in report.markdown
+    assert publish.command(older['config']).endswith(
+        f"--seed 0 --set '{typed[0]}' --set '{typed[1]}'"
+    )
 
 
 def test_an_override_that_no_longer_exists_leaves_the_report_standing(tmp_path, add_quick):
