@@ -134,18 +134,15 @@ def main(folder, seconds, *names):
         import readers
     import page
 
-    rows = []
     for name in names or readers.READERS:
         took, busy, executions, findings = hunted(name, Path(folder), float(seconds))
-        rows.append((name, f'{took:.0f}', f'{busy:.0f}', f'{executions:,}', str(findings)))
         sys.stdout.write(
             f'{name}: {took:.0f} s, {busy:.0f} s of a processor, {executions:,} executions, '
             f'{findings} findings\n'
         )
         sys.stdout.flush()
         # After each: a hunt may be ended at any time.
-        if not names:
-            page.write_fuzzing(rows, seconds)
+        page.write_fuzzing(name, f'{took:.0f}', f'{busy:.0f}', f'{executions:,}', str(findings))
 
 
 if __name__ == '__main__':

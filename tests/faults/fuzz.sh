@@ -6,7 +6,7 @@ cd "$(dirname "${BASH_SOURCE[0]}")/../.."
 bash reproduce/setup.sh
 
 # An environment of its own: atheris is for no user, and it sees the packages of .venv.
-if ! .venv-fuzz/bin/python -c 'import atheris, chainer' 2>/dev/null; then
+if ! .venv-fuzz/bin/python -c 'import atheris, chainer_jo' 2>/dev/null; then
     .venv/bin/python -m venv --clear .venv-fuzz
     .venv-fuzz/bin/python -m pip install --quiet --disable-pip-version-check atheris==3.0.0
     site=$(.venv/bin/python -c 'import sysconfig; print(sysconfig.get_path("purelib"))')

@@ -1,6 +1,7 @@
 """``results/reliability.md``: what faults and fuzzers found, a section for each command."""
 
 import datetime
+import fcntl
 import re
 import shlex
 from pathlib import Path
@@ -16,12 +17,18 @@ WHOLE, SINCE, FUZZING = 'The long form', 'Parts of it, run since', 'Fuzzed reade
 SECTIONS = (WHOLE, SINCE, FUZZING)
 
 
-def write(title, text, path=PAGE):
-    """Puts a section in the place of the one of that title; ``None`` takes it away."""
-    parts = re.split(r'^## (.+)\n\n', path.read_text() if path.exists() else '', flags=re.MULTILINE)
-    sections = dict(zip(parts[1::2], parts[2::2], strict=True)) | {title: text}
-    kept = [f'## {name}\n\n{sections[name].strip()}\n' for name in SECTIONS if sections.get(name)]
-    path.write_text('\n'.join([HEAD, *kept]))
+def write(title, change, path=PAGE):
+    """Puts what ``change`` makes of a section in its place; ``None`` takes the section away."""
+    with path.open('a+') as page:
+        # Two fuzzers may run side by side, and end in the same second.
+        fcntl.flock(page, fcntl.LOCK_EX)
+        page.seek(0)
+        parts = re.split(r'^## (.+)\n\n', page.read(), flags=re.MULTILINE)
+        sections = dict(zip(parts[1::2], parts[2::2], strict=True))
+        sections[title] = change(sections.get(title, ''))
+        kept = [(name, sections[name].strip()) for name in SECTIONS if sections.get(name)]
+        page.truncate(0)
+        page.write('\n'.join([HEAD, *(f'## {name}\n\n{text}\n' for name, text in kept)]))
 
 
 def table(columns, rows):
@@ -43,18 +50,25 @@ def write_suite(figures, passed, words=()):
         f'Made by `bash tests/faults/run_long.sh{words and f" {words}"}` on {here()}.\n'
         f'{passed} tests passed, none failed.\n\n{table(["fault", "figure"], figures)}'
     )
-    write(SINCE if words else WHOLE, text)
+    write(SINCE if words else WHOLE, lambda _: text)
     if not words:
-        write(SINCE, None)
+        write(SINCE, lambda _: None)
 
 
-def write_fuzzing(rows, seconds):
-    """Writes what the fuzzer found: rows of reader, seconds, of a processor, executions,
-    and findings."""
-    columns = ['reader', 'seconds', 'of a processor', 'executions', 'findings']
-    text = (
-        f'Made by `bash tests/faults/fuzz.sh {seconds}` on {here()}. A finding is an exception\n'
-        'other than the documented ones, ten seconds for one file, or 2 GiB of memory.\n\n'
-        + table(columns, rows)
-    )
-    write(FUZZING, text)
+def write_fuzzing(reader, *figures):
+    """Writes what the fuzzer found at a reader, in the place of what it found there before:
+    seconds, those of a processor among them, executions, and findings."""
+    columns = ['reader', 'seconds', 'of a processor', 'executions', 'findings', 'run on']
+
+    def change(section):
+        lines = [line for line in section.splitlines() if line.startswith('|')]
+        rows = {row[0]: row for row in (line.strip('| ').split(' | ') for line in lines[2:])}
+        rows[reader] = [reader, *figures, here()]
+        head = (
+            'Made by `bash tests/faults/fuzz.sh SECONDS [READER ...]`; a row is the last run for\n'
+            'a reader. A finding is an exception other than the documented ones, ten seconds for\n'
+            'one file, or 2 GiB of memory.'
+        )
+        return f'{head}\n\n{table(columns, [rows[name] for name in sorted(rows)])}'
+
+    write(FUZZING, change)
