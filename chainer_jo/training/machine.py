@@ -75,8 +75,12 @@ def processor():
     """Returns the processor's model and those of :data:`INSTRUCTIONS` that it has: a dict."""
     fields = name_value_lines('/proc/cpuinfo')
     flags = fields.get('flags', '').split()
+    model = fields.get('model name') or platform.processor() or platform.machine()
+    # A virtual machine may print 'AMD EPYC' on two generations, one twice as fast as the other.
+    if 'cpu family' in fields and not any(map(str.isdigit, model)):
+        model += f' (family {fields["cpu family"]}, model {fields.get("model", "?")})'
     return {
-        'processor': fields.get('model name') or platform.processor() or platform.machine(),
+        'processor': model,
         'instructions': [name for name in INSTRUCTIONS if name in flags],
     }
 

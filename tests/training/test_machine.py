@@ -62,6 +62,28 @@ def test_a_result_says_where_it_was_made(tmp_path):
     assert environment['device'] == '@numpy'
 
 
+CPUINFO = (
+    'processor\t: {core}\ncpu family\t: {family}\nmodel\t\t: 17\n'
+    'model name\t: {name}\nflags\t\t: fpu avx2 avx512f\n\n'
+)
+
+
+@pytest.mark.parametrize(
+    ('name', 'family', 'told'),
+    [
+        ('AMD EPYC', 25, 'AMD EPYC (family 25, model 17)'),
+        ('AMD EPYC', 26, 'AMD EPYC (family 26, model 17)'),
+        ('Intel(R) Xeon(R) Processor', 6, 'Intel(R) Xeon(R) Processor (family 6, model 17)'),
+        ('AMD EPYC 9654 96-Core Processor', 25, 'AMD EPYC 9654 96-Core Processor'),
+    ],
+)
+def test_processors_that_hide_their_model_are_told_apart(name, family, told, tmp_path, monkeypatch):
+    lines, file = machine.name_value_lines, tmp_path / 'cpuinfo'
+    file.write_text(''.join(CPUINFO.format(core=n, name=name, family=family) for n in (0, 1)))
+    monkeypatch.setattr(machine, 'name_value_lines', lambda path: lines(file))
+    assert machine.processor() == {'processor': told, 'instructions': ['avx2', 'avx512f']}
+
+
 def test_a_trial_that_goes_on_elsewhere_says_so_and_names_all_places(tmp_path, monkeypatch):
     config, said = tiny.config('cross_entropy'), []
     with pytest.raises(StoppedError):
