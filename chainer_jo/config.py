@@ -258,8 +258,12 @@ def _override(settings, override):
         section = section[step]
     # A new value must have the type of the present one.
     section[name] = value = _checked(key, text.strip(), section[name], settings)
-    # Normalised, so that 0.10 and 0.1 give the same trial.
-    return key, value if isinstance(value, str) else json.dumps(value)
+    return key, normalised(value)
+
+
+def normalised(value):
+    """Returns the text of an override's value, the same for 0.10 and 0.1."""
+    return value if isinstance(value, str) else json.dumps(value)
 
 
 def _keys(settings, prefix=''):

@@ -1,10 +1,10 @@
 """Sorts finished trials into the cells of a table, so that only comparable ones are averaged."""
 
-import json
 from collections import Counter
 from dataclasses import dataclass
 
 from chainer_jo import paper
+from chainer_jo.config import normalised
 
 STANDARD_DATA = ('official', 'embedded subset')
 
@@ -145,12 +145,8 @@ def overrides(config, expected):
     """
     seen, wanted = _flat(config), _flat(expected)
     differing = [key for key in seen | wanted if seen.get(key) != wanted.get(key)]
-    older = [f'{key}={_normalised(seen.get(key))}' for key in differing]
+    older = [f'{key}={normalised(seen.get(key))}' for key in differing]
     return sorted([*map(str, config['modified']), *older])
-
-
-def _normalised(value):
-    return value if isinstance(value, str) else json.dumps(value)
 
 
 def _flat(config):
