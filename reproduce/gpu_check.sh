@@ -56,6 +56,12 @@ fill() {
     say "$folder: $(du -sh "$folder" | cut -f1) in $(find "$folder" -name '*.whl' | wc -l) wheels"
 }
 
+if [ "${1-}" = --help ] || [ "${1-}" = -h ]; then
+    printf 'usage: %s\n\n' "$usage"
+    sed -n '2,/^set /s/^# \{0,1\}//p' "${BASH_SOURCE[0]}"
+    exit
+fi
+
 if [ "${1-}" = --wheels ]; then
     [ -n "${2-}" ] || fail 'no folder for the wheels' "$*" "$usage"
     fill "$2" "${3-}"
