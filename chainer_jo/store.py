@@ -120,7 +120,9 @@ def write_tree(folder, files, copies=False):
         WriteError: The folder exists and is not empty, or it cannot be written.
     """
     folder = Path(folder)
-    temporary = folder.with_name(f'.{folder.name}.{os.getpid()}.tmp')
+    # Path('.') has no name.
+    target = Path(os.path.abspath(folder))
+    temporary = target.with_name(f'.{target.name}.{os.getpid()}.tmp')
     try:
         if folder.exists() and any(folder.iterdir()):
             raise WriteError(
@@ -136,7 +138,7 @@ def write_tree(folder, files, copies=False):
                 shutil.copy2(file, temporary / path)
             else:
                 (temporary / path).symlink_to(Path(file).absolute())
-        os.replace(temporary, folder)
+        os.replace(temporary, target)
     except OSError as error:
         raise WriteError(
             f'cannot write {folder}',
@@ -500,7 +502,8 @@ def lock(folder):
     try:
         write_text(folder / '.holder', f'pid {os.getpid()} on {socket.gethostname()}')
         for path in folder.glob('.*.tmp'):
-            path.unlink(missing_ok=True)
+            # A folder is a tree of corrected labels that was not finished.
+            shutil.rmtree(path) if path.is_dir() else path.unlink(missing_ok=True)
         yield
     finally:
         with contextlib.suppress(OSError):

@@ -26,7 +26,7 @@ from hypothesis import strategies as st
 
 import chainer_jo
 from chainer_jo import cli, config, datasets, methods, paper
-from chainer_jo.api import trials
+from chainer_jo.api import checks, trials
 from chainer_jo.datasets.cifar10 import FLIPS
 from chainer_jo.errors import ConfigError, StoppedError
 from chainer_jo.training import corrections, trial
@@ -386,6 +386,20 @@ def test_the_arrays_of_the_caller_stay_writeable():
     images, labels = np.zeros((40, 1, 8, 8), np.uint8), np.arange(40) % 2
     chainer_jo.image_set(images, labels, true_labels=labels)
     images[0], labels[0] = 1, 1
+
+
+def test_a_table_of_variants_is_read_from_the_folder_of_its_command(monkeypatch, tmp_path):
+    monkeypatch.chdir(tmp_path)
+    Path('results').mkdir()
+    Path('results/quick_decay').symlink_to(ROOT / 'results/reference/quick_decay')
+    assert sum(row['trials'] for row in chainer_jo.table('decay', 'quick')) == 80
+
+
+def test_numpy_classes_and_an_iterator_of_overrides_are_as_good_as_a_list():
+    swapped = {np.int64(0): np.int64(1)}
+    dataset = chainer_jo.image_set(IMAGES, [0, 1] * 20, flips=swapped)
+    assert [*map(type, [*dataset.flips, *dataset.flips.values()])] == [int, int]
+    assert checks.overrides(text for text in ['ours.fine_tune.a=1']) == ['ours.fine_tune.a=1']
 
 
 def test_a_table_is_the_rows_of_report_and_results_are_the_trials(monkeypatch, capsys):

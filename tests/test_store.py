@@ -317,3 +317,17 @@ def test_a_forged_array_file_is_refused_in_little_memory(write, seen, tmp_path):
     tracemalloc.stop()
     assert seen in caught.value.seen
     assert most < 16 * path.stat().st_size + 2**20
+
+
+def test_a_tree_that_was_not_finished_is_deleted_with_the_next_lock(tmp_path):
+    (tmp_path / '.clean.12345.tmp/cats').mkdir(parents=True)
+    with store.lock(tmp_path):
+        assert not list(tmp_path.glob('.*.tmp'))
+
+
+def test_a_tree_may_be_made_in_the_empty_folder_one_is_in(tmp_path, monkeypatch):
+    (tmp_path / 'a.png').write_bytes(b'a')
+    (tmp_path / 'here').mkdir()
+    monkeypatch.chdir(tmp_path / 'here')
+    store.write_tree('.', [('cats/a.png', tmp_path / 'a.png')])
+    assert (tmp_path / 'here/cats/a.png').read_bytes() == b'a'

@@ -134,18 +134,19 @@ def flips(given: Any, n_class: int) -> dict[int, int]:
             seen=excerpt(repr(given)),
             fix='pass for example {9: 1} if class 9 is mistaken for class 1',
         )
-    return dict(given)
+    return {int(cls): int(other) for cls, other in given.items()}
 
 
 def overrides(given: Any) -> list[str]:
-    """Checks that overrides are a sequence of texts, not one text, and returns them as a list."""
-    if isinstance(given, str) or not all(isinstance(text, str) for text in given):
+    """Checks that overrides are several texts, not one text, and returns them as a list."""
+    texts = [] if isinstance(given, str) else list(given)
+    if isinstance(given, str) or not all(isinstance(text, str) for text in texts):
         raise ConfigError(
             'overrides must be a list of settings',
             seen=excerpt(repr(given)),
             fix="pass for example ['ours.fine_tune.a=1.0']",
         )
-    return list(given)
+    return texts
 
 
 def positive(value: Any, name: str) -> float:

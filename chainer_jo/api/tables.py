@@ -8,6 +8,7 @@ from os import PathLike
 from pathlib import Path
 from typing import Any
 
+from chainer_jo import paper
 from chainer_jo.report import publish
 from chainer_jo.report.collect import read_all
 
@@ -20,7 +21,8 @@ def table(
     Args:
         name: A table that ``python -m chainer_jo report --help`` lists, such as ``'table2'``.
         preset: The preset of the grid and the settings.
-        out: Folder of the trials; ``results/<preset>`` by default.
+        out: Folder of the trials; that of the command by default: ``results/<preset>``, or
+            ``results/<preset>_<table>`` for a table of variants.
 
     Returns:
         Dicts with ``table, method, noise, rate, trials, best_mean, best_std, last_mean, last_std,
@@ -35,7 +37,9 @@ def table(
     >>> [(r['method'], r['last_mean']) for r in rows if r['rate'] == 0.7][-1]
     ('ours', 0.798)
     """
-    report = publish.read(name, preset, Path('results') / preset if out is None else Path(out))
+    report = publish.read(
+        name, preset, Path('results') / paper.folder(name, preset) if out is None else Path(out)
+    )
     _warn(report.unreadable)
     return report.rows
 

@@ -22,7 +22,7 @@ def add(command):
     options.add_out(diff)
     options.add_json(diff)
     shown = command('show', _show, 'one trial: command, settings, result, last epochs')
-    shown.add_argument('trial', metavar='TRIAL', help='trial id or folder')
+    shown.add_argument('trial', type=options.path, metavar='TRIAL', help='trial id or folder')
     options.add_json(shown)
 
 
@@ -86,12 +86,12 @@ def _show(given):
     return 0
 
 
-def _find(trial):
+def _find(named):
     """Returns the folder of a trial; the user's runs take precedence over the repository's."""
-    named = options.path(trial)
     # A trial id has no slash; everything else is a folder.
     if len(named.parts) != 1:
         return _checked(named)
+    trial = named.name
     results = Path('results')
     # The user's own results first, because they are more likely meant.
     runs = [*sorted(results.glob('*/runs')), *sorted(results.glob('reference/*/runs'))]

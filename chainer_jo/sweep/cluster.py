@@ -49,6 +49,7 @@ MARK = '.cluster-'
 class _Trial:
     config: Any
     handed_out: int = 0
+    epoch: int = 0
     failures: int = 0
     failed_at: set = field(default_factory=set)
     pause: float = 0.0
@@ -194,8 +195,10 @@ class ClusterSweep:
             self.on_text(config, event['text'])
         # A result counts only once its file is in the folder, so its line is ignored.
         elif 'result' not in event['line']:
-            if 'epoch' in event['line']:
-                # A new epoch shows that the trial can train: only failures in a row count.
+            if event['line'].get('epoch', 0) > task.trial.epoch:
+                # A new epoch shows that the trial can train: only failures in a row count. One that
+                # was trained before, and again from the snapshot, does not.
+                task.trial.epoch = event['line']['epoch']
                 task.trial.failures = 0
                 task.trial.failed_at.clear()
             self.on_line(config, event['line'])
@@ -203,13 +206,15 @@ class ClusterSweep:
     def _collect(self):
         for key, task in list(self._tasks.items()):
             if task.future.done():
-                del self._tasks[key]
+                # Last, because a worker that is gone may keep its answer: then the task is lost,
+                # and the trial is handed out again.
                 self._end(task)
+                del self._tasks[key]
             elif not task.addresses & self._workers.present.keys():
                 # Its workers are gone, and the task is restricted to them: submit it again.
-                del self._tasks[key]
                 self._client.cancel([task.future])
                 self._todo.appendleft(task.trial)
+                del self._tasks[key]
 
     def _end(self, task):
         status = task.future.status

@@ -7,6 +7,7 @@ import numpy as np
 
 from chainer_jo import store
 from chainer_jo.datasets.label_files import load_noise
+from chainer_jo.errors import DataError
 from chainer_jo.methods.base import Method
 from chainer_jo.training import data, nets, state
 from chainer_jo.training.assembly import assemble
@@ -43,8 +44,17 @@ def read(config, machine, dataset, noisy_labels=None):
     folder = machine.folder(config.trial)
     weights = nets.weights(config.net, machine.weights)
     made = assemble(config, data.prepare(dataset, config, noisy_labels), machine, weights)
-    state.restore(made.method.net, store.read_arrays(folder / 'model.arrays'))
+    state.restore(made.method.net, _arrays(folder / 'model.arrays'))
     noisy, _, index = load_noise(folder / 'noisy_labels.arrays')
-    y = store.read_arrays(folder / 'labels.arrays')['y']
+    y = _arrays(folder / 'labels.arrays')['y']
     mean = chainer.get_device('@numpy').send(made.train.mean)
     return Finished(made.method, mean, y, noisy, index)
+
+
+def _arrays(path):
+    try:
+        return store.read_arrays(path)
+    except DataError as error:
+        # Other files are written again by the same command; those of a finished trial are not.
+        fix = f'restore it from a copy, or delete {path.parent} and run the same command again'
+        raise DataError(error.problem, seen=error.seen, fix=fix) from error

@@ -80,7 +80,8 @@ def remove_all(out):
     folder = Path(out) / SHARED
     for path in [*folder.glob('*.arrays'), *folder.glob('.*.tmp')]:
         path.unlink(missing_ok=True)
-    if folder.exists() and not any(folder.iterdir()):
+    # Another run that ends now may do the same; a folder with files stays.
+    with contextlib.suppress(OSError):
         folder.rmdir()
 
 

@@ -235,6 +235,13 @@ def test_a_table_of_variants_has_a_folder_of_its_own(table, call, tmp_path):
     assert (tmp_path / 'results' / 'quick' / 'table2.md').exists()
 
 
+@pytest.mark.parametrize('trial', ['', '~nobody-of-this-name/x'])
+def test_a_trial_without_a_name_is_a_mistake_in_usage(trial, call):
+    code, _, err = call(f'show {shlex.quote(trial)}')
+    assert code == 2
+    assert len(err.splitlines()) == 3
+
+
 def test_report_all_covers_every_table(trained, call):
     code, out, _ = call('report all --preset quick --json', trained[0])
     assert code == 0
