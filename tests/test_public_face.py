@@ -8,6 +8,7 @@ import json
 import pydoc
 import re
 import shlex
+import shutil
 import subprocess
 import sys
 import warnings
@@ -28,7 +29,7 @@ import chainer_jo
 from chainer_jo import cli, config, datasets, methods, paper
 from chainer_jo.api import checks, trials
 from chainer_jo.datasets.cifar10 import FLIPS
-from chainer_jo.errors import ConfigError, StoppedError
+from chainer_jo.errors import ConfigError, DataError, StoppedError
 from chainer_jo.training import corrections, trial
 
 ROOT = Path(__file__).parents[1]
@@ -354,6 +355,19 @@ def test_a_trial_that_was_stopped_goes_on_and_one_that_is_done_is_read(tmp_path)
     assert (again.labels == whole.labels).all()
     with pytest.raises(ConfigError, match='other data'):
         train_own(own(true_labels=np.zeros(160, int)), out=tmp_path)
+
+
+def test_a_damaged_file_of_a_finished_trial_names_a_remedy_that_works(tmp_path):
+    before = train_own(own(), 'cross_entropy', out=tmp_path)
+    (model,) = tmp_path.glob('runs/*/model.arrays')
+    model.write_bytes(model.read_bytes()[:-1])
+    for _ in range(2):
+        with pytest.raises(DataError) as refused:
+            train_own(own(), 'cross_entropy', out=tmp_path)
+        assert f'delete {model.parent} and run' in refused.value.fix
+        model.unlink(missing_ok=True)
+    shutil.rmtree(model.parent)
+    assert train_own(own(), 'cross_entropy', out=tmp_path).result['last'] == before.result['last']
 
 
 def test_without_a_folder_nothing_is_left_behind(tmp_path, monkeypatch):
