@@ -139,8 +139,8 @@ def flips(given: Any, n_class: int) -> dict[int, int]:
 
 def overrides(given: Any) -> list[str]:
     """Checks that overrides are several texts, not one text, and returns them as a list."""
-    texts = [] if isinstance(given, str) else list(given)
-    if isinstance(given, str) or not all(isinstance(text, str) for text in texts):
+    texts = [None] if isinstance(given, str) else list(given)
+    if not all(isinstance(text, str) for text in texts):
         raise ConfigError(
             'overrides must be a list of settings',
             seen=excerpt(repr(given)),

@@ -161,7 +161,7 @@ def _check_places(given):
 
 def _listed(place):
     with contextlib.suppress(NotADirectoryError):
-        return place.iterdir()
+        return list(place.iterdir())
     # A file counts as a folder with something in it: it must not be overwritten either.
     return [place]
 

@@ -150,6 +150,10 @@ def verify(
     index = Path(index) if index else index_path(folder)
     # Checked before the hours of reading, not after them.
     _check_outside(index, folder)
+    if index.is_dir():
+        raise ConfigError(
+            f'{index} is a folder', seen='no file name', fix='name a file in it with --index'
+        )
     store.make_folder(index.parent)
     if say:
         say(f'layout   {layout.title}; images in {layout.images}')

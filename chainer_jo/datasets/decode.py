@@ -2,6 +2,8 @@
 
 import contextlib
 import functools
+import os
+import stat
 import warnings
 
 import numpy as np
@@ -66,6 +68,9 @@ def decode(path, channels, size, crop=None, offset=(0, 0), *, upright=False, for
 def opened(path, channels, size, upright=False, formats=None):
     """Returns the whole decoded image as a ``PIL.Image``; arguments as for :func:`decode`."""
     try:
+        # A pipe would be waited for.
+        if stat.S_ISFIFO(os.stat(path).st_mode):
+            raise ValueError('not a file')
         with Image.open(path, formats=formats) as image:
             # The JPEG decoder can scale an image of at least four times the size by 1/2, 1/4 or
             # 1/8, to no less than twice the size. That takes half the time or less and changes the

@@ -203,24 +203,41 @@ def _files(folder):
     waiting, seen = [''], set()
     while waiting:
         inner = waiting.pop()
-        with contextlib.suppress(OSError):
-            here = os.path.join(folder, inner)
+        here = os.path.join(folder, inner)
+        try:
             status = os.stat(here)
             if (status.st_dev, status.st_ino) in seen:
                 continue
             seen.add((status.st_dev, status.st_ino))
-            for entry in sorted(os.scandir(here), key=lambda entry: entry.name):
-                if entry.name.startswith('.'):
-                    continue
-                path = f'{inner}/{entry.name}' if inner else entry.name
-                if entry.is_dir():
-                    waiting.append(path)
-                else:
-                    yield path
+            entries = sorted(os.scandir(here), key=lambda entry: entry.name)
+        except OSError as error:
+            raise DataError(
+                f'cannot list the folder {excerpt(here, 200)}',
+                seen=error.strerror,
+                fix='make it readable, or move it away to do without its images',
+            ) from error
+        for entry in entries:
+            if entry.name.startswith('.'):
+                continue
+            path = f'{inner}/{entry.name}' if inner else entry.name
+            if _is_folder(entry):
+                waiting.append(path)
+            else:
+                yield path
+
+
+def _is_folder(entry):
+    # A link to itself raises an error; it gets a row, with the reason.
+    with contextlib.suppress(OSError):
+        return entry.is_dir()
+    return False
 
 
 def _opens(path):
     try:
+        # A pipe would be waited for.
+        if not os.path.isfile(path):
+            return False
         with Image.open(path, formats=formats_of_anybody()):
             return True
     except Exception:

@@ -61,20 +61,25 @@ def _trial(out, result, log, command):
         'curves': curves(log, CURVES),
         'command': command(result['config']),
         'settings': json.dumps(result['config'], indent=2, ensure_ascii=True),
-        'confusion': _confusion(Path(out) / 'runs' / result['trial']),
+        'confusion': _confusion(Path(out) / 'runs' / result['trial'], result),
     }
 
 
-def _confusion(folder):
+def _confusion(folder, result):
     """Returns titles and confusion matrices, true class by label, before and after training."""
     try:
         noisy, true, _ = load_noise(folder / 'noisy_labels.arrays')
-        corrected = store.read_arrays(folder / 'labels.arrays')['y'].argmax(axis=1)
+        y = store.read_arrays(folder / 'labels.arrays')['y']
     except (ChainerJoError, OSError, KeyError):
         # The page is shown without them: these files need not be kept.
         return []
-    if true is None:
+    digests = result['noise']['digest'], result.get('digests', {}).get('labels')
+    if true is None or (store.digest(noisy), store.digest(y)) != digests:
+        # No true labels are known, or the files are not this result's.
         return []
+    if true.shape != noisy.shape or true.dtype.kind not in 'iu' or true.min(initial=0) < 0:
+        return []
+    corrected = y.argmax(axis=1)
     n_class = int(max(true.max(), noisy.max(), corrected.max())) + 1
     if n_class > MOST_CLASSES:
         return []

@@ -47,8 +47,8 @@ class Summary:
 def pairs(grid, cells, logs):
     """Returns a dict with the keys :data:`COLUMNS` for every pair of a grid.
 
-    Two trials are a pair if they have the same seed, data and noisy labels, and if both have test
-    accuracies.
+    Two trials are a pair if they have the same seed, data, noisy labels and precision, and if both
+    have test accuracies.
 
     Args:
         grid (dict): With ``pairs``: ``title``, and ``first`` and ``second``, each a method and its
@@ -57,7 +57,11 @@ def pairs(grid, cells, logs):
         logs (dict): Trial id to the rows of its log. ``same_step_1`` says whether the two logs
             agree in the first stage to the last digit; it is ``None`` without a log.
     """
-    found = {(cell.method, cell.modified, cell.noise, cell.rate): cell.results for cell in cells}
+    # Only settings make an end: trials on other data, or in another precision, are pairs too.
+    found = {}
+    for cell in cells:
+        key = cell.method, cell.overrides, cell.noise, cell.rate
+        found[key] = found.get(key, []) + cell.results
     return [
         _pair(grid, comparison, noise, rate, first, second, logs)
         for comparison in grid.get('pairs', [])
@@ -82,7 +86,8 @@ def _matched(first, second):
 
 
 def _common(result):
-    return result['config']['seed'], result['data']['digest'], result['noise']['digest']
+    config, data, noise = result['config'], result['data']['digest'], result['noise']['digest']
+    return config['seed'], data, noise, config.get('precision')
 
 
 def _pair(grid, comparison, noise, rate, first, second, logs):

@@ -279,6 +279,15 @@ def test_copies_are_files_of_their_own_and_a_tree_in_the_way_is_kept(corrected, 
     assert 'not empty' in said
 
 
+def test_a_file_in_the_place_of_the_tree_is_refused_before_training(call, tmp_path):
+    (tmp_path / 'images').mkdir()
+    (tmp_path / 'clean').write_bytes(b'kept')
+    code, _, err = call(f'correct images --out out --apply clean {TINY}')
+    assert code == 2
+    assert 'clean exists already' in err
+    assert (tmp_path / 'clean').read_bytes() == b'kept'
+
+
 def test_names_that_are_no_plain_words_come_back_from_the_table_as_they_were(call, tmp_path):
     fill(tmp_path / 'images', 4)
     kinds = {'dark': '=dark\n"1"', 'bright': '-bright; é,'}

@@ -89,6 +89,14 @@ def test_a_full_disk_or_a_place_without_permission_is_said(call, folder, tmp_pat
     assert 'error: cannot make the folder' in said
 
 
+def test_an_index_that_is_a_folder_is_refused_before_anything_is_read(call, folder, tmp_path):
+    (tmp_path / 'kept').mkdir()
+    code, _, said = call(verify(folder, '--index kept'))
+    assert code == 2
+    assert 'error: kept is a folder' in said
+    assert 'layout' not in said
+
+
 def test_doctor_says_how_to_get_clothing1m(call):
     code, out, _ = call('doctor --json --device cpu')
     (found,) = [row for row in json.loads(out)['data'] if row['name'] == 'clothing1m']

@@ -149,6 +149,32 @@ def test_an_enormous_image_and_a_fifo_are_rows_with_a_reason(folder):
     assert reasons == {'cat/huge.png': 'too large', 'cat/pipe.png': 'not a file'}
 
 
+def test_neither_a_pipe_without_an_ending_nor_a_link_to_itself_stops_the_search(folder):
+    os.mkfifo(folder / 'cat' / 'pipe')
+    before = [row.path for row in image_folder.find(folder).rows]
+    (folder / 'cat' / '0self.png').symlink_to('0self.png')
+    found, _ = examined(folder)
+    assert [row.path for row in found.rows] == sorted(['cat/0self.png', *before])
+    assert [row.path for row in found.rows if row.reason] == ['cat/0self.png']
+    with pytest.raises(DataError, match='pipe'):
+        decode.decode(folder / 'cat' / 'pipe', 3, (8, 8))
+
+
+def test_a_folder_that_may_not_be_listed_is_named_and_not_left_out(folder, monkeypatch):
+    listed = os.scandir
+
+    def refuse(path):
+        if str(path).endswith('dog'):
+            raise PermissionError(13, 'Permission denied', path)
+        return listed(path)
+
+    monkeypatch.setattr(os, 'scandir', refuse)
+    with pytest.raises(DataError) as raised:
+        image_folder.find(folder)
+    assert str(folder / 'dog') in raised.value.problem
+    assert raised.value.seen == 'Permission denied'
+
+
 def test_links_are_followed_and_a_circle_of_them_ends(folder, tmp_path):
     (tmp_path / 'links').mkdir()
     for kind in ('cat', 'dog'):

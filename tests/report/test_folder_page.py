@@ -2,6 +2,7 @@
 
 import base64
 import re
+import shutil
 from html.parser import HTMLParser
 
 import numpy as np
@@ -11,6 +12,7 @@ import tiny
 from chainer_jo import store
 from chainer_jo.datasets.label_files import load_noise
 from chainer_jo.report import folder_page, publish
+from chainer_jo.report.collect import read_result
 from chainer_jo.report.markdown import percent
 
 VOID = {'meta', 'img', 'br', 'path', 'hr'}
@@ -73,13 +75,25 @@ def test_labels_before_and_after_are_counted_true_class_by_label(out, page):
     for folder in sorted((out / 'runs').iterdir()):
         noisy, true, _ = load_noise(folder / 'noisy_labels.arrays')
         y = store.read_arrays(folder / 'labels.arrays')['y'].argmax(axis=1)
-        found = folder_page._confusion(folder)
+        found = folder_page._confusion(folder, read_result(folder / 'result.json'))
         assert [title for title, _ in found] == ['Labels before training', 'Labels after training']
         for (_, counts), labels in zip(found, (noisy, y), strict=True):
             for i in range(10):
                 for j in range(10):
                     assert counts[i][j] == sum((true == i) & (labels == j))
     assert sum('Labels before training' in text for text in page.text) == 2
+
+
+@pytest.mark.parametrize('name', ['noisy', 'y', 'true'])
+def test_labels_that_are_not_the_result_s_are_not_shown(name, out, tmp_path):
+    trial = next((out / 'runs').iterdir())
+    folder = shutil.copytree(trial, tmp_path / trial.name)
+    result, file = read_result(folder / 'result.json'), 'labels' if name == 'y' else 'noisy_labels'
+    assert folder_page._confusion(folder, result) != []
+    arrays = dict(store.read_arrays(folder / f'{file}.arrays'))
+    arrays[name] = arrays[name][:-1]
+    store.write_arrays(folder / f'{file}.arrays', arrays)
+    assert folder_page._confusion(folder, result) == []
 
 
 def test_nothing_is_remote_and_nothing_runs(page):
@@ -157,5 +171,9 @@ def test_a_matrix_of_many_classes_is_left_out(tmp_path):
     store.write_arrays(
         tmp_path / 'noisy_labels.arrays', {'noisy': labels, 'true': labels, 'index': labels}
     )
-    store.write_arrays(tmp_path / 'labels.arrays', {'y': np.eye(len(labels))})
-    assert folder_page._confusion(tmp_path) == []
+    y = np.eye(len(labels))
+    store.write_arrays(tmp_path / 'labels.arrays', {'y': y})
+    result = {
+        'noise': {'digest': store.digest(labels)}, 'digests': {'labels': store.digest(y)},
+    }  # fmt: skip
+    assert folder_page._confusion(tmp_path, result) == []

@@ -65,8 +65,9 @@ def test_trials_of_one_seed_and_noise_are_a_pair_and_others_are_none(
         lambda r: r['noise'].update(digest='cd' * 32),
         lambda r: r['data'].update(digest='ef' * 32, variant='variant efefefef'),
         lambda r: r['last'].update(test_accuracy=None),
+        lambda r: r['config'].update(precision='bfloat16'),
     ],
-    ids=['other noise', 'other data', 'no test set'],
+    ids=['other noise', 'other data', 'no test set', 'other precision'],
 )
 def test_trials_on_other_labels_or_data_or_without_a_test_are_no_pair(
     change, grid, published, standard, add
@@ -76,6 +77,21 @@ def test_trials_on_other_labels_or_data_or_without_a_test_are_no_pair(
     change(results[1])
 
     assert pairs_of(grid, published, standard, results) == []
+
+
+@pytest.mark.parametrize('precision', ['float32', 'bfloat16'])
+def test_trials_on_a_variant_of_the_data_are_pairs_of_their_own(
+    precision, grid, published, standard, add
+):
+    other = {'data': {'digest': 'ef' * 32, 'variant': 'variant efefefef'}, 'precision': precision}
+    results = [
+        add(0.85, 0), add(0.82, 0, second=True),
+        add(0.8, 0, **other), add(0.7, 0, second=True, **other),
+    ]  # fmt: skip
+
+    rows = pairs_of(grid, published, standard, results)
+
+    assert sorted(r['best_difference'] for r in rows) == pytest.approx([0.03, 0.1])
 
 
 def test_a_pair_says_whether_the_logs_of_step_1_are_equal(grid, published, standard, add):
@@ -200,10 +216,12 @@ def test_a_report_writes_the_pairs_and_their_figure_where_there_are_pairs(
 
 def test_the_cells_of_a_pair_are_found_whatever_the_order_of_overrides(grid, add):
     one, other = add(0.8, 0), add(0.7, 0, second=True)
-    both = grid | {'pairs': [{'title': 't', 'first': ['ours'], 'second': ['ours', 'b=2', 'a=1']}]}
+    both = grid | {
+        'pairs': [{'title': 't', 'first': ['ours'], 'second': ['ours', 'n.b=2', 'n.a=1']}]
+    }
     found = [
         Cell('ours', 'symmetric', 0.5, (), [one]),
-        Cell('ours', 'symmetric', 0.5, ('a=1', 'b=2'), [other]),
+        Cell('ours', 'symmetric', 0.5, ('n.a=1', 'n.b=2'), [other]),
     ]
 
     assert [row['seed'] for row in paired.pairs(both, found, {})] == [0]
