@@ -224,8 +224,12 @@ def path_as_text(text):
     return str(path(text))
 
 
-def out_folder(options):
-    """Returns ``--out``, or the folder of the preset. It need not exist.
+def out_folder(options, table=None):
+    """Returns ``--out``, or the folder of the preset and the table. It need not exist.
+
+    Args:
+        options (argparse.Namespace): The options of the command.
+        table (str): The table, if the command has several; that in the options by default.
 
     Raises:
         ConfigError: There is no such preset.
@@ -233,7 +237,7 @@ def out_folder(options):
     """
     if options.preset not in paper.PRESETS:
         raise paper.unknown('preset', options.preset, paper.PRESETS)
-    named = paper.folder(getattr(options, 'table', None), options.preset)
+    named = paper.folder(table or getattr(options, 'table', None), options.preset)
     out = options.out or Path('results') / named
     try:
         out.exists()

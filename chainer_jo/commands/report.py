@@ -50,8 +50,7 @@ def _complain_of(unreadable):
 
 def _report(given):
     tables = paper.tables() if given.table == 'all' else [given.table]
-    out = options.out_folder(given)
-    reports = [write(table, given.preset, out) for table in tables]
+    reports = [write(table, given.preset, options.out_folder(given, table)) for table in tables]
     if given.json:
         show_json([row for report in reports for row in report.rows])
     else:

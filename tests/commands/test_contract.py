@@ -4,6 +4,7 @@ import json
 import os
 import re
 import shlex
+import shutil
 import signal
 import subprocess
 import sys
@@ -246,6 +247,18 @@ def test_report_all_covers_every_table(trained, call):
     code, out, _ = call('report all --preset quick --json', trained[0])
     assert code == 0
     assert {row['table'] for row in json.loads(out)} == set(paper.tables())
+
+
+def test_report_all_has_of_each_table_what_it_has_alone(call, tmp_path):
+    for name in ('quick', 'quick_small_a'):
+        runs = ROOT / 'results/reference' / name / 'runs'
+        shutil.copytree(runs, tmp_path / 'results' / name / 'runs')
+    alone = json.loads(call('report small_a --preset quick --json')[1])
+    assert sum(row['trials'] for row in alone) == 30
+    code, out, _ = call('report all --preset quick --json')
+    assert code == 0
+    assert [row for row in json.loads(out) if row['table'] == 'small_a'] == alone
+    assert not (tmp_path / 'results/quick/small_a.md').exists()
 
 
 def test_plan_json_has_the_rows_of_the_contract_and_knows_what_is_done(trained, call):
