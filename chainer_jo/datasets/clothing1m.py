@@ -149,11 +149,7 @@ def verify(
     layout = layouts.recognise(folder)
     index = Path(index) if index else index_path(folder)
     # Checked before the hours of reading, not after them.
-    _check_outside(index, folder)
-    if index.is_dir():
-        raise ConfigError(
-            f'{index} is a folder', seen='no file name', fix='name a file in it with --index'
-        )
+    _check_index(index, folder)
     store.make_folder(index.parent)
     if say:
         say(f'layout   {layout.title}; images in {layout.images}')
@@ -229,7 +225,11 @@ def _check_decoder(name):
         fast_decode.check()
 
 
-def _check_outside(index, folder):
+def _check_index(index, folder):
+    if index.is_dir():
+        raise ConfigError(
+            f'{index} is a folder', seen='no file name', fix='name a file in it with --index'
+        )
     if Path(os.path.realpath(index)).is_relative_to(folder):
         raise WriteError(
             'the index would be written into the data, which are read-only',
