@@ -167,6 +167,8 @@ def _listed(place):
 
 
 def _what_is_there(found, dataset, finals):
+    from chainer_jo.datasets import image_folder
+
     count, side = len(dataset.train), dataset.train.shape[1]
     # Named, because FOLDER/train/cats gives the class train.
     names = excerpt(', '.join(dataset.classes))
@@ -176,6 +178,9 @@ def _what_is_there(found, dataset, finals):
     line += f'; {left_out:,} left out, see labels.csv' if left_out else ''
     line += f'; files of other kinds: {found.others:,}' if found.others else ''
     line += f'; {len(finals):,} with a final_label' if finals else ''
+    lost = [row.path for row in found.rows if row.final and row.reason == image_folder.MISSING]
+    if lost:
+        line += f'; {len(lost):,} of these are missing, such as {excerpt(lost[0])}'
     return line
 
 
@@ -187,11 +192,10 @@ def _train_and_write(given, found, dataset, place):
     described, trained = _train(given, dataset)
     threshold = judgement.THRESHOLD if given.threshold is None else given.threshold
     groups = image_folder.same([found.rows[i].digest for i in found.usable])
-    judged = judgement.judge(
-        trained.probabilities, dataset.train.labels, threshold, groups, found.known
-    )
-    # Read again: labels that the user has written into the file during training are kept.
+    # Read again: what the user has written into the file during training counts.
     image_folder.answer(found, label_table.finals(place))
+    labels, known = image_folder.reviewed(found, dataset.classes, dataset.train.labels)
+    judged = judgement.judge(trained.probabilities, labels, threshold, groups, known)
     table = label_table.rows(found, dataset.classes, judged, groups, trained.held_out)
     _label_the_unlabelled(given.folder, table, trained.net)
     store.write_bytes(place, label_table.written(table))

@@ -41,6 +41,7 @@ MOST_CLASSES = 1000
 SIDES = (8, 64)
 #: Largest set in bytes that is kept in memory; larger ones are streamed from disk.
 RESIDENT_BYTES = 1 << 30
+MISSING = 'missing'
 #: Reasons of images that only lack a label.
 NO_FOLDER, NO_LABEL = UNLABELLED = ('not in a class folder', 'no label given')
 
@@ -147,7 +148,9 @@ def find(folder, labels=None):
             fix='write paths as they are below the folder, such as '
             + (excerpt(found.rows[0].path) if found.rows else 'cats/1.jpg'),
         )
-    found.rows += [Row(path, label, _absent(path)) for path, label in (given or {}).items()]
+    for path, label in (given or {}).items():
+        _check_utf8(f'the table {excerpt(labels, 200)}', path)
+        found.rows.append(Row(path, label, _absent(path)))
     found.rows.sort(key=lambda row: row.path)
     if not found.rows:
         raise ConfigError(
@@ -161,19 +164,29 @@ def find(folder, labels=None):
 def answer(found, finals):
     """Sets the labels that a person wrote after review on the rows of a :class:`Folder`.
 
-    A label for a missing image gets a row too, so that it is not lost. Images that only lacked a
-    label are used from the next :func:`examine` on.
+    Labels set earlier are removed. A label for a missing image gets a row too, so that it is not
+    lost. Images that only lacked a label are used from the next :func:`examine` on.
 
     Args:
         found (Folder): Changed in place.
         finals (dict): Path to label.
 
     Raises:
-        DataError: A label is not one of the classes.
+        DataError: A label is not one of the classes, or the table is no longer UTF-8.
     """
+    rows = {row.path: row for row in found.rows if row.label or row.reason != MISSING}
     classes = {row.label for row in found.rows if row.label}
+    # Spreadsheets and people drop spaces at the ends of a name.
+    stripped = {label.strip(): label for label in sorted(classes)}
+    finals = {
+        path: label if label in classes else stripped.get(label.strip(), label)
+        for path, label in finals.items()
+    }
     for path, label in finals.items():
+        if path not in rows:
+            _check_utf8('the table of reviewed labels', path)
         if label not in classes:
+            _check_utf8('the table of reviewed labels', label)
             alike = {name.casefold(): name for name in sorted(classes)}
             near = difflib.get_close_matches(label.casefold(), alike, 1) or list(alike)[:3]
             near = ' or '.join(excerpt(alike[name]) for name in near)
@@ -182,19 +195,49 @@ def answer(found, finals):
                 seen=excerpt(label),
                 fix=f'write a class, such as {near}, or leave the cell empty',
             )
-    rows = {row.path: row for row in found.rows}
+    for row in rows.values():
+        row.final = ''
     for path, label in finals.items():
-        row = rows.get(path)
-        if row is None:
-            row = Row(path, '', 'missing')
-            found.rows.append(row)
-        row.final = label
-    found.rows.sort(key=lambda row: row.path)
+        rows.setdefault(path, Row(path, '', MISSING)).final = label
+    found.rows = sorted(rows.values(), key=lambda row: row.path)
+
+
+def _check_utf8(table, name):
+    """Raises DataError if a name in a table that fits nothing is not UTF-8.
+
+    Names that fit are not asked, because names of files need not be UTF-8.
+    """
+    try:
+        name.encode()
+    except UnicodeEncodeError as error:
+        raise DataError(
+            f'{table} is not UTF-8',
+            seen=f'{excerpt(name)}, which is neither an image nor a class',
+            fix='save it as "CSV UTF-8", or remove the row',
+        ) from error
+
+
+def reviewed(found, classes, labels):
+    """Returns the labels of the usable rows as reviewed by now, and which of them are known.
+
+    Args:
+        found (Folder): The images, after :func:`answer`.
+        classes (sequence of str): Names of the classes.
+        labels (numpy.ndarray): Labels that were trained on, ``(N,)``, int32; kept where a row has
+            no label of a class any more.
+
+    Returns:
+        tuple: Labels, ``(N,)``, int32, and which are known, ``(N,)``, bool.
+    """
+    number = {name: i for i, name in enumerate(classes)}
+    now = [number.get(found.rows[i].believed, -1) for i in found.usable]
+    now = np.array(now, np.int32)
+    return np.where(now < 0, labels, now), found.known & (now >= 0)
 
 
 def _absent(path):
     outside = os.path.isabs(path) or '..' in path.split('/')
-    return 'leads out of the folder' if outside else 'missing'
+    return 'leads out of the folder' if outside else MISSING
 
 
 def _files(folder):
@@ -368,7 +411,7 @@ def _header(path):
     except (Image.DecompressionBombError, Image.DecompressionBombWarning):
         return 'too large', None, False
     except FileNotFoundError:
-        return 'missing', None, False
+        return MISSING, None, False
     except PermissionError:
         return 'cannot be opened', None, False
     except MemoryError:

@@ -17,7 +17,8 @@ class Judgement:
 
     Attributes:
         predicted: The most likely class, ``(N,)``, int32.
-        score: The probability that the given label is right, ``(N,)``, float32 in ``[0, 1]``.
+        score: The probability that the given label is right, ``(N,)``, float32 in ``[0, 1]``. For
+            identical images with different labels it is their mean probability of that label.
         issue: Whether the given label is judged wrong, ``(N,)``, bool.
         corrected: ``predicted`` where there is an issue and the :func:`posterior` of that class is
             above the score, else the given label, ``(N,)``, int32.
@@ -56,7 +57,8 @@ def judge(probabilities, labels, threshold=THRESHOLD, groups=None, known=None):
     kept = known | (~conflict & (p[places, labels] == p.max(axis=1)))
     predicted[kept] = labels[kept]
     q = posterior(p, labels)
-    score = q[places, labels]
+    # A posterior knows one label, and could call all the different labels of one image likely.
+    score = np.where(conflict, p[places, labels], q[places, labels])
     score[known] = 1
     alone = np.bincount(labels, minlength=p.shape[1])[labels] == 1
     issue = (predicted != labels) & (conflict | (score < threshold)) & ~known & ~alone

@@ -102,14 +102,14 @@ def labels(path):
     """
     rows = read(path)
     images, given = _column(path, rows[0], PATHS, 'paths'), _column(path, rows[0], LABELS, 'labels')
-    return one_label_each(path, ((row[images].removeprefix('./'), row[given]) for row in rows))
+    pairs = ((row[images].removeprefix('./'), row[given].strip()) for row in rows)
+    return one_label_each(path, pairs)
 
 
 def one_label_each(path, pairs):
     """Returns ``{image: label}`` of pairs from a table; raises DataError if an image has two."""
     found = {}
     for image, label in pairs:
-        label = label.strip()
         if image and found.setdefault(image, label) != label:
             first, second = (excerpt(name, 30) or 'none' for name in (found[image], label))
             raise _refusal(

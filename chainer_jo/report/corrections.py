@@ -55,6 +55,8 @@ def page(table, classes, images, log, facts):
     pairs = Counter(
         (row['given_label'], row['corrected_label']) for row in judged if row['given_label']
     )
+    # Answers may have emptied a class; its row shows where its images went.
+    classes = sorted({*classes, *(given for given, _ in pairs)})
     groups = {}
     for row in judged:
         if row['reason'].startswith('the same'):

@@ -1,5 +1,6 @@
 """``labels.csv``: a row for every image, to be reviewed and corrected in a spreadsheet."""
 
+import codecs
 from pathlib import Path
 
 from chainer_jo.datasets import label_sheet
@@ -28,6 +29,7 @@ def finals(path):
     rows = label_sheet.read(path, own=True)
     for column in ('path', 'final_label'):
         label_sheet.require(path, rows, column)
+    # Not stripped: a class is a folder, whose name may end with a space.
     answers = ((row['path'], row['final_label']) for row in rows if row['final_label'].strip())
     return label_sheet.one_label_each(path, answers)
 
@@ -59,10 +61,10 @@ def rows(found, classes, judgement, groups, held_out):
         row, seen = found.rows[i], table[i]
         predicted = classes[judgement.predicted[n]]
         score = float(judgement.score[n])
-        issue = bool(judgement.issue[n])
+        # An image without a given label is answered, not corrected.
+        issue = bool(row.label and judgement.issue[n])
         if row.final:
             # The user's answer replaces the net's judgement.
-            # An image without a given label is answered, not corrected.
             issue = row.label not in ('', row.final)
             score = float(not issue)
         seen |= {
@@ -83,7 +85,8 @@ def rows(found, classes, judgement, groups, held_out):
 
 def written(table):
     """Returns the rows as the bytes of ``labels.csv``."""
-    return label_sheet.written(COLUMNS, table)
+    # With the mark, a spreadsheet knows that names such as "café" are UTF-8, and saves them so.
+    return codecs.BOM_UTF8 + label_sheet.written(COLUMNS, table)
 
 
 def summary(table):

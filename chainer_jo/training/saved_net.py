@@ -46,8 +46,9 @@ class SavedNet:
         """Writes the net to a folder, ``net.json`` last. Raises WriteError."""
         folder = Path(folder)
         store.make_folder(folder)
-        store.write_arrays(folder / 'net.arrays', state.on_host(self.net) | {'mean': self.mean})
-        store.write_sealed(folder / 'net.json', self.facts)
+        arrays = state.on_host(self.net) | {'mean': self.mean}
+        store.write_arrays(folder / 'net.arrays', arrays)
+        store.write_sealed(folder / 'net.json', self.facts | {'arrays': _digest(arrays)})
 
 
 def probabilities(net, mean, images):
@@ -107,7 +108,14 @@ def _built(facts, arrays, device):
     )
     net.to_device(device)
     state.restore(net, arrays)
+    # Weights of another net of this size load as well, and would give wrong labels.
+    if facts['arrays'] != _digest(arrays | {'mean': mean}):
+        raise ValueError('net.arrays has the weights of another net')
     return net, mean
+
+
+def _digest(arrays):
+    return store.digest(*itertools.chain(*sorted(arrays.items())))
 
 
 def _check_size(settings, channels, n_class, arrays):

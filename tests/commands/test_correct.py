@@ -69,7 +69,7 @@ def corrected(tmp_path_factory):
 
 
 def rows(place):
-    with open(place / 'labels.csv', newline='') as file:
+    with open(place / 'labels.csv', newline='', encoding='utf-8-sig') as file:
         return {row['path']: row for row in csv.DictReader(file)}
 
 
@@ -191,7 +191,7 @@ def test_a_human_s_answer_overrides_stays_and_is_trained_on(corrected, call, tmp
     words = words.replace(' --apply clean', ' --json').replace('--out out', f'--out {tmp_path}/out')
     assert call(words, root)[0] == 0
     place = tmp_path / 'out' / 'labels.csv'
-    lines = place.read_text().splitlines()
+    lines = place.read_text('utf-8-sig').splitlines()
     header = lines[0].split(',')
     # As a spreadsheet would save it: marks, semicolons, CRLF.
     table = list(csv.reader(lines))

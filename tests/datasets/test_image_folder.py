@@ -62,6 +62,60 @@ def test_an_answer_during_training_is_kept_and_used_only_by_the_next(folder):
     assert found.known.tolist() == [False] * 6 + [True]
 
 
+def test_an_answer_that_is_taken_back_during_training_is_gone(folder):
+    found = image_folder.find(folder)
+    image_folder.answer(found, {'cat/0.png': 'dog', 'cat/1.png': 'dog', 'a gone one.png': 'dog'})
+    dataset = image_folder.examine(found, map)
+    image_folder.answer(found, {'cat/1.png': 'dog', 'cat/2.png': 'dog'})
+    assert {row.path: row.final for row in found.rows if row.final} == {
+        'cat/1.png': 'dog', 'cat/2.png': 'dog',
+    }  # fmt: skip
+    assert len(found.rows) == 6
+    labels, known = image_folder.reviewed(found, dataset.classes, dataset.train.labels)
+    assert dataset.train.labels.tolist() == [1, 1, 0, 1, 1, 1]
+    assert labels.tolist() == [0, 1, 1, 1, 1, 1]
+    assert known.tolist() == [False, True, True, False, False, False]
+
+
+def test_a_label_of_a_class_that_was_not_trained_changes_nothing(folder):
+    save(folder / 'bird' / '0.png')
+    found = image_folder.find(folder)
+    image_folder.answer(found, {'bird/0.png': 'cat'})
+    dataset = image_folder.examine(found, map)
+    for finals in ({}, {'bird/0.png': 'bird'}):
+        image_folder.answer(found, finals)
+        labels, known = image_folder.reviewed(found, dataset.classes, dataset.train.labels)
+        assert labels.tolist() == dataset.train.labels.tolist()
+        assert not known.any()
+
+
+def test_a_class_whose_name_ends_with_a_space_can_be_answered(folder):
+    (folder / 'cat').rename(folder / 'cat ')
+    found = image_folder.find(folder)
+    for written in ('cat ', 'cat', ' cat'):
+        image_folder.answer(found, {'dog/deep/0.png': written})
+        assert [row.final for row in found.rows if row.final] == ['cat ']
+
+
+def test_a_table_saved_in_another_encoding_is_refused(folder, tmp_path):
+    (folder / 'dog').rename(folder / 'zoë')
+    found = image_folder.find(folder)
+    damaged = 'zoë'.encode('cp1252').decode('utf-8', 'surrogateescape')
+    for finals in ({f'{damaged}/deep/0.png': 'cat'}, {'cat/0.png': damaged}):
+        with pytest.raises(DataError, match='is not UTF-8'):
+            image_folder.answer(found, finals)
+    rows = ['path,label', 'cat/0.png,a', 'cat/1.png,b', 'zoë/deep/0.png,a']
+    (tmp_path / 'l.csv').write_text('\n'.join(rows), encoding='cp1252')
+    with pytest.raises(DataError, match='l.csv is not UTF-8'):
+        image_folder.find(folder, tmp_path / 'l.csv')
+    # The names of files need not be UTF-8; these are the same in both.
+    name = os.fsdecode(b'caf\xe9.png')
+    save(folder / 'cat' / name)
+    found = image_folder.find(folder)
+    image_folder.answer(found, {f'cat/{name}': 'cat'})
+    assert sum(bool(row.final) for row in found.rows) == 1
+
+
 def test_a_csv_gives_labels_and_what_it_names_beside_the_images_has_a_reason(folder, tmp_path):
     rows = [f'{place},x' for place in ('cat/0.png', 'cat/1.png', '../out.png', 'gone.png')]
     rows += [f'dog/deep/{i}.png,"y, z"' for i in range(3)]

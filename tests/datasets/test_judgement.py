@@ -84,6 +84,8 @@ def test_the_same_image_has_one_label_whatever_the_threshold():
     found = judge(p, labels, 0.01, groups)
     assert found.issue.tolist() == [True, False, False, False]
     assert found.corrected.tolist() == [1, 1, 0, 1]
+    # Only one of the two labels can be right.
+    assert np.allclose(found.score[:2], [0.35, 0.65])
     known = np.array([True, False, False, False])
     assert judge(p, labels, 0.01, groups, known).corrected.tolist() == [0, 0, 0, 1]
 

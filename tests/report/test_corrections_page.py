@@ -1,5 +1,7 @@
 """The report of corrected labels: what it says, what it survives, and that it stays small."""
 
+import re
+
 import numpy as np
 import pytest
 
@@ -55,6 +57,12 @@ def test_a_doubted_label_that_stays_is_shown_with_the_class_that_is_more_likely(
     kept = row('a', corrected='cat', predicted_label='dog', is_label_issue=True, score='0.7000')
     assert 'most often cat instead of dog (1)' in corrections.finding([kept], ('cat', 'dog'))
     assert 'given cat<br>rather <strong>dog</strong>' in page([kept])
+
+
+def test_a_class_that_answers_have_emptied_has_a_row_in_the_matrix():
+    text = page([row('a', 'bird', 'cat', final_label='cat'), row('b', 'dog', 'dog')])
+    matrix = text.partition('Given against corrected')[2].partition('</table>')[0]
+    assert re.search(r'<th[^>]*>bird</th>\s*<td[^>]*>[^<]*</td>\s*<td[^>]*>1</td>', matrix)
 
 
 def test_the_most_suspicious_come_first():

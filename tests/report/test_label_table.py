@@ -54,7 +54,7 @@ def test_answers_are_read_and_a_table_without_their_column_is_refused(tmp_path):
     path = tmp_path / 'labels.csv'
     assert label_table.finals(path) == {}
     path.write_bytes(label_table.written([row('=a', 'x', 'y') | {'final_label': ' y '}]))
-    assert label_table.finals(path) == {'=a': 'y'}
+    assert label_table.finals(path) == {'=a': ' y '}
     path.write_text('path,final_label\na,x\na,\nb,x\nb,y\n')
     with pytest.raises(DataError) as raised:
         label_table.finals(path)

@@ -85,6 +85,12 @@ def test_every_image_is_judged_and_the_net_comes_back_from_its_files(tmp_path):
     assert (loaded.probabilities(images.train.images) == f).all()
     assert loaded.classes == ['a', 'b']
     path = tmp_path / 'net' / 'net.arrays'
+    # The weights of a net that was trained longer, or on other labels.
+    other = store.read_arrays(path)
+    store.write_arrays(path, other | {'fc/b': other['fc/b'] + 1})
+    with pytest.raises(DataError, match='do not fit together') as raised:
+        saved_net.load(tmp_path / 'net', 'cpu')
+    assert 'another net' in raised.value.seen
     path.write_bytes(path.read_bytes()[:-1])
     with pytest.raises(DataError):
         saved_net.load(tmp_path / 'net', 'cpu')
