@@ -523,6 +523,12 @@ MISTAKES = {
     'a matrix with NaN': lambda c: c.method_loss(
         'forward', 'train', L.Linear(2), X, Y, T=np.nan * Y
     ),
+    'T of text': lambda c: c.method_loss('forward', 'train', L.Linear(2), X, Y, T='x'),
+    'an empty T': lambda c: c.method_loss('forward', 'train', L.Linear(2), X, Y, T=[]),
+    'labels in rows of two lengths': lambda c: c.one_hot([[0], [0, 1]], 3),
+    'images of two sizes': lambda c: c.image_set([[[[1]]], [[[1, 2]]]], [0, 1]),
+    'labels of two lengths': lambda c: c.image_set(IMAGES, [[0], [0, 1]] * 20),
+    'known of two lengths': lambda c: c.correct(IMAGES, [0, 1] * 20, known=[[True], []]),
     'labels that are names': lambda c: c.image_set(IMAGES, ['cat', 'dog'] * 20),
     'no images': lambda c: c.image_set(IMAGES[:0], []),
     'channels last': lambda c: c.image_set(IMAGES.transpose(0, 2, 3, 1), [0] * 40),

@@ -14,71 +14,83 @@ from chainer_jo.errors import ConfigError, excerpt
 ROUNDING = 1e-3
 
 
+def array(given: Any, name: str, dtype: Any = None) -> np.ndarray:
+    """Returns NumPy's array of a value; ConfigError if its rows differ in length, or it is text."""
+    try:
+        return np.asarray(given, dtype)
+    except (TypeError, ValueError) as error:
+        raise ConfigError(
+            f'{name} must be an array on the CPU',
+            seen=excerpt(error, 200),
+            fix='pass a NumPy array, or lists of equal length; .get() copies an array of CuPy',
+        ) from error
+
+
 def labels(given: Any, n_class: int, count: int | None = None) -> np.ndarray:
     """Checks that labels are integers in ``[0, n_class)`` and returns them, ``(N,)``, int32."""
-    n_class, array = whole(n_class, 'n_class', 2), np.asarray(given)
-    if array.ndim != 1 or array.dtype.kind not in 'iu' or not array.size:
+    n_class, found = whole(n_class, 'n_class', 2), array(given, 'labels')
+    if found.ndim != 1 or found.dtype.kind not in 'iu' or not found.size:
         fix = 'pass an integer array of shape (N,)'
-        if array.ndim == 1 and array.dtype.kind in 'US':
+        if found.ndim == 1 and found.dtype.kind in 'US':
             fix = 'number the names: classes, labels = np.unique(names, return_inverse=True)'
-        elif array.ndim == 2:
-            fix = f'pass labels{"[:, 0]" if array.shape[1] == 1 else ".argmax(axis=1)"}'
-        raise ConfigError('labels must be one integer per image', seen=_kind(array), fix=fix)
-    if count is not None and len(array) != count:
+        elif found.ndim == 2:
+            fix = f'pass labels{"[:, 0]" if found.shape[1] == 1 else ".argmax(axis=1)"}'
+        raise ConfigError('labels must be one integer per image', seen=_kind(found), fix=fix)
+    if count is not None and len(found) != count:
         raise ConfigError(
             'the numbers of labels and images differ',
-            seen=f'{len(array)} labels, {count} images',
+            seen=f'{len(found)} labels, {count} images',
             fix='pass one label per image',
         )
-    if array.min() < 0 or array.max() >= n_class:
-        larger = '' if array.max() < n_class else ', or pass a larger number of classes'
+    if found.min() < 0 or found.max() >= n_class:
+        larger = '' if found.max() < n_class else ', or pass a larger number of classes'
         raise ConfigError(
             f'a label is not one of the {n_class} classes',
-            seen=f'labels from {array.min()} to {array.max()}',
+            seen=f'labels from {found.min()} to {found.max()}',
             fix=f'number the classes from 0 to {n_class - 1}{larger}',
         )
-    return array.astype(np.int32)
+    return found.astype(np.int32)
 
 
 def images(given: Any) -> np.ndarray:
     """Checks that images are ``(N, channels, H, W)``, uint8, and returns them."""
-    array = np.asarray(given)
-    if array.ndim == 4 and not array.size:
-        raise ConfigError('there are no images', seen=_kind(array), fix='pass at least one')
-    if array.ndim != 4:
+    found = array(given, 'images')
+    if found.ndim == 4 and not found.size:
+        raise ConfigError('there are no images', seen=_kind(found), fix='pass at least one')
+    if found.ndim != 4:
         raise ConfigError(
             'images must have four axes: (N, channels, H, W)',
-            seen=_kind(array),
+            seen=_kind(found),
             fix='grey images are (N, 1, H, W); for (N, H, W, 3) use .transpose(0, 3, 1, 2)',
         )
-    if array.dtype != np.uint8:
+    if found.dtype != np.uint8:
         raise ConfigError(
             'images must be uint8, from 0 to 255',
-            seen=_kind(array),
+            seen=_kind(found),
             fix='convert images in [0, 1] with (255 * images).round().astype("uint8"), and those '
             'in [0, 255] with images.astype("uint8")',
         )
-    if array.shape[1] not in (1, 3):
+    if found.shape[1] not in (1, 3):
         raise ConfigError(
             'images must have 1 channel (grey) or 3 (colour)',
-            seen=f'{array.shape[1]} channels in {array.shape}',
+            seen=f'{found.shape[1]} channels in {found.shape}',
             fix='leave out the alpha channel: images[:, :3]'
-            if array.shape[1] == 4
+            if found.shape[1] == 4
             else 'put the channels on the second axis: (N, H, W, 3).transpose(0, 3, 1, 2)',
         )
-    return array
+    return found
 
 
 def images_of(given: Any, shape: tuple) -> np.ndarray:
     """Checks that each image has the ``shape`` that a net was trained on; returns the images."""
-    array = images(given)
-    if array.shape[1:] != shape:
+    found = images(given)
+    if found.shape[1:] != shape:
         raise ConfigError(
             'the images have another size than those the net was trained on',
-            seen=f'{array.shape[1:]}',
+            seen=f'{found.shape[1:]}',
             fix=f'resize them to {shape}',
         )
-    return array
+    return found
 
 
 def rows(given: Any, name: str, like: tuple | None = None) -> Any:

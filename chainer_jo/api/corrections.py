@@ -117,7 +117,7 @@ def correct(
         )
     checks.fraction(threshold, 'threshold')
     seed, overrides = checks.whole(seed, 'seed', 0), checks.overrides(overrides)
-    known = np.zeros(len(labels), bool) if known is None else np.asarray(known)
+    known = np.zeros(len(labels), bool) if known is None else checks.array(known, 'known')
     if known.shape != labels.shape or known.dtype != bool:
         raise ConfigError(
             'known must say for each label whether it is correct',

@@ -163,13 +163,14 @@ def _checked_T(T, n_class, method):
             seen='no T',
             fix=f'pass for example {example}',
         )
-    T = np.asarray(T, np.float64)
+    T = checks.array(T, 'T', np.float64)
     # Written so that NaN fails too: every comparison with it is false.
     sums = T.shape == (n_class, n_class) and abs(T.sum(axis=1) - 1).max() <= 1e-6
     if not (sums and T.min() >= 0):
+        entries = f', entries from {T.min():g} to {T.max():g}' if T.size else ''
         raise ConfigError(
             f'T must be ({n_class}, {n_class}) with rows that sum to 1',
-            seen=f'{T.shape}, entries from {T.min():g} to {T.max():g}',
+            seen=f'{T.shape}{entries}',
             fix=f'pass for example {example}',
         )
     return T

@@ -91,7 +91,7 @@ def image_set(
 
 
 def _classes_in(labels):
-    array = np.asarray(labels)
+    array = checks.array(labels, 'labels')
     # Anything that is no label at all is reported later, by the check of each part.
     return int(array.max()) + 1 if array.dtype.kind in 'iu' and array.size else 0
 

@@ -32,7 +32,10 @@ def _methods(given):
 
     titles = paper.methods()
     if given.name:
-        show(methods.card(given.name))
+        card = methods.card(given.name)
+        title = titles[given.name]
+        described = {'name': given.name, 'title': title, 'card': card}
+        show_json(described) if given.json else show(card)
     elif given.json:
         show_json([{'name': name, 'title': title} for name, title in titles.items()])
     else:

@@ -286,6 +286,14 @@ def test_methods_json_has_the_names_and_titles_of_the_contract(call):
     assert {row['name'] for row in json.loads(out)} >= {'cross_entropy', 'tanaka', 'ours'}
 
 
+def test_one_method_as_json_has_its_card(call):
+    code, out, _ = call('methods gce --json')
+    assert code == 0
+    assert json.loads(out) == {
+        'name': 'gce', 'title': paper.methods()['gce'], 'card': call('methods gce')[1].rstrip('\n'),
+    }  # fmt: skip
+
+
 @pytest.mark.parametrize('name', paper.methods())
 def test_the_card_of_every_method_says_what_it_is(call, name):
     code, out, _ = call(f'methods {name}')
