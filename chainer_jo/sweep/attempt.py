@@ -10,7 +10,7 @@ import threading
 from collections import deque
 
 from chainer_jo.errors import ChainerJoError, KilledError, UnforeseenError, excerpt
-from chainer_jo.training import failure
+from chainer_jo.training import failure, processes
 from chainer_jo.training.machine import THREAD_VARIABLES
 
 LINES_KEPT = 200
@@ -35,7 +35,7 @@ class Attempt:
 
     def __init__(self, words, threads, folder=None, without=(), launcher=()):
         self._words = [*launcher, sys.executable, *words, '--while-stdin-is-open']
-        self._folder = folder
+        self._folder, self._launched = folder, bool(launcher)
         handed = {name: value for name, value in os.environ.items() if name not in without}
         # All of them: NumPy may be linked to any of these libraries.
         self._environment = handed | dict.fromkeys(THREAD_VARIABLES, str(threads))
@@ -70,10 +70,15 @@ class Attempt:
             # In a thread: a child that fills one pipe blocks while this process reads the other.
             reader = threading.Thread(target=lambda: said.extend(self._process.stderr))
             reader.start()
+            texts = deque(maxlen=LINES_KEPT)
             for line in self._process.stdout:
-                _hand_on(line, on_line, on_text)
+                _hand_on(line, on_line, lambda text: (texts.append(text), on_text(text)))
             reader.join()
-            return self._process.wait(), ''.join(said)
+            code, said = self._process.wait(), ''.join(said)
+            # MPICH tells it on stdout, Open MPI on stderr.
+            told = '\n'.join([*texts, said])
+            killed = processes.killed_by(told) if code and self._launched else None
+            return (code if killed is None else -killed), said
 
     def stop(self, signum):
         """Signals the process, now or once it has started, to take a snapshot and end."""

@@ -3,6 +3,7 @@
 import contextlib
 import importlib.util
 import os
+import re
 import shutil
 import subprocess
 import sys
@@ -165,6 +166,19 @@ def launcher(size):
             fix='pip install ".[mpi]", or --processes 1',
         )
     return [mpiexec, '-n', str(size)]
+
+
+def killed_by(said):
+    """Returns the signal that killed a rank, by what ``mpiexec`` said of it, or ``None``.
+
+    Its exit code does not tell: MPICH's is the signal's number, like the code of an own error.
+
+    Args:
+        said (str): Its stdout and stderr.
+    """
+    # MPICH: "Killed (signal 9)". Open MPI: "exited on signal 9 (Killed)", in a broken line.
+    found = re.search(r'(?:EXIT STRING: .*\(|exited\s+on\s+)signal\s+(\d+)', said)
+    return None if found is None else int(found[1])
 
 
 def check_batch(batch_size, ranks):

@@ -5,6 +5,7 @@ import threading
 import time
 from collections import deque
 
+import mpi
 import pytest
 import tiny
 
@@ -12,7 +13,7 @@ from chainer_jo import store
 from chainer_jo.errors import StoppedError
 from chainer_jo.sweep import local
 from chainer_jo.sweep.overview import Overview
-from chainer_jo.training import failure
+from chainer_jo.training import failure, processes
 from chainer_jo.training.trial import Observer
 
 NEVER = 10**6
@@ -74,6 +75,39 @@ def test_a_trial_whose_process_is_killed_is_tried_again_and_ends_the_same(tmp_pa
     tiny.run(config, tmp_path / 'whole', threads=1)
     whole = store.read_sealed(tiny.folder(config, tmp_path / 'whole') / 'result.json')
     assert tiny.digests(result) == tiny.digests(whole)
+
+
+@mpi.NEEDED
+def test_a_trial_of_several_processes_is_tried_again_after_one_was_killed(tmp_path):
+    config, killed, texts = tiny.config('cross_entropy'), [], []
+
+    def kill_once(config, line):
+        if 'epoch' in line and not killed:
+            pid = int((tiny.folder(config, tmp_path) / '.holder').read_text().split()[1])
+            killed.append(pid)
+            os.kill(pid, signal.SIGKILL)
+
+    machine = tiny.machine(tmp_path, snapshot_seconds=0)
+    on_text = lambda config, text: texts.append(text)  # noqa: E731
+    launcher = processes.launcher(2)
+    ended = local.LocalSweep(machine, 1, 1, kill_once, on_text, launcher).run([config])
+    assert ended == []
+    assert texts[-1].endswith('its process was killed by SIGKILL; it is tried again')
+    result = store.read_sealed(tiny.folder(config, tmp_path) / 'result.json')
+    assert result['environment']['processes'] == 2
+
+
+@pytest.mark.parametrize(
+    ('said', 'number'),
+    [
+        ('=  EXIT CODE: 9\nYOUR APPLICATION TERMINATED WITH THE EXIT STRING: Killed (signal 9)', 9),
+        ('process rank 1 with PID 4459 on node vm exited on\nsignal 11 (Segmentation fault).', 11),
+        ('error: stopped by SIGTERM\n  seen: (signal 15)', None),
+    ],
+    ids=['MPICH', 'Open MPI', 'our own words'],
+)
+def test_the_signal_that_killed_a_rank_is_in_the_words_of_mpiexec(said, number):
+    assert processes.killed_by(said) == number
 
 
 def test_while_another_process_trains_a_trial_no_process_is_started_for_it(tmp_path, monkeypatch):
