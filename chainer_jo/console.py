@@ -172,6 +172,9 @@ def forward(progress):
             watched.epoch(line)
         elif 'end' in line:
             progress.end(config.trial)
+        elif 'failed' in line:
+            progress.end(config.trial)
+            progress.arrival.give_up(config.trial)
 
     return on_line
 

@@ -80,7 +80,7 @@ def _add_sweep(parser):
     options.add_settings(parser)
 
 
-def _overview(given):
+def _overview(given, **how):
     from chainer_jo.sweep import label_sets, local, overview, plan
 
     configs = plan.trials(
@@ -95,7 +95,7 @@ def _overview(given):
     )
     # The number of a run on a CPU: looking for a GPU that works would take seconds.
     threads = given.threads or local.default_threads('@numpy')
-    return overview.Overview(configs, options.out_folder(given), given.device, threads)
+    return overview.Overview(configs, options.out_folder(given), given.device, threads, **how)
 
 
 def _plan(given):
@@ -124,7 +124,8 @@ def _run(given):
 
     machine = options.machine(given)
     # Before looking for the device, which takes seconds: a typing mistake is reported at once.
-    seen = _overview(given)
+    how = {'backend': given.backend, 'processes': given.processes, 'share': given.share}
+    seen = _overview(given, **how)
     trials = seen.trials
     todo = [trial.config for trial in trials if trial.state != 'done']
     # On a cluster the workers choose their device; this machine may have none.

@@ -31,6 +31,12 @@ class Arrival:
         else:
             self._left.pop(trial, None)
 
+    def give_up(self, trial):
+        """Records that a trial has failed and will not be trained on."""
+        part = self._trained.get(trial, 0.0)
+        self._left[trial] = self._left.get(trial, 0) * part
+        self._trained[trial] = 1.0
+
     def seconds(self, at_least=0.0):
         """Returns the seconds that the remaining work takes, or ``None`` while it is unknown.
 

@@ -249,6 +249,7 @@ class ClusterSweep:
             error = attempt.failed(trial.config, self.machine, code, said, worker)
             # A diverged trial would diverge on every worker.
             if code == DivergedError.exit_code or trial.failures >= TRIES:
+                self.on_line(trial.config, {'failed': error.exit_code})
                 self.say(str(error))
                 self._failures.append(error)
             else:

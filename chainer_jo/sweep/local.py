@@ -31,7 +31,8 @@ class LocalSweep:
         jobs (int): Processes at a time.
         threads (int): Threads of a new trial; a resumed one keeps its number.
         on_line (callable): Called with (TrialConfig, dict) for every JSON line of a trial, and
-            with ``{'end': exit code}`` when its process has ended without a result.
+            with ``{'end': exit code}`` when its process has ended without a result, and
+            ``{'failed': exit code}`` when it will not be tried again.
         on_text (callable): Called with (TrialConfig, str) for other output of its process, and for
             the error of a trial that fails.
         launcher (list of str): Words that start a trial as several processes; one by default.
@@ -99,6 +100,7 @@ class LocalSweep:
                     # After the others: the memory may be free again by then.
                     todo.append(config)
                 else:
+                    self.on_line(config, {'failed': error.exit_code})
                     self.on_text(config, str(error))
                     failures.append(error)
         return failures

@@ -25,22 +25,28 @@ class Overview:
         device (str): Device whose measured times are used: ``cpu``, ``cuda:N``, or ``auto`` for a
             GPU if one was measured.
         threads (int): Number of threads of the times used, on a CPU.
+        backend (str), processes (int): As for :class:`chainer_jo.sweep.pace.Paces`.
+        share (bool): Whether trials share first stages.
 
     Attributes:
         trials (list of Standing): The state of each trial.
     """
 
-    def __init__(self, configs, out, device='auto', threads=1):
+    def __init__(
+        self, configs, out, device='auto', threads=1, backend='auto', processes=1, share=True
+    ):
         self._out = Path(out)
-        self._paces = pace.Paces(device, threads)
-        self._threads = threads
+        self._paces = pace.Paces(device, threads, backend, processes)
+        # Several processes of a trial take no part in the sharing.
+        self._threads, self._share = threads, share and processes == 1
         self.trials = standing.of(configs, out, self._paces)
 
     @cached_property
     def epochs_left(self):
         """The epochs that each trial has left, ``{stage: epochs}`` by trial id."""
         shared = self._out / SHARED
-        return pace.epochs_left(self.trials, shared.is_dir() and any(shared.glob('*.arrays')))
+        ends = shared.is_dir() and any(shared.glob('*.arrays'))
+        return pace.epochs_left(self.trials, ends, self._share)
 
     @cached_property
     def seconds_left(self):
@@ -115,7 +121,8 @@ class Overview:
             # The longest trial is a lower bound, because no trial can be divided.
             wall = max(sum(known) / side_by_side, *known)
             text += f', {_time(wall)} with {side_by_side} trials side by side'
-        text += f', as measured on {self._paces.place}; shared first stages count once'
+        text += f', as measured on {self._paces.place}'
+        text += '; shared first stages count once' if self._share else ''
         without = count_of(unknown, 'trial')
         return text + (f'; without {without} of kinds not measured' if unknown else '')
 

@@ -17,10 +17,13 @@ class Paces:
     Args:
         device (str): ``cpu``, ``cuda:N``, or ``auto``: a GPU if one was measured, else the CPU.
         threads (int): Number of threads on a CPU; logs with another number are ignored.
+        backend (str): ``chainer``, or ``auto`` for the fastest that was measured.
+        processes (int): Processes of a trial, or ``'auto'`` for the fastest number measured.
     """
 
-    def __init__(self, device, threads):
+    def __init__(self, device, threads, backend='auto', processes=1):
         self._device, self._threads = device, threads
+        self._backend, self._processes = backend, processes
         self._processor = machine.processor()['processor']
         self._measured = {}
 
@@ -34,35 +37,42 @@ class Paces:
 
         Args:
             config (TrialConfig): The trial.
-            places (list of dict): ``device``, ``processor`` and ``threads`` of its processes.
+            places (list of dict): ``device``, ``processor``, ``threads``, ``backend`` and
+                ``processes`` (1 if it is missing), each time it was begun or resumed.
             log (bytes): Content of its ``log.jsonl``.
         """
         # Both may have been edited, and have any form: such logs are ignored.
         with contextlib.suppress(ValueError, KeyError, TypeError, RecursionError):
             # Raises ValueError, which is ignored, if there were several.
-            (device,) = {self._here(place) for place in places}
+            (where,) = {self._here(place) for place in places}
             by_stage = {stage: [] for stage in config.stages}
             for row in map(json.loads, log.splitlines()):
                 by_stage[row['stage']].append(round(row['seconds'], 3))
             for stage, seconds in by_stage.items():
-                if seconds and device:
+                if seconds and where:
                     kind = _kind(config, stage)
                     # The median ignores epochs in which another program slowed the machine.
-                    self._measured.setdefault(kind, []).append((device, median(seconds)))
+                    self._measured.setdefault(kind, []).append((*where, median(seconds)))
 
     def _here(self, place):
-        """Returns the device of a place if it belongs to this machine, else ``None``."""
-        device = str(place['device'])
+        """Returns device, backend and number of processes of a place, or ``None``.
+
+        It is ``None`` if the place is not this machine, or not what was asked for.
+        """
+        device, processes = str(place['device']), place.get('processes', 1)
+        # A result has the backend with its version and why it was chosen.
+        backend = str(place['backend']).partition(' ')[0]
         known = re.fullmatch('@numpy|@cupy:[0-9]+', device)
         own = place['processor'] == self._processor
         same = device != '@numpy' or place['threads'] == self._threads
-        return device if known and own and same else None
+        asked = self._backend in ('auto', backend) and self._processes in ('auto', processes)
+        return (device, backend, processes) if known and own and same and asked else None
 
     @property
     def device(self):
         """Chainer's name of the device whose times are used."""
         if self._device == 'auto':
-            gpus = {d for seen in self._measured.values() for d, _ in seen if d != '@numpy'}
+            gpus = {d for seen in self._measured.values() for d, *_ in seen if d != '@numpy'}
             return min(gpus, default='@numpy')
         return self._device.replace('cuda', '@cupy').replace('cpu', '@numpy')
 
@@ -76,9 +86,12 @@ class Paces:
 
     def of_stage(self, config, stage):
         """Returns the seconds per epoch of a stage; ``None`` if not measured."""
-        device = self.device
-        seen = [s for d, s in self._measured.get(_kind(config, stage), ()) if d == device]
-        return median(seen) if seen else None
+        seen = {}
+        for device, *how, seconds in self._measured.get(_kind(config, stage), ()):
+            if device == self.device:
+                seen.setdefault(tuple(how), []).append(seconds)
+        # Backends and numbers of processes do not mix; what is not named is the fastest.
+        return min(map(median, seen.values()), default=None)
 
     def of_trial(self, config):
         """Returns the seconds of all epochs of a trial, to a tenth; ``None`` if not measured."""
@@ -98,26 +111,28 @@ def _kind(config, stage):
     )
 
 
-def epochs_left(standings, shares):
+def epochs_left(standings, ends, share=True):
     """Returns the epochs left of each unfinished trial, ``{stage: epochs}`` by trial id.
 
     A first stage that several trials share is counted for only one of them.
 
     Args:
         standings (list of Standing): All trials of a table.
-        shares (bool): Whether the output folder has shared ends of first stages, for first stages
+        ends (bool): Whether the output folder has shared ends of first stages, for first stages
             that a trial has completed.
+        share (bool): Whether trials share first stages at all.
     """
+    first_stage = _first_stage if share else lambda config: config.trial
     at_hand = {
-        _first_stage(s.config)
+        first_stage(s.config)
         for s in standings
-        if (shares if s.epochs_done >= _first_epochs(s.config) else s.epochs_done)
+        if (ends if s.epochs_done >= _first_epochs(s.config) else s.epochs_done)
     }
     left = {}
     for standing in standings:
         if standing.state in ('done', 'damaged'):
             continue
-        config, first = standing.config, _first_stage(standing.config)
+        config, first = standing.config, first_stage(standing.config)
         taken = first in at_hand and not standing.epochs_done
         at_hand.add(first)
         left[config.trial] = _rest(config, _first_epochs(config) if taken else standing.epochs_done)

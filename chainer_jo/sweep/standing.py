@@ -9,6 +9,9 @@ from chainer_jo.config import TrialConfig
 from chainer_jo.errors import DataError, WriteError, excerpt
 from chainer_jo.training import failure
 
+#: What ``config.json`` has beside the place of a trial, and a result among its environment.
+HOW = ('threads', 'processes')
+
 
 @dataclass(frozen=True)
 class Standing:
@@ -109,5 +112,5 @@ def _places(path):
     """Returns where an unfinished trial trains, as a shorter form of a result's environments."""
     with contextlib.suppress(DataError, WriteError, KeyError, TypeError):
         begun = store.read_sealed(path)
-        return [begun['place'] | {'threads': begun['threads']}]
+        return [begun['place'] | {name: begun[name] for name in HOW if name in begun}]
     return []

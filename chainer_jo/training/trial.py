@@ -224,8 +224,10 @@ class _Trial:
 
     def _write_config(self, threads):
         # Recorded because the times in its log hold for this device and processor only.
+        device = devices.choose(self.machine.device, self.machine.backend)
         place = {
-            'device': devices.choose(self.machine.device, self.machine.backend),
+            'device': device,
+            'backend': backends.name_on(device),
             'processor': machines.processor()['processor'],
         }
         content = self._content() | self.config.as_record() | {'threads': threads, 'place': place}

@@ -292,6 +292,10 @@ def test_the_time_of_arrival_is_that_of_all_that_is_left(clock, monkeypatch, sai
     progress.finish('d', RESULT)
     left = '2 of 5 trials done, 0:03:20 left, about Thu 01 Jan 00:03'
     assert drawn(progress, 80)[-1].strip() == left
+    # One that has failed is not left either; what it trained still is a measure.
+    console.forward(progress)(SimpleNamespace(trial='b'), {'failed': 5})
+    left = '2 of 5 trials done, 0:02:30 left, about Thu 01 Jan 00:02'
+    assert drawn(progress, 80)[-1].strip() == left
     # No trial can be divided.
     progress.of('a').step(step(left=900.0, epochs_done=15, step=40))
     left = '2 of 5 trials done, 0:15:00 left, about Thu 01 Jan 00:15'

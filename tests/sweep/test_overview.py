@@ -16,7 +16,11 @@ from chainer_jo.sweep.overview import Overview
 from chainer_jo.training import failure, machine
 from chainer_jo.training.machine import SHARED
 
-HERE = {'device': '@numpy', 'processor': machine.processor()['processor'], 'threads': 1}
+HERE = {
+    'device': '@numpy', 'processor': machine.processor()['processor'], 'threads': 1,
+    'backend': 'onednn (oneDNN 3.2.0, 1 threads)',
+}  # fmt: skip
+SLOW = HERE | {'backend': "chainer (Chainer's own functions, as requested)"}
 
 
 def trials(*methods, rates=(0.5,), count=1, **more):
@@ -33,8 +37,9 @@ def begin(out, config, epochs=0, seconds=1.0, place=HERE):
     folder = tiny.folder(config, out)
     folder.mkdir(parents=True)
     (folder / 'log.jsonl').write_text(log_of(config, seconds, epochs))
-    here = {name: place[name] for name in ('device', 'processor')}
-    store.write_sealed(folder / 'config.json', {'threads': place['threads'], 'place': here})
+    here = {name: place[name] for name in ('device', 'processor', 'backend')}
+    how = {name: place[name] for name in ('threads', 'processes') if name in place}
+    store.write_sealed(folder / 'config.json', how | {'place': here})
     return folder
 
 
@@ -186,6 +191,23 @@ def test_a_gpu_that_was_measured_counts_unless_another_device_is_named(tmp_path)
     assert measured == {'auto': 0.5, 'cuda:0': 0.5, 'cpu': 7.0}
 
 
+def test_backends_and_numbers_of_processes_are_measured_apart(tmp_path):
+    *measured, todo = trials('cross_entropy', count=5)
+    begin(tmp_path, measured[0], 3, 7.0, SLOW)
+    finish(tmp_path, measured[1], 9.0, SLOW)
+    finish(tmp_path, measured[2], 2.0)
+    begin(tmp_path, measured[3], 3, 1.0, HERE | {'processes': 2})
+
+    def seconds(**how):
+        return Overview([*measured, todo], tmp_path, **how).trials[4].seconds / todo.epochs
+
+    assert seconds() == 2.0
+    assert seconds(backend='chainer') == 8.0
+    assert seconds(processes=2) == 1.0
+    assert seconds(processes='auto') == 1.0
+    assert Overview([*measured, todo], tmp_path, processes=3).trials[4].seconds is None
+
+
 def test_a_trial_that_moved_is_no_measurement(tmp_path):
     (config,) = trials('cross_entropy')
     folder = finish(tmp_path, config)
@@ -234,6 +256,19 @@ def test_a_first_stage_that_trials_share_counts_once(tmp_path):
     assert left(ours, tanaka) == [correct + fine_tune, fine_tune - 1]
     shared = True
     assert left(ours, tanaka) == [fine_tune, fine_tune - 1]
+
+
+@pytest.mark.parametrize('how', [{'share': False}, {'processes': 2}])
+def test_a_first_stage_that_is_not_shared_counts_for_each(how, tmp_path):
+    (ours,), (tanaka,) = trials('ours'), trials('tanaka')
+    seen = Overview([ours, tanaka], tmp_path, **how)
+    assert [sum(left.values()) for left in seen.epochs_left.values()] == [
+        ours.epochs,
+        tanaka.epochs,
+    ]
+    begin(tmp_path, tanaka, 2)
+    seen = Overview([ours, tanaka], tmp_path, **how)
+    assert sum(seen.epochs_left[ours.trial].values()) == ours.epochs
 
 
 def test_a_plan_knows_that_a_first_stage_lies_in_the_folder(tmp_path):
