@@ -36,6 +36,7 @@ fail() {
 usage='bash reproduce/gpu_check.sh DIR [SECONDS] [OUT] [-- DATA], or --wheels DIR'
 
 # Packages that chainer_jo and its tests import, and that a machine with PyTorch and CuPy may lack.
+# SciPy, which only compares results, is not needed here.
 fill() {
     local folder=$1 version=${2:-3.12} tag platforms=()
     for tag in 2_28 2_27 2_17 2014 1; do
@@ -50,7 +51,7 @@ fill() {
         --python-version "$version" "${platforms[@]}" --dest "$folder" \
         nvidia-cudnn-frontend==1.23.0 filelock six typing_extensions protobuf packaging \
         pooch platformdirs requests urllib3 idna certifi charset-normalizer \
-        rich markdown-it-py mdurl pygments pillow \
+        rich markdown-it-py mdurl pygments pillow jinja2 markupsafe threadpoolctl \
         matplotlib contourpy cycler fonttools kiwisolver pyparsing python-dateutil \
         pytest pluggy iniconfig hypothesis sortedcontainers
     say "$folder: $(du -sh "$folder" | cut -f1) in $(find "$folder" -name '*.whl' | wc -l) wheels"

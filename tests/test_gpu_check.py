@@ -1,6 +1,7 @@
 """``reproduce/gpu_check.sh`` as far as it goes without a GPU: its arguments, and its refusal."""
 
 import os
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -9,7 +10,8 @@ import pytest
 
 from chainer_jo.training import device
 
-SCRIPT = Path(__file__).parents[1] / 'reproduce/gpu_check.sh'
+ROOT = Path(__file__).parents[1]
+SCRIPT = ROOT / 'reproduce/gpu_check.sh'
 
 
 def call(*words, cwd):
@@ -21,6 +23,15 @@ def call(*words, cwd):
         text=True,
         check=False,
     )
+
+
+def test_the_wheels_have_all_that_setup_py_requires():
+    wanted = re.search(r'install_requires=\[(.*?)\]', (ROOT / 'setup.py').read_text(), re.DOTALL)[1]
+    names = {re.match(r'[\w-]+', name)[0] for name in re.findall("'(.+)'", wanted)}
+    assert 'chainer' in names
+    fetched = SCRIPT.read_text().partition('\nfill() {')[2].partition('\n}\n')[0]
+    # NumPy is there with CuPy, and SciPy only compares results.
+    assert names - {'numpy', 'scipy'} <= set(re.findall(r'[\w-]+', fetched))
 
 
 @pytest.mark.parametrize(

@@ -125,7 +125,7 @@ def build(convolution, place=None, **device):
 
     Args:
         place (int): The plan's index in cuDNN's list; None for the one that cuDNN ranks first.
-        device: ``handle=``, or ``device_property=`` for a GPU that is not present.
+        device: :func:`on` of a GPU, or ``device_property=`` for one that is not present.
 
     Raises:
         ChainerJoError: cuDNN has no plan for this convolution.
@@ -136,6 +136,16 @@ def build(convolution, place=None, **device):
     except (RuntimeError, cudnn.cudnnGraphNotSupportedError) as error:
         raise _refused(convolution, error) from error
     return graph
+
+
+def on(number):
+    """Returns the arguments of :func:`build` for the GPU of a number, with a new handle."""
+    import cupy
+
+    # Without its version the front end asks libcudart, which CuPy does not bring: it would fail
+    # where only the driver is installed, and where two versions of CUDA are.
+    version = int(cupy.cuda.Device(number).compute_capability)
+    return {'handle': load().create_handle(), 'sm_version': version}
 
 
 def _graph(cudnn, convolution, device):
@@ -189,7 +199,8 @@ class _Device:
     def __init__(self, number):
         import cupy
 
-        self.handle = load().create_handle()
+        self._how = on(number)
+        self.handle = self._how['handle']
         name = cupy.cuda.runtime.getDeviceProperties(number)['name'].decode()
         self._plans, self._places = {}, measured(name)
 
@@ -197,7 +208,7 @@ class _Device:
         import cupy
 
         if convolution not in self._plans:
-            graph = build(convolution, self._places.get(str(convolution)), handle=self.handle)
+            graph = build(convolution, self._places.get(str(convolution)), **self._how)
             # Not from the current pool, which may belong to a captured graph: this array outlives
             # the graph, and CuPy 13 frees a pool's memory even while arrays still use it.
             with cupy.cuda.using_allocator(cupy.get_default_memory_pool().malloc):

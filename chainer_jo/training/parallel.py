@@ -82,6 +82,9 @@ class Ranks(processes.Alone):
                 seen=str(error),
                 fix='pip install nvidia-nccl-cu13 (nvidia-nccl-cu12 for CUDA 12), or --device cpu',
             ) from error
+        # The kernels that pack many arrays do not compile with CuPy 14; here is one array only.
+        with self._communicator.config_scope():
+            self._communicator.batched_copy = False
 
     def share_labels(self, make):
         # One rank after the other, so that at most one has a private copy of the labels.

@@ -311,6 +311,20 @@ def test_an_mpiexec_without_mpi4py_is_an_error_with_its_fix(monkeypatch):
     assert processes.present().rank == 1
 
 
+def test_no_kernel_of_chainermn_is_asked_to_pack(tmp_path):
+    """They do not compile with CuPy 14, and on GPUs it packs with them unless it is told not to."""
+    script = """
+import chainer_jo, chainer, chainermn
+from chainer_jo.training import parallel
+from mpi4py import MPI
+assert chainermn.create_communicator('naive').batched_copy
+ranks = parallel.Ranks(MPI)
+ranks.connect(chainer.get_device('@numpy'))
+assert not ranks._communicator.batched_copy
+"""
+    assert mpi.run(2, ['-c', script], tmp_path / 'log') == 0, (tmp_path / 'log').read_text()
+
+
 def test_an_error_is_the_same_in_another_process():
     for error in (
         ConfigError('wrong', seen='a', fix='b'),

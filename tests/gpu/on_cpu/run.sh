@@ -43,11 +43,12 @@ export CUPY_CACHE_DIR=$CUDA_ON_CPU/kernels CUPY_ACCELERATORS=  # CUB's kernels a
 export PYTHONPATH=$packages PATH=$PWD/.venv/bin:$PATH
 python "$here/on_cpu.py"
 PYTHONPATH=$here/site:$PYTHONPATH
-# The front end refuses where it finds two CUDA runtimes: of the other it finds a file that is none.
-other=$packages/hides
-mkdir -p "$other"
-: >"$other/libcudart.so.$((25 - CUDA))"
-export LD_LIBRARY_PATH=$other
+# As where only the driver is installed: CUDA's runtime, where there is one, is hidden by empty files.
+hides=$packages/hides
+mkdir -p "$hides"
+: >"$hides/libcudart.so.12"
+: >"$hides/libcudart.so.13"
+export LD_LIBRARY_PATH=$hides
 if [ "${1-}" = -- ]; then
     shift
     exec "$@"
