@@ -180,13 +180,7 @@ def trial(
         for name, stage in settings[method].items()
         if isinstance(stage, dict)
     }
-    for name, stage in stages.items():
-        if missing := [key for key in ('epochs', 'learning_rate') if key not in stage]:
-            raise ConfigError(
-                f'the stage {method}.{name} is not complete',
-                seen=f'no {missing[0]} in hyperparameters.toml',
-                fix=f'add it to the section [{method}.{name}]',
-            )
+    _check_stages(method, stages)
     return TrialConfig(
         preset=preset,
         dataset=dataset,
@@ -204,11 +198,24 @@ def trial(
     )
 
 
+def _check_stages(method, stages):
+    for name, stage in stages.items():
+        needed = ['epochs', 'learning_rate']
+        for updater in paper.updaters(method, name):
+            needed += paper.NEEDED.get(updater, ())
+        if missing := [key for key in needed if key not in stage]:
+            raise ConfigError(
+                f'the stage {method}.{name} is not complete',
+                seen=f'no {missing[0]} in hyperparameters.toml',
+                fix=f'add it to the section [{method}.{name}]',
+            )
+
+
 def _checked_rate(noise, rate):
     if noise not in RATED:
         if rate is not None:
             raise ConfigError(
-                f'noise {noise} has no rate', seen=f'rate {rate:g}', fix='leave out the rate'
+                f'noise {noise} has no rate', seen=f'rate {rate}', fix='leave out the rate'
             )
         return None
     if rate is None:

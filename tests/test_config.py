@@ -505,3 +505,27 @@ def test_no_override_of_a_foreign_result_leaves_its_quotes_in_a_command():
 def test_a_word_that_toml_takes_for_something_else_is_the_word(written):
     found = trial(f'pencil.fine_tune.division={written}', method='pencil')
     assert found.stages['fine_tune']['division'] == 'true'
+
+
+@pytest.mark.parametrize(
+    ('updater', 'missing'),
+    [(updater, key) for updater, keys in paper.NEEDED.items() for key in keys],
+)
+def test_a_stage_that_lacks_what_its_updater_needs_is_not_complete(updater, missing, monkeypatch):
+    settings = paper.hyperparameters('quick')
+    stage = dict.fromkeys(('epochs', 'learning_rate', *paper.NEEDED[updater]), 1)
+    settings['cross_entropy'] = {'title': 'mine', 'train': stage}
+    monkeypatch.setattr(paper, 'hyperparameters', lambda *_: settings)
+    monkeypatch.setattr(paper, 'updaters', lambda method, stage: (updater,))
+    words = 'cross_entropy', 'cifar10', 'none', None, 0
+    assert config.trial(*words).stages['train'] == stage
+    del stage[missing]
+    with pytest.raises(ConfigError, match='cross_entropy.train is not complete') as refused:
+        config.trial(*words)
+    assert refused.value.seen == f'no {missing} in hyperparameters.toml'
+
+
+def test_every_kind_of_updater_names_what_it_needs():
+    from chainer_jo.training import updaters
+
+    assert updaters.KINDS.keys() == paper.NEEDED.keys()

@@ -9,8 +9,10 @@ import pydoc
 import re
 import shlex
 import shutil
+import signal
 import subprocess
 import sys
+import tempfile
 import warnings
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
@@ -30,6 +32,7 @@ from chainer_jo import cli, config, datasets, methods, paper
 from chainer_jo.api import checks, trials
 from chainer_jo.datasets.cifar10 import FLIPS
 from chainer_jo.errors import ConfigError, DataError, StoppedError
+from chainer_jo.report import integrity
 from chainer_jo.training import corrections, trial
 
 ROOT = Path(__file__).parents[1]
@@ -224,6 +227,16 @@ def test_labels_become_the_mean_of_the_outputs_in_the_window(window, hard):
     assert np.allclose(store.correct(hard), expected, atol=1e-6)
 
 
+def test_labels_that_were_looked_at_before_do_not_change_with_the_store():
+    store = chainer_jo.LabelStore([0, 1], 2, 1)
+    before = store.y
+    # Positions of any kind of integer.
+    store.record(np.array([[0.25, 0.75], [1, 0]], 'f'), np.array([0, 1], np.uint64), 0)
+    after = store.correct()
+    assert before.tolist() == [[1, 0], [0, 1]]
+    assert after.tolist() == [[0.25, 0.75], [1, 0]]
+
+
 def test_labels_stay_as_they_are_until_every_image_has_an_output():
     for window in (3, 'all'):
         store = chainer_jo.LabelStore([0, 1, 1], 2, window)
@@ -260,6 +273,42 @@ def test_train_ends_with_the_digests_of_the_command_and_hands_out_net_and_labels
     hits = trained.predict(test.images).argmax(axis=1) == test.labels
     assert hits.mean() == trained.result['last']['test_accuracy']
     assert np.allclose(trained.predict(test.images[:3]).sum(axis=1), 1, atol=1e-6)
+
+
+@pytest.mark.parametrize(
+    'method',
+    [
+        name
+        if name in ('cnn_crf', 'noise_adaptation')
+        else pytest.param(name, marks=pytest.mark.long)
+        for name in paper.methods()
+    ],
+)
+def test_a_method_predicts_as_it_was_evaluated_also_when_it_is_read_again(method, tmp_path):
+    overrides = tiny.overrides(method)
+    if method.startswith('cnn_crf'):
+        # So that b and W count.
+        overrides = [*overrides, f'{method}.train.learning_rate=1.0']
+    test = datasets.load('fashion_mnist').test
+    for _ in range(2):
+        trained = chainer_jo.train(
+            'fashion_mnist', method, noise='asymmetric', rate=0.4, preset='quick',
+            overrides=overrides, out=tmp_path, device='cpu',
+        )  # fmt: skip
+        hits = trained.predict(test.images).argmax(axis=1) == test.labels
+        assert hits.mean() == trained.result['last']['test_accuracy']
+    assert integrity.verify(tmp_path)[2] == []
+
+
+def test_a_row_that_is_changed_by_who_is_told_of_it_changes_nothing():
+    def change(row):
+        row['when'] = np.float32(row.pop('validation/main/accuracy'))
+
+    changed = train_own(own(), 'cross_entropy', on_epoch=change)
+    plain = train_own(own(), 'cross_entropy')
+    assert tiny.digests(changed.result)['model'] == tiny.digests(plain.result)['model']
+    assert changed.result['best'] == plain.result['best']
+    assert [row.keys() for row in changed.log] == [row.keys() for row in plain.log]
 
 
 def own(count=160, **more):
@@ -368,6 +417,54 @@ def test_a_damaged_file_of_a_finished_trial_names_a_remedy_that_works(tmp_path):
         model.unlink(missing_ok=True)
     shutil.rmtree(model.parent)
     assert train_own(own(), 'cross_entropy', out=tmp_path).result['last'] == before.result['last']
+
+
+def test_the_files_of_another_trial_are_not_taken_for_those_of_this_one(tmp_path):
+    for seed in (0, 1):
+        train_own(own(), 'cross_entropy', seed=seed, out=tmp_path)
+    mine, other = sorted(tmp_path.glob('runs/*'))
+    for name in ('model', 'labels', 'noisy_labels'):
+        with tempfile.TemporaryDirectory() as kept:
+            path = mine / f'{name}.arrays'
+            shutil.copy(path, kept)
+            shutil.copy(other / path.name, path)
+            same = name == 'labels' and path.read_bytes() == Path(kept, path.name).read_bytes()
+            if not same:
+                with pytest.raises(DataError, match=f'{name}.arrays does not belong to its result'):
+                    train_own(own(), 'cross_entropy', out=tmp_path)
+            shutil.copy(Path(kept, path.name), path)
+    train_own(own(), 'cross_entropy', out=tmp_path)
+
+
+def test_whoever_stops_a_trial_without_a_folder_is_not_promised_its_snapshot():
+    def stop(row):
+        signal.raise_signal(signal.SIGINT)
+
+    with pytest.raises(StoppedError) as stopped:
+        train_own(own(), 'cross_entropy', on_epoch=stop)
+    assert (stopped.value.exit_code, stopped.value.fix[:15]) == (130, 'pass out=FOLDER')
+    assert 'snapshot' not in str(stopped.value)
+
+
+@pytest.mark.parametrize(
+    ('sizes', 'train', 'validation'),
+    [
+        ({}, 144, 16),
+        ({'validation_images': 40}, 120, 40),
+        ({'train_images': 100}, 100, 16),
+        ({'train_images': 150}, 150, 10),
+        ({'train_images': 100, 'validation_images': 20}, 100, 20),
+    ],
+)
+def test_an_image_set_is_used_whole_unless_both_sizes_say_otherwise(
+    sizes, train, validation, monkeypatch
+):
+    described = []
+    monkeypatch.setattr(trials, '_run', lambda config, *_: described.append(config))
+    overrides = [f'common.{name}={size}' for name, size in sizes.items()]
+    chainer_jo.train(own(), 'cross_entropy', overrides=overrides)
+    common = described[0].common
+    assert (common['train_images'], common['validation_images']) == (train, validation)
 
 
 def test_without_a_folder_nothing_is_left_behind(tmp_path, monkeypatch):
@@ -529,6 +626,20 @@ MISTAKES = {
     'images of two sizes': lambda c: c.image_set([[[[1]]], [[[1, 2]]]], [0, 1]),
     'labels of two lengths': lambda c: c.image_set(IMAGES, [[0], [0, 1]] * 20),
     'known of two lengths': lambda c: c.correct(IMAGES, [0, 1] * 20, known=[[True], []]),
+    'the log of a softmax that is 0': lambda c: c.joint_loss(
+        Y, chainer.Variable(np.array([[0, -np.inf]] * 2, 'f'))
+    ),
+    'alpha of text': lambda c: c.joint_loss(Y, F.log_softmax(X[:, 0, 0, :2]), alpha='a'),
+    'a net with one output': lambda c: c.method_loss('ours', 'correct', L.Linear(1), X, Y),
+    'no overrides': lambda c: c.train(own(), overrides=None),
+    'a list of methods': lambda c: c.train(own(), ['ours']),
+    'a number for a device': lambda c: c.train(own(), device=0),
+    'a rate of text without noise': lambda c: c.train(own(), rate='0.5'),
+    'a number of classes for their names': lambda c: c.image_set(IMAGES, [0, 1] * 20, classes=3),
+    'classes that are numbers': lambda c: c.image_set(IMAGES, [0, 1] * 20, classes=np.arange(2)),
+    'a name that is a number': lambda c: c.image_set(IMAGES, [0, 1] * 20, name=3),
+    'a number of filters': lambda c: c.preact_resnet(3, 10, filters=3),
+    'ids for labels': lambda c: c.image_set(IMAGES, [0, 25_000_000] * 20),
     'labels that are names': lambda c: c.image_set(IMAGES, ['cat', 'dog'] * 20),
     'no images': lambda c: c.image_set(IMAGES[:0], []),
     'channels last': lambda c: c.image_set(IMAGES.transpose(0, 2, 3, 1), [0] * 40),

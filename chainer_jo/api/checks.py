@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import numbers
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from typing import Any
 
 import numpy as np
@@ -151,14 +151,38 @@ def flips(given: Any, n_class: int) -> dict[int, int]:
 
 def overrides(given: Any) -> list[str]:
     """Checks that overrides are several texts, not one text, and returns them as a list."""
-    texts = [None] if isinstance(given, str) else list(given)
-    if not all(isinstance(text, str) for text in texts):
+    return texts(given, 'overrides', ['ours.fine_tune.a=1.0'])
+
+
+def texts(given: Any, name: str, example: list[str]) -> list[str]:
+    """Checks that a value is several texts, not one text, and returns them as a list."""
+    several = isinstance(given, Iterable) and not isinstance(given, str)
+    found = list(given) if several else [None]
+    if not all(isinstance(text, str) for text in found):
         raise ConfigError(
-            'overrides must be a list of settings',
+            f'{name} must be a list of texts',
             seen=excerpt(repr(given)),
-            fix="pass for example ['ours.fine_tune.a=1.0']",
+            fix=f'pass for example {example!r}',
         )
-    return texts
+    return found
+
+
+def number(value: Any, name: str) -> float:
+    """Checks that a value is a finite number, and returns it."""
+    if not isinstance(value, numbers.Real) or not np.isfinite(value):
+        raise ConfigError(
+            f'{name} must be a finite number', seen=excerpt(repr(value)), fix='pass for example 0.8'
+        )
+    return float(value)
+
+
+def text(value: Any, name: str, example: str) -> str:
+    """Checks that a value is a str, and returns it."""
+    if not isinstance(value, str):
+        raise ConfigError(
+            f'{name} must be a text', seen=excerpt(repr(value)), fix=f'pass for example {example!r}'
+        )
+    return value
 
 
 def positive(value: Any, name: str) -> float:

@@ -76,7 +76,7 @@ def correct(
 
     Trains the paper's method with a small net, and holds out one image in ten for validation. The
     command ``python -m chainer_jo correct`` does the same for folders of image files. In the main
-    thread it handles Ctrl-C, to save a snapshot before it stops.
+    thread it handles Ctrl-C: with ``out`` it saves a snapshot before it stops.
 
     Args:
         images: ``(N, channels, H, W)``, uint8, 1 or 3 channels.
@@ -116,6 +116,7 @@ def correct(
             fix='add images of another class',
         )
     checks.fraction(threshold, 'threshold')
+    checks.text(device, 'device', 'cpu')
     seed, overrides = checks.whole(seed, 'seed', 0), checks.overrides(overrides)
     known = np.zeros(len(labels), bool) if known is None else checks.array(known, 'known')
     if known.shape != labels.shape or known.dtype != bool:

@@ -49,8 +49,8 @@ class LabelStore:
 
     @property
     def y(self) -> Any:
-        """The current labels, ``(N, C)``, float32, rows that sum to 1; one-hot at first."""
-        return self.link.y
+        """A copy of the labels, ``(N, C)``, float32, rows that sum to 1; one-hot at first."""
+        return self.link.y.copy()
 
     def record(self, f: Any, index: Any, epoch: int) -> None:
         """Records outputs of the net.
@@ -59,12 +59,13 @@ class LabelStore:
             f: ``(B, C)``, float32, rows that sum to 1, such as the output of a softmax.
             index: The image of each output, ``(B,)``, integers in ``[0, N)``; each at most twice.
             epoch: The epoch, counted from 0. An output replaces that of the same image in the same
-                epoch, and that of ``window`` epochs before; ``'all'`` never drops an older epoch.
+                epoch, and that of ``window`` epochs before. With ``'all'`` it replaces none: the
+                mean is over all outputs recorded, whatever their epoch.
 
         Raises:
             ConfigError: Shapes, dtypes or values are not as described.
         """
-        n, n_class = self.y.shape
+        n, n_class = self.link.y.shape
         index = self.link.xp.asarray(index)
         if index.ndim != 1 or index.dtype.kind not in 'iu':
             raise ConfigError(
@@ -79,6 +80,8 @@ class LabelStore:
                 seen=f'from {index.min()} to {index.max()}',
                 fix=f'number the images from 0 to {n - 1}',
             )
+        # Unsigned positions would turn into floats when numbers are added to them.
+        index = index.astype('i')
         turn = self.link.xp.full(len(index), checks.whole(epoch, 'epoch', 0), 'i')
         self.link.record(f, index, turn)
 

@@ -64,6 +64,15 @@ def joint_loss(y: Any, log_f: Any, alpha: float = 0.0, beta: float = 0.0) -> cha
     1.3863
     """
     y = checks.rows(y, 'y')
+    for value, name in ((alpha, 'alpha'), (beta, 'beta')):
+        checks.number(value, name)
+    # The entropy of a probability of 0 would be NaN, and a log_softmax gives none.
+    if not getattr(log_f, 'xp', np).isfinite(chainer.as_array(log_f)).all():
+        raise ConfigError(
+            'log_f must be finite',
+            seen='the logarithm of 0, or no number',
+            fix='take chainer.functions.log_softmax of the logits, not the log of a softmax',
+        )
     checks.rows(getattr(log_f, 'xp', np).exp(chainer.as_array(log_f)), 'exp(log_f)', y.shape)
     return losses.joint_loss(y, log_f, alpha, beta)
 
@@ -84,9 +93,9 @@ def method_loss(
 ) -> tuple[chainer.Variable, chainer.Variable]:
     """Returns the loss of a stage of a method on one batch, and the log-probabilities.
 
-    Whatever a method learns in addition to the net has its initial value: PENCIL's labels are
-    ``y``, all of GCE's weights are 1, and the transition matrix of the ``_estimated`` methods is
-    the identity.
+    Whatever a method learns in addition to the net has its initial value: PENCIL's label logits are
+    K at the largest entry of each row of ``y`` and 0 elsewhere, all of GCE's weights are 1, and the
+    transition matrix of the ``_estimated`` methods is the identity.
 
     Args:
         method: One of ``python -m chainer_jo methods``.
@@ -121,7 +130,7 @@ def method_loss(
     (10, 3072)
     """
     # Any named data set will do: the name changes no hyper-parameter.
-    overrides = checks.overrides(overrides)
+    overrides, method = checks.overrides(overrides), checks.text(method, 'method', 'ours')
     described = config.trial(method, 'cifar10', noise, rate, 0, preset, overrides)
     stages = described.stages
     if stage not in stages:
@@ -149,10 +158,18 @@ def _first_loss(kind, stage, net, batch, stages, T):
     try:
         method = kind(net, host.argmax(axis=1), host.shape[1], stages, T).to_device(net.device)
         method.begin(stage)
-        return method(batch)
+        loss, log_f = method(batch)
     finally:
         # A Chain renames its children, and the net belongs to the caller.
         net.name = name
+    # One output would be broadcast over all classes.
+    if log_f.shape != batch.y.shape:
+        raise ConfigError(
+            "the net's outputs do not fit the labels",
+            seen=f'outputs {log_f.shape}, labels {batch.y.shape}',
+            fix=f'use a net with {batch.y.shape[1]} outputs, one for each class',
+        )
+    return loss, log_f
 
 
 def _checked_T(T, n_class, method):

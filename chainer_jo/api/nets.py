@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 
 import chainer
 
 from chainer_jo.api import checks
 from chainer_jo.datasets.streams import rng
-from chainer_jo.errors import ConfigError
+from chainer_jo.errors import ConfigError, excerpt
 from chainer_jo.links.preact_resnet import PreActResNet
 
 
@@ -46,6 +46,11 @@ def preact_resnet(
     for name, size in sizes.items():
         checks.whole(size, name, 1)
     checks.whole(n_class, 'n_class', 2)
+    for sizes, name in ((filters, 'filters'), (blocks, 'blocks')):
+        if not isinstance(sizes, Iterable):
+            raise ConfigError(
+                f'{name} must be a list', seen=excerpt(repr(sizes)), fix='pass for example [16, 32]'
+            )
     for size in (*filters, *blocks):
         checks.whole(size, 'each of filters and blocks', 1)
     if len(filters) != len(blocks) + 1:

@@ -19,9 +19,10 @@ from numpy.typing import NDArray
 from chainer_jo import config, datasets, store
 from chainer_jo.api import checks
 from chainer_jo.datasets import Dataset
+from chainer_jo.datasets.image_folder import MOST_CLASSES
 from chainer_jo.datasets.source import ArrayImages
 from chainer_jo.datasets.split import validation_size
-from chainer_jo.errors import ConfigError
+from chainer_jo.errors import ConfigError, StoppedError
 from chainer_jo.report.collect import read_log
 from chainer_jo.training import finished, saved_net, trial
 from chainer_jo.training.machine import Machine
@@ -61,7 +62,7 @@ def image_set(
     >>> len(dataset.train), dataset.classes, dataset.test
     (300, ('0', '1', '2'), None)
     """
-    if not re.fullmatch('[a-z0-9_]+', name) or name in datasets.NAMES:
+    if not re.fullmatch('[a-z0-9_]+', checks.text(name, 'name', 'mine')) or name in datasets.NAMES:
         raise ConfigError(
             'the name of an image set may contain a-z, 0-9 and _, and must not be taken',
             seen=repr(name),
@@ -77,6 +78,8 @@ def image_set(
         given = [labels, true_labels, test[1] if test else None]
         # At least two, so that labels which are all 0 are a valid set too.
         classes = [str(i) for i in range(max(2, *map(_classes_in, given)))]
+    else:
+        classes = checks.texts(classes, 'classes', ['cat', 'dog'])
     train = _part(images, labels, true_labels, len(classes))
     test = _part(*test, None, len(classes)) if test else None
     if test is not None and test.shape != train.shape:
@@ -93,7 +96,15 @@ def image_set(
 def _classes_in(labels):
     array = checks.array(labels, 'labels')
     # Anything that is no label at all is reported later, by the check of each part.
-    return int(array.max()) + 1 if array.dtype.kind in 'iu' and array.size else 0
+    count = int(array.max()) + 1 if array.dtype.kind in 'iu' and array.size else 0
+    if count > MOST_CLASSES:
+        raise ConfigError(
+            f'labels up to {count - 1:,} would mean {count:,} classes',
+            seen=f'{len(np.unique(array)):,} different labels',
+            fix='number the classes from 0: classes, labels = np.unique(labels, '
+            'return_inverse=True); or pass the names of all classes',
+        )
+    return count
 
 
 def _digest(train, test, classes, flips):
@@ -141,9 +152,12 @@ class Trained:
     noisy_labels: NDArray[np.int32]
     index: NDArray[np.integer]
     mean: NDArray[np.float32]
+    _log_f: Callable[[Any], chainer.Variable]
 
     def predict(self, images: NDArray[np.uint8]) -> NDArray[np.float32]:
-        """Returns the net's output ``f`` for images: class probabilities, ``(B, C)``, float32.
+        """Returns the method's output ``f`` for images: class probabilities, ``(B, C)``, float32.
+
+        It is that of the net, and for the CNN-CRF that of the net and its ``b`` and ``W``.
 
         Args:
             images: ``(B, channels, H, W)``, uint8, of the same size as the training images.
@@ -152,7 +166,7 @@ class Trained:
             ConfigError: The images have another dtype or size.
         """
         images = checks.images_of(images, self.mean.shape)
-        return saved_net.probabilities(self.net, self.mean, images)
+        return saved_net.probabilities(self._log_f, self.net.device, self.mean, images)
 
 
 def train(
@@ -175,7 +189,7 @@ def train(
 ) -> Trained:
     """Runs or resumes one trial, and returns its outcome.
 
-    In the main thread it handles Ctrl-C, to save a snapshot before it stops.
+    In the main thread it handles Ctrl-C: with ``out`` it saves a snapshot before it stops.
 
     Args:
         dataset: ``'cifar10'``, ``'fashion_mnist'`` or ``'clothing1m'``, or the return value of
@@ -216,6 +230,8 @@ def train(
     (3, (500, 10))
     """
     seed, overrides = checks.whole(seed, 'seed', 0), checks.overrides(overrides)
+    checks.text(method, 'method', 'ours')
+    checks.text(device, 'device', 'cpu')
     if not isinstance(dataset, str | Dataset):
         raise ConfigError(
             'the data set is neither a name nor an image set',
@@ -251,18 +267,24 @@ def train(
 
 
 def _held_out(dataset, overrides):
-    """Returns the overrides that hold out 10 % of an image set by default."""
+    """Returns overrides by which an image set is used whole, and 10 % of it held out by default."""
     # The presets contain the sizes of the named data sets only.
     if dataset.name in datasets.NAMES:
         return []
-    given = {override.partition('=')[0].strip() for override in overrides}
-    if given & {'common.train_images', 'common.validation_images'}:
-        return []
-    n = len(dataset.train)
+    given = dict(
+        map(str.strip, override.split('=', 1)) for override in overrides if '=' in override
+    )
+    n, train = len(dataset.train), given.get('common.train_images')
     if dataset.validation is not None:
-        return [f'common.train_images={n}']
-    held = validation_size(n)
-    return [f'common.train_images={n - held}', f'common.validation_images={held}']
+        return [] if train else [f'common.train_images={n}']
+    held = given.get('common.validation_images')
+    # What is not a number is refused with the other settings.
+    if not all(size is None or size.isdecimal() for size in (train, held)):
+        return []
+    if held is None:
+        held = validation_size(n) if train is None else min(validation_size(n), n - int(train))
+    train = n - int(held) if train is None else train
+    return [f'common.train_images={train}', f'common.validation_images={held}']
 
 
 @contextlib.contextmanager
@@ -272,7 +294,13 @@ def in_folder(out: str | PathLike[str] | None) -> Iterator[Path]:
         yield Path(out)
         return
     with tempfile.TemporaryDirectory(prefix='chainer_jo-') as folder:
-        yield Path(folder)
+        try:
+            yield Path(folder)
+        except StoppedError as error:
+            # Its own words promise a snapshot, which is deleted here.
+            error.seen = 'no folder was given, so nothing is kept'
+            error.fix = 'pass out=FOLDER, so that the next call resumes there'
+            raise
 
 
 def observer(on_epoch: Callable[[dict[str, Any]], None] | None) -> trial.Observer:
@@ -288,5 +316,5 @@ def _run(described, machine, dataset, noisy_labels, on_epoch):
     result = trial.run(described, machine, observer(on_epoch), noisy_labels, dataset)
     made = finished.read(described, machine, dataset, noisy_labels)
     log = read_log(machine.folder(described.trial))
-    net, noisy = made.method.net, made.noisy_labels
-    return Trained(result, log, net, made.y, noisy, made.index, made.mean)
+    method, noisy = made.method, made.noisy_labels
+    return Trained(result, log, method.net, made.y, noisy, made.index, made.mean, method.log_f)

@@ -134,7 +134,9 @@ def transition_matrix(kind, rate, n_class, *, exclude_true=False, flips=None):
         T = (1 - rate) * T + rate * others
     elif kind == 'asymmetric':
         for true, other in flips.items():
-            T[true, true], T[true, other] = 1 - rate, rate
+            # Subtracted and added, because a map may also say that a class stays itself.
+            T[true, true] -= rate
+            T[true, other] += rate
     return T
 
 

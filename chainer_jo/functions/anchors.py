@@ -18,7 +18,8 @@ def estimate_transition(f, drop):
     Source: Patrini et al., CVPR 2017, Sec. 4.1; the 97th percentile as in their public code.
     """
     xp = backend.get_array_module(f)
-    outlier = f >= xp.percentile(f, 100 * (1 - drop), axis=0)
+    # The largest value is at least its percentile even if nothing is dropped.
+    outlier = (f >= xp.percentile(f, 100 * (1 - drop), axis=0)) & (drop > 0)
     # One image per class. Two classes may share one: nothing here knows the true classes.
     anchor = xp.where(outlier, 0, f).argmax(axis=0)
     T = f[anchor]

@@ -17,7 +17,8 @@ def local_intrinsic_dimensionality(points, k):
         k (int): Number of neighbours; at most ``n - 1`` are used.
 
     Returns:
-        array: Shape ``(n,)``, float64.
+        array: Shape ``(n,)``, float64; NaN for a point whose neighbours are all equally far, such
+        as copies of it, because the estimate is then without bounds.
 
     Source: Ma et al., Dimensionality-Driven Learning with Noisy Labels, Eq. (4).
     """
@@ -30,4 +31,5 @@ def local_intrinsic_dimensionality(points, k):
     # The first is the point itself, at distance 0.
     r = xp.sort(distance, axis=1)[:, 1 : k + 1]
     # The mean includes the k-th neighbour, with log 1 = 0, as in the equation.
-    return -1 / xp.log(r / r[:, -1:] + EPS).mean(axis=1)
+    log = xp.log(r / xp.where(r[:, -1:] > 0, r[:, -1:], 1) + EPS)
+    return xp.where(r[:, 0] < r[:, -1], -1 / log.mean(axis=1), xp.nan)

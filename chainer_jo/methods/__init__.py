@@ -20,9 +20,7 @@ def load(name):
     # Imported here, because cards are shown without Chainer.
     from chainer_jo.methods.base import Method
 
-    path = f'chainer_jo/methods/{name}.py'
-    if not (Path(__file__).parent / f'{name}.py').exists():
-        raise _unfinished(name, f'no {path}', 'write this file')
+    path = _file(name)
     module = importlib.import_module(f'chainer_jo.methods.{name}')
     own = [
         value
@@ -32,8 +30,16 @@ def load(name):
     # The last one, because a base class may be defined before it.
     if not own or not issubclass(own[-1], Method):
         seen = own[-1].__name__ if own else 'no class'
-        raise _unfinished(name, f'{seen} in {path}', 'write a subclass of Method as its last class')
+        seen = f'{seen} in chainer_jo/methods/{path.name}'
+        raise _unfinished(name, seen, 'write a subclass of Method as its last class')
     return own[-1]
+
+
+def _file(name):
+    path = Path(__file__).parent / f'{name}.py'
+    if not path.exists():
+        raise _unfinished(name, f'no chainer_jo/methods/{name}.py', 'write this file')
+    return path
 
 
 def _unfinished(name, seen, fix):
@@ -44,13 +50,16 @@ def card(name):
     """Returns the card of a method: its file's docstring, then its settings at the paper's values.
 
     Raises:
-        ConfigError: There is no such method.
+        ConfigError: There is no such method, or its file is missing or has no docstring.
     """
     if name not in paper.methods():
         raise paper.unknown('method', name, paper.methods())
     # Parsed, not imported: showing a card should not load Chainer.
-    source = (Path(__file__).parent / f'{name}.py').read_text()
-    lines = [ast.get_docstring(ast.parse(source)), '']
+    described = ast.get_docstring(ast.parse(_file(name).read_text()))
+    if described is None:
+        seen = f'no docstring in chainer_jo/methods/{name}.py'
+        raise _unfinished(name, seen, 'describe it there, as the other methods are')
+    lines = [described, '']
     settings = paper.hyperparameters('paper')[name]
     for stage, values in settings.items():
         if isinstance(values, dict):

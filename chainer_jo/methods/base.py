@@ -80,11 +80,14 @@ class Method(chainer.Chain):
     def __init__(self, net, noisy_labels, n_class, stages, T=None):
         super().__init__()
         for stage in stages:
-            if not callable(getattr(self, stage, None)):
+            taken = hasattr(Method, stage)
+            if taken or not callable(getattr(self, stage, None)):
                 raise ConfigError(
                     f'{type(self).__name__} has no loss for the stage {stage}',
-                    seen=f'no function {stage}',
-                    fix='write it, or name the section of hyperparameters.toml after another',
+                    seen=f'every method has {stage}' if taken else f'no function {stage}',
+                    fix='give the stage another name in hyperparameters.toml and the class'
+                    if taken
+                    else 'write it, or name the section of hyperparameters.toml after another',
                 )
         self.n_class, self.stages = n_class, stages
         windows = [stage['window'] for stage in stages.values() if 'window' in stage]
@@ -114,6 +117,12 @@ class Method(chainer.Chain):
         This version is for a single process; training with several processes replaces it.
         """
         return array
+
+    @property
+    def predicts_itself(self):
+        """Whether values of the method's own, besides the net, take part in its predictions."""
+        kind = type(self)
+        return kind.log_f is not Method.log_f or kind.predict is not Method.predict
 
     def begin(self, stage):
         """Makes ``stage`` the current stage; called before its first step, and on a resume."""

@@ -54,4 +54,5 @@ class D2L(Method):
         # Neighbours are searched within groups; the public code searches within mini-batches.
         groups = self.xp.array_split(features, -(-len(index) // hyper.lid_batch))
         lid = [local_intrinsic_dimensionality(group, hyper.neighbours) for group in groups]
-        return self.xp.concatenate(lid).mean()
+        # Without the points that have no estimate, such as copies of one image.
+        return self.xp.nanmean(self.xp.concatenate(lid))

@@ -15,6 +15,11 @@ FOLDER = Path(__file__).parent
 PRESETS = tuple(sorted(path.stem for path in (FOLDER / 'presets').glob('*.toml')))
 # A preset's settings for tables. No trial sees them, so they are not part of the trial id.
 OF_THE_TABLES = ('grid', 'compare', 'differs')
+#: Settings that a stage needs for its updater.
+NEEDED = {
+    'label_correction': ('window', 'label_pass', 'begin', 'labels'),
+    'mix_up': ('a', 'mix_lambda'),
+}
 
 
 def hyperparameters(preset, dataset=None):
@@ -46,7 +51,7 @@ def updaters(method, stage):
     and a trial's digest does not include them. So trials that are older than these entries keep
     their ids.
     """
-    named = _read('hyperparameters.toml')[method][stage].get('updater', [])
+    named = _read('hyperparameters.toml')[method].get(stage, {}).get('updater', [])
     # Mostly there is one name, written without brackets because it reads better.
     return (named,) if isinstance(named, str) else tuple(named)
 

@@ -74,6 +74,7 @@ RESULT = {
     'environment.graph': 'whether training steps were replayed as CUDA graphs',
     'environments': 'all environments in which the trial was trained, in order',
     'digests.model': 'SHA-256 of the weights and statistics of the trained net',
+    'digests.method': "SHA-256 of the method's own values, if they take part in its predictions",
     'digests.labels': 'SHA-256 of the labels after the last epoch',
     'digests.log': 'SHA-256 of the bytes of `log.jsonl`',
     'times.started': 'start time of the process that finished the trial',

@@ -8,8 +8,8 @@ from chainer_jo.report.collect import config_problem, read_doubtful, read_log
 from chainer_jo.report.escape import plain
 
 FILES = (
-    *('config.json', 'log.jsonl', 'model.arrays', 'labels.arrays', 'noisy_labels.arrays'),
-    'failure.json',
+    *('config.json', 'log.jsonl', 'model.arrays', 'method.arrays', 'labels.arrays'),
+    *('noisy_labels.arrays', 'failure.json'),
 )
 
 
@@ -94,6 +94,10 @@ class _Check:
         arrays = store.read_arrays(path)
         return self._other('model', *(arrays[name] for name in sorted(arrays)))
 
+    def _check_method(self, path):
+        arrays = store.read_arrays(path)
+        return self._other('method', *(arrays[name] for name in sorted(arrays)))
+
     def _check_labels(self, path):
         return self._other('labels', store.read_arrays(path).get('y'))
 
@@ -104,7 +108,7 @@ class _Check:
         return None
 
     def _other(self, name, *arrays):
-        if self.result and store.digest(*arrays) != self.result['digests'][name]:
+        if self.result and store.digest(*arrays) != self.result['digests'].get(name):
             return f'its digest differs from digests.{name} in result.json'
         return None
 

@@ -254,7 +254,8 @@ class Log(training.Extension):
         self.rows.append(row)
         if self.path:
             store.write_text(self.path, log_text(self.rows))
-        self.progress(row)
+        # A copy: who is told must not change the log.
+        self.progress(dict(row))
 
 
 class Progress(training.Extension):

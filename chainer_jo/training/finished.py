@@ -9,7 +9,7 @@ from chainer_jo import store
 from chainer_jo.datasets.label_files import load_noise
 from chainer_jo.errors import DataError
 from chainer_jo.methods.base import Method
-from chainer_jo.training import data, nets, state
+from chainer_jo.training import data, nets, result, state
 from chainer_jo.training.assembly import assemble
 
 
@@ -18,7 +18,7 @@ class Finished:
     """What :func:`read` returns.
 
     Attributes:
-        method (Method): The method; its net is that after the last epoch, on the device.
+        method (Method): The method with its net after the last epoch, on the device.
         mean (numpy.ndarray): The mean that is subtracted from images, ``(channels, H, W)``,
             float32.
         y (numpy.ndarray): The final labels of the training images, ``(n, C)``, float32.
@@ -36,25 +36,47 @@ class Finished:
 def read(config, machine, dataset, noisy_labels=None):
     """Returns the :class:`Finished` of a trial; arguments as for ``training.trial.run``.
 
-    The net is rebuilt and its saved weights are loaded: nothing is trained.
+    The method is rebuilt and its saved values are loaded: nothing is trained.
 
     Raises:
-        DataError: A file is missing or damaged.
+        DataError: A file is missing or damaged, or belongs to another result.
     """
     folder = machine.folder(config.trial)
+    expected = store.read_sealed(folder / 'result.json')
+    digests = expected['digests']
     weights = nets.weights(config.net, machine.weights)
     made = assemble(config, data.prepare(dataset, config, noisy_labels), machine, weights)
-    state.restore(made.method.net, _arrays(folder / 'model.arrays'))
+    method = made.method
+    model = _arrays(folder / 'model.arrays', digests['model'])
+    if method.predicts_itself:
+        own = _arrays(folder / 'method.arrays', digests.get('method'))
+        state.restore(method, state.on_host(method) | own)
+    state.restore(method.net, model)
+    y = _arrays(folder / 'labels.arrays', digests['labels'])['y']
     noisy, _, index = load_noise(folder / 'noisy_labels.arrays')
-    y = _arrays(folder / 'labels.arrays')['y']
+    _check(folder / 'noisy_labels.arrays', store.digest(noisy), expected['noise']['digest'])
     mean = chainer.get_device('@numpy').send(made.train.mean)
-    return Finished(made.method, mean, y, noisy, index)
+    return Finished(method, mean, y, noisy, index)
 
 
-def _arrays(path):
+def _arrays(path, expected):
     try:
-        return store.read_arrays(path)
+        arrays = store.read_arrays(path)
     except DataError as error:
-        # Other files are written again by the same command; those of a finished trial are not.
-        fix = f'restore it from a copy, or delete {path.parent} and run the same command again'
-        raise DataError(error.problem, seen=error.seen, fix=fix) from error
+        raise DataError(error.problem, seen=error.seen, fix=_fix(path)) from error
+    _check(path, result.digest(arrays), expected)
+    return arrays
+
+
+def _check(path, found, expected):
+    if found != expected:
+        raise DataError(
+            f'{path} does not belong to its result',
+            seen=f'digest {found[:16]}…, not {str(expected)[:16]}…',
+            fix=_fix(path),
+        )
+
+
+def _fix(path):
+    # Other files are written again by the same command; those of a finished trial are not.
+    return f'restore it from a copy, or delete {path.parent} and run the same command again'

@@ -102,19 +102,26 @@ def _accuracies(row):
     }
 
 
-def digests(model, y, log):
+def digests(model, y, log, own=None):
     """Returns the section ``digests``, against which the files next to ``result.json`` are checked.
 
     Args:
         model (dict): The net's arrays by name.
         y (numpy.ndarray): The soft labels.
         log (bytes): Content of ``log.jsonl``.
+        own (dict): Values of the method's own by name, if there are any to save.
     """
+    of_model = {'model': model} | ({'method': own} if own else {})
     return {
-        'model': store.digest(*(model[name] for name in sorted(model))),
+        **{name: digest(arrays) for name, arrays in of_model.items()},
         'labels': store.digest(y),
         'log': store.sha256(log),
     }
+
+
+def digest(arrays):
+    """Returns the SHA-256 of a dict of arrays, in the order of their names."""
+    return store.digest(*(arrays[name] for name in sorted(arrays)))
 
 
 def environment(device, graph, threads, processes=1):

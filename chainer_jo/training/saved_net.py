@@ -40,7 +40,7 @@ class SavedNet:
         Args:
             images (numpy.ndarray): ``(B, channels, H, W)``, uint8, of the shape of ``mean``.
         """
-        return probabilities(self.net, self.mean, images)
+        return probabilities(lambda x: log_softmax(self.net(x)), self.net.device, self.mean, images)
 
     def save(self, folder):
         """Writes the net to a folder, ``net.json`` last. Raises WriteError."""
@@ -51,10 +51,14 @@ class SavedNet:
         store.write_sealed(folder / 'net.json', self.facts | {'arrays': _digest(arrays)})
 
 
-def probabilities(net, mean, images):
-    """Returns the class probabilities that a net gives images; see :class:`SavedNet`."""
-    resident = ResidentImages(net.device.send(images), net.device.send(mean))
-    f = evaluation.collect(lambda x: log_softmax(net(x)), resident)
+def probabilities(log_f, device, mean, images):
+    """Returns the class probabilities of images; see :class:`SavedNet`.
+
+    Args:
+        log_f (callable): Maps centred images to log-probabilities, on its ``chainer.Device``.
+    """
+    resident = ResidentImages(device.send(images), device.send(mean))
+    f = evaluation.collect(log_f, resident)
     return np.exp(chainer.get_device('@numpy').send(f))
 
 

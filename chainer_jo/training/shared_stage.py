@@ -104,17 +104,20 @@ def _digest(config, method, data_digest, environment):
 
 
 def _behaviour(kind, stage):
-    """Returns, for each function that a first stage may call, the classes that define it.
+    """Returns, for each attribute that a first stage may use, the classes that define it.
 
-    The classes are in method resolution order. Losses of other stages are left out, so a method
-    that only adds such losses behaves like the one from which it inherits.
+    The classes are in method resolution order. Losses of later stages, own or inherited, are left
+    out, so a method that only adds such losses behaves like the one from which it inherits.
     """
-    settings = paper.hyperparameters('paper')
-    losses = {name for method in paper.methods() for name in settings[method]} - {stage}
     classes = [c for c in kind.__mro__ if c.__module__.startswith(f'{methods.__name__}.')]
+    # The file of a method has its name.
+    files = {c.__module__.rpartition('.')[2] for c in classes} & paper.methods().keys()
+    settings = paper.hyperparameters('paper')
+    losses = {name for method in files for name in settings[method]} - {stage}
     names = {name for c in classes for name in vars(c)} - losses
     return {
         name: [f'{c.__module__}.{c.__qualname__}' for c in classes if name in vars(c)]
         for name in sorted(names)
-        if callable(getattr(kind, name))
+        # Every class of Python's ABCs has its own registry.
+        if not name.startswith(('__', '_abc_'))
     }

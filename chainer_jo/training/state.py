@@ -41,6 +41,17 @@ class _Finder(_Named, chainer.Serializer):
         return value
 
 
+def own_of(method):
+    """Returns the values of a Method that belong neither to its net nor to its labels, on the host.
+
+    They are saved if they take part in predictions; elsewhere they may be as large as the labels.
+    """
+    saved = on_host(method) if method.predicts_itself else {}
+    return {
+        name: value for name, value in saved.items() if not name.startswith(('net/', 'labels/'))
+    }
+
+
 def arrays(target, kinds='biuf'):
     """Returns the arrays among :func:`values` of some dtype kinds, such as ``'f'`` for floats."""
     return {

@@ -376,6 +376,9 @@ class _Trial:
         model = state.on_host(self.method.net)
         y = chainer.get_device('@numpy').send(self.method.labels.y)
         store.write_arrays(self.folder / 'model.arrays', model)
+        own = state.own_of(self.method)
+        if own:
+            store.write_arrays(self.folder / 'method.arrays', own)
         store.write_arrays(self.folder / 'labels.arrays', {'y': y})
         log = extensions.log_text(rows)
         # Written again: if the trial was killed after its last epoch, the log on disk may be that
@@ -389,7 +392,7 @@ class _Trial:
                 self.noise_digest,
                 rows,
                 environments,
-                result.digests(model, y, log.encode()),
+                result.digests(model, y, log.encode(), own),
                 self.clock.times(rows, resumes),
             )
             | self.begins_with

@@ -153,3 +153,13 @@ def test_a_share_that_is_a_whole_number_is_not_rounded_up_for_a_float_error():
         labels, 10, np.random.default_rng(0), kind='symmetric', rate=0.07, exclude_true=True
     )
     assert (drawn != labels).sum() == 7
+
+
+@pytest.mark.parametrize('flips', [{0: 0, 1: 2, 2: 2}, {0: 1, 1: 0, 2: 2}])
+def test_a_map_in_which_a_class_stays_itself_has_the_matrix_of_its_noise(flips):
+    clean = np.repeat(np.arange(3, dtype=np.int32), 1000)
+    noisy = noise.asymmetric(clean, 0.3, flips, rng(0, 'noise'))
+    counted = np.array([np.bincount(noisy[clean == true], minlength=3) for true in range(3)]) / 1000
+    T = noise.transition_matrix('asymmetric', 0.3, 3, flips=flips)
+    np.testing.assert_allclose(T, counted, atol=1e-12)
+    np.testing.assert_allclose(T.sum(axis=1), 1)

@@ -57,9 +57,22 @@ def test_a_new_method_says_what_its_file_lacks(name, content, seen, tmp_path, mo
     assert seen in error.value.seen
 
 
-def test_a_stage_without_a_loss_is_named():
-    with pytest.raises(ConfigError, match='CrossEntropy has no loss for the stage fit'):
-        methods.load('cross_entropy')(chainer.Chain(), np.array([0, 1]), 2, {'fit': {}})
+@pytest.mark.parametrize(
+    ('content', 'seen'), [(None, 'no chainer_jo/methods/gce.py'), ('x = 1\n', 'no docstring in')]
+)
+def test_a_card_that_is_not_written_yet_is_asked_for(content, seen, tmp_path, monkeypatch):
+    monkeypatch.setattr(methods, '__file__', str(tmp_path / '__init__.py'))
+    if content is not None:
+        (tmp_path / 'gce.py').write_text(content)
+    with pytest.raises(ConfigError, match='the method gce is not complete') as error:
+        methods.card('gce')
+    assert seen in error.value.seen
+
+
+@pytest.mark.parametrize('stage', ['fit', 'forward', 'predict', 'cleargrads'])
+def test_a_stage_without_a_loss_is_named(stage):
+    with pytest.raises(ConfigError, match=f'CrossEntropy has no loss for the stage {stage}'):
+        methods.load('cross_entropy')(chainer.Chain(), np.array([0, 1]), 2, {stage: {}})
 
 
 def test_the_card_of_our_method_shows_the_papers_settings():

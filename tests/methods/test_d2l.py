@@ -39,6 +39,21 @@ def test_points_that_fill_d_dimensions_have_about_d(d):
     assert local_intrinsic_dimensionality(points, 20).mean() == pytest.approx(d, rel=0.15)
 
 
+def test_a_point_whose_neighbours_are_all_copies_of_one_image_has_no_estimate():
+    points = np.random.default_rng(0).normal(size=(60, 4))
+    points[:25] = 0
+    lid, none = local_intrinsic_dimensionality(points, 20), np.isnan
+    assert none(lid[:25]).all()
+    expected = [len({float(x) for x in r}) == 1 for r in _nearest(points, 20)]
+    assert none(lid).tolist() == expected
+    assert (lid[~none(lid)] > 0).all()
+
+
+def _nearest(points, k):
+    for i, x in enumerate(points):
+        yield sorted(np.sqrt(((x - y) ** 2).sum()) for j, y in enumerate(points) if j != i)[:k]
+
+
 def test_three_points_on_a_line_by_hand():
     # From the first, the others are at 1 and 4: -(1/2 (log 1/4 + log 1))^-1 = 1 / log 2.
     lid = local_intrinsic_dimensionality(np.array([[0.0], [1], [4]]), 2)
@@ -56,7 +71,10 @@ def test_the_dimensionality_stays_when_points_are_scaled_and_moved(scale, shift)
 
 def test_two_points_in_one_place_leave_the_dimensionality_finite():
     points = np.array([[0.0], [0], [1], [3]])
-    assert np.isfinite(local_intrinsic_dimensionality(points, 2)).all()
+    # From the third both are equally far.
+    lid = local_intrinsic_dimensionality(points, 2)
+    assert np.isfinite(lid).tolist() == [True, True, False, True]
+    assert (lid[[0, 1, 3]] > 0).all()
 
 
 @pytest.mark.parametrize('alpha', [1.0, 0.6])

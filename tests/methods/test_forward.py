@@ -116,6 +116,11 @@ def test_estimate_without_dropping_outliers_believes_them():
     np.testing.assert_allclose(T, np.eye(3), atol=0.01)
 
 
+def test_estimate_that_drops_nothing_takes_the_largest():
+    f = np.array([[0.9, 0.1], [0.6, 0.4], [0.2, 0.8], [0.45, 0.55]])
+    np.testing.assert_allclose(estimate_transition(f, 0), [[0.9, 0.1], [0.2, 0.8]])
+
+
 def test_estimate_is_that_of_a_loop_over_classes():
     f = np.random.default_rng(1).dirichlet(np.ones(5), 400)
     T = estimate_transition(f, 0.03)

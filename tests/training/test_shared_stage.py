@@ -91,6 +91,35 @@ def test_a_method_that_changes_what_a_stage_calls_trains_its_own(tmp_path, monke
     assert 'shared' not in run(tiny.config('ours'), tmp_path)
 
 
+class Weighted(Ours):
+    weight = 1.0
+
+    @property
+    def doubled(self):
+        return 2 * self.weight
+
+    def train(self, batch):
+        """A helper that has the name of another method's stage."""
+
+
+def derived(**own):
+    return type('Derived', (Weighted,), own | {'__module__': Weighted.__module__})
+
+
+@pytest.mark.parametrize(
+    'own',
+    [{'weight': 3.0}, {'doubled': property(lambda self: 1)}, {'train': lambda self, batch: None}],
+    ids=lambda own: next(iter(own)),
+)
+def test_a_method_that_changes_a_value_or_a_helper_behaves_otherwise(own, monkeypatch):
+    # As if they were files of the folder of methods.
+    monkeypatch.setattr(Weighted, '__module__', Ours.__module__)
+    same = shared_stage._behaviour(derived(), 'correct')
+    assert shared_stage._behaviour(Weighted, 'correct') == same
+    assert shared_stage._behaviour(derived(fine_tune=None), 'correct') == same
+    assert shared_stage._behaviour(derived(**own), 'correct') != same
+
+
 def test_another_number_of_threads_trains_its_own(tmp_path, monkeypatch):
     run(tiny.config('tanaka'), tmp_path)
     present = trial.result.environment
