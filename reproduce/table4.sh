@@ -6,9 +6,9 @@
 #
 # DIR is verified first, unless it has been verified before; this reads every file once. The quick
 # preset writes real images in the layout of Clothing1M, and trains a small net on them. Results go to
-# results/<preset>/. Run the same command again to resume. If there are several GPUs, each trial uses
-# all of them, one process per GPU; --processes 1 or --device cuda:N uses one. Options: python -m
-# chainer_jo run --help.
+# results/<preset>/. Run the same command again to resume. --processes auto trains each trial on all
+# GPUs of the machine; batch normalisation and L_p then see a part of the 32 images only. Options:
+# python -m chainer_jo run --help.
 set -euo pipefail
 cd "$(dirname "${BASH_SOURCE[0]}")/.."
 bash reproduce/setup.sh
@@ -26,6 +26,8 @@ for argument in "$@"; do
     case $argument in --data | --weights | --preset) previous=$argument= ;; esac
 done
 
+case $data in '~/'*) data=$HOME/${data#*/} ;; esac
+[ -n "$data" ] || [ "$preset" = quick ] || data=${CHAINER_JO_DATA-}
 sizes=()
 if [ -z "$data" ] && [ "$preset" = quick ]; then
     data=results/clothing1m_stand_in
@@ -42,11 +44,11 @@ verified() {
         "$data" 2> /dev/null
 }
 if [ -d "$data" ] && ! verified; then
-    $python -m chainer_jo data verify clothing1m --data "$data" "${sizes[@]}"
+    $python -m chainer_jo data verify clothing1m --data "$data" ${sizes[@]+"${sizes[@]}"}
 fi
 if [ "$preset" != quick ] && { [ -z "$data" ] || [ -z "$weights" ]; }; then
     # Lists all that is missing; `run` then reports the first of these, with its exit code.
     $python -m chainer_jo doctor ${data:+--data "$data"} ${weights:+--weights "$weights"} |
         awk '/^[^ ]/ { told = /^(gpu|mpi|simplejpeg|cykooz_resizer|weights|clothing1m) / } told' >&2
 fi
-exec $python -m chainer_jo run table4 --processes auto "$@"
+exec $python -m chainer_jo run table4 "$@"

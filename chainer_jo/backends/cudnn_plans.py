@@ -15,7 +15,7 @@ from importlib import resources
 
 import numpy as np
 
-from chainer_jo.errors import ChainerJoError
+from chainer_jo.errors import ConfigError
 
 WHEEL = 'nvidia-cudnn-frontend==1.23.0'
 FIRST, SECOND, RESULT = 1, 2, 3  # Identifiers of a plan's arrays.
@@ -112,7 +112,7 @@ def list_plans(convolution, **device):
 
 
 def _refused(convolution, error):
-    return ChainerJoError(
+    return ConfigError(
         f'cuDNN cannot compute {convolution}',
         seen=str(error),
         fix='choose {setting}',
@@ -128,7 +128,7 @@ def build(convolution, place=None, **device):
         device: :func:`on` of a GPU, or ``device_property=`` for one that is not present.
 
     Raises:
-        ChainerJoError: cuDNN has no plan for this convolution.
+        ConfigError: cuDNN has no plan for this convolution.
     """
     cudnn, graph = load(), list_plans(convolution, **device)
     try:

@@ -16,7 +16,7 @@ import numpy as np
 from chainer_jo.backends import onednn_api as api
 from chainer_jo.backends.buffers import Pool
 from chainer_jo.backends.shapes import output_shape
-from chainer_jo.errors import ChainerJoError
+from chainer_jo.errors import ConfigError
 
 # NumPy has no bfloat16. The bits are kept in a record type, with which NumPy refuses to compute.
 BFLOAT16 = np.dtype([('bfloat16', np.uint16)])
@@ -106,7 +106,7 @@ def has_bfloat16():
 def _call(name, *arguments, what):
     status = getattr(load().library, f'dnnl_{name}')(*arguments)
     if status:
-        raise ChainerJoError(
+        raise ConfigError(
             f'oneDNN failed: {what}',
             seen=f'dnnl_{name} returned {status} ({api.STATUS.get(status, "unknown status")})',
             fix='choose {setting}',

@@ -178,6 +178,13 @@ def _here(given, machine, device, todo, progress):
         options.warn_of_threads(jobs * size, threads, local.cores())
         backends.check_threads(threads)
     launcher = processes.launcher(size)
+    if todo and size > 1:
+        parts = sorted({config.common['batch_size'] // size for config in todo})
+        say(
+            f'note     {size} processes train each trial: batch normalisation and L_p see '
+            f'{" or ".join(map(str, parts))} images at a time, so results differ from those of one '
+            'process (D-54)'
+        )
     return local.LocalSweep(machine, jobs, threads, forward(progress), progress.pass_on, launcher)
 
 

@@ -53,7 +53,7 @@ DECODERS = {'pillow': decode.decode, 'turbojpeg': fast_decode.decode}
 SIZE, CROP = 256, 224
 #: Largest fraction of unusable images in any part.
 LIMIT = 0.01
-# Largest fraction of the images of a part that may become unreadable during training.
+# Largest fraction of the training images that may become unreadable later.
 LOST_LATER = 0.001
 VERIFY = 'python -m chainer_jo data verify clothing1m --data'
 
@@ -77,8 +77,8 @@ def load(data=None, on_bytes=None, warn=None):
         Dataset: Its images are streamed; the true labels of the training images are unknown.
 
     Raises:
-        DataError: There is no such folder, it was not verified or has changed since, or too many
-            images are unusable.
+        DataError: There is no such folder, it was not verified, its lists or the names of its files
+            have changed since, or too many images are unusable.
     """
     place = named_place(data)
     if place is None:
@@ -309,7 +309,12 @@ def _read_index(place):
         )
     if not is_folder and not _is_index(path):
         layouts.recognise(place)
-    arrays = store.map_arrays(path)
+    try:
+        arrays = store.map_arrays(path)
+    except DataError as error:
+        # Training does not write an index again, as it does other files of arrays.
+        again = f'{VERIFY} {place if is_folder else "DIR"}'
+        raise DataError(error.problem, seen=error.seen, fix=again) from error
     facts = _facts_in(arrays)
     if facts.get('format') != FORMAT:
         raise DataError(
@@ -339,7 +344,7 @@ def _check_unchanged(facts):
     layout = layouts.recognise(facts['folder'])
     if layout.digest() != facts['lists_digest'] or layout.title != facts['layout']:
         raise DataError(
-            f'the lists in {facts["folder"]} have changed since they were verified',
+            f'the lists or class folders in {facts["folder"]} are not those that were verified',
             seen=f'{layout.title}, digest {layout.digest()[:16]}, was {facts["layout"]}, '
             f'{facts["lists_digest"][:16]}',
             fix=f'{VERIFY} {facts["folder"]}',
@@ -404,8 +409,11 @@ def _part(arrays, facts, part, mean, warn):
     possible = labels.min() >= 0 and labels.max() < layouts.N_CLASS
     if len(labels) != len(places) or not possible or places.max() >= len(arrays['ends']):
         raise ValueError(f'impossible labels or paths in the {part} part')
-    colour = np.round(255 * mean).astype('u1')
-    stand_in = StandIn(colour, max(1, int(LOST_LATER * len(paths))), warn)
+    stand_in = None
+    if part == 'train':
+        # Only here: an accuracy over blank images would be no accuracy.
+        colour = np.round(255 * mean).astype('u1')
+        stand_in = StandIn(colour, max(1, int(LOST_LATER * len(paths))), warn)
     size, crop = facts['size'], facts['crop']
     return ImageFiles(
         paths,

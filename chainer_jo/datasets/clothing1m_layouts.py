@@ -57,10 +57,13 @@ class Layout:
     unused: tuple = ()
 
     def digest(self):
-        """Returns the SHA-256 of the lists, or of nothing for ``'folders'``, which has none."""
+        """Returns the SHA-256 of the lists; for ``'folders'``, of the names of all files."""
         sha = hashlib.sha256()
-        if self.kind != 'folders':
-            for name in sorted(self.lists):
+        for name in sorted(self.lists):
+            if self.kind == 'folders':
+                for folder, key in _keys_in(self.lists[name]):
+                    sha.update(b'%s/%s\0' % (os.fsencode(folder.name), key))
+            else:
                 with open(self.lists[name], 'rb') as file:
                     sha.update(hashlib.file_digest(file, 'sha256').digest())
         return sha.hexdigest()
@@ -314,12 +317,23 @@ def _below_images(key):
 def _add_folders(listing, part, layout):
     folder = layout.lists[part]
     for inner in sorted(folder.iterdir()):
-        match = CLASS_FOLDER.fullmatch(inner.name)
-        if not (match and inner.is_dir()):
+        if not _is_class(inner):
             listing.problems.append(
                 (f'{folder.name}/', 0, f'{inner.name} is not a class from 0 to 13')
             )
-            continue
-        for entry in sorted(os.scandir(os.fsencode(inner)), key=lambda entry: entry.name):
-            key = os.path.relpath(entry.path, os.fsencode(layout.images))
-            listing.add(part, key, int(match[1]), (f'{folder.name}/{inner.name}/', 0))
+    below = os.fsencode(folder.relative_to(layout.images))
+    for inner, name in _keys_in(folder):
+        key = b'/'.join((below, os.fsencode(inner.name), name))
+        label = int(CLASS_FOLDER.fullmatch(inner.name)[1])
+        listing.add(part, key, label, (f'{folder.name}/{inner.name}/', 0))
+
+
+def _is_class(folder):
+    return CLASS_FOLDER.fullmatch(folder.name) and folder.is_dir()
+
+
+def _keys_in(folder):
+    """Yields the folder of each class and, for each of its files, the name as bytes, sorted."""
+    for inner in sorted(filter(_is_class, folder.iterdir())):
+        for name in sorted(os.listdir(os.fsencode(inner))):
+            yield inner, name

@@ -328,8 +328,12 @@ def _table(rows, n, classes):
     if len(body) != n and len(first) == n and not headed:
         names, body = [str(i) for i in range(len(body))], list(zip(*body, strict=True))
     shares = len(names) == len(classes) > 1 and all(map(is_number, body[0] if body else ()))
-    if shares and (not headed or set(map(folded, names)) == set(map(folded, classes))):
+    named = list(map(folded, names))
+    if shares and not headed:
         return {'': np.array(body, np.float64)}
+    if shares and set(named) == set(map(folded, classes)):
+        # The columns may be in any order; pandas sorts them by name.
+        return {'': np.array(body, np.float64)[:, [named.index(folded(name)) for name in classes]]}
     return {name: [row[i] for row in body] for i, name in enumerate(names)}
 
 

@@ -21,20 +21,29 @@ def put(array, index, values):
 
 
 def add(array, index, values):
-    """Does ``array[index] += values``; if an index occurs twice, both values are added in order.
+    """Does ``array[index] += values``; if an index occurs again, all its values are added.
+
+    Of an index that occurs twice, as at the end of an epoch, they are added in order; any others
+    between the first and the last are summed before.
 
     Args:
         array (array): ``(N, ...)``, written in place.
-        index (array): ``(B,)``, integers in ``[0, N)``, each at most twice.
+        index (array): ``(B,)``, integers in ``[0, N)``.
         values (array): ``(B, ...)``.
     """
     xp = backend.get_array_module(array)
-    first, last = _first_and_last(index)
-    once = array[index] + values[first]
     # NumPy's `add.at` would do this in one line, but CuPy's adds in any order, which is not
     # reproducible.
+    first, last = _first_and_last(index)
+    once = array[index] + values[first]
     comes_again = (first != last).reshape(-1, *(1,) * (array.ndim - 1))
-    array[index] = xp.where(comes_again, once + values[last], once)
+    total = xp.where(comes_again, once + values[last], once)
+    # Balanced batches of a small class may hold an image more often.
+    place = xp.arange(len(index))
+    between = (index[:, None] == index) & (place > first[:, None]) & (place < last[:, None])
+    # Not a matrix product: cuBLAS cannot be captured in a CUDA graph.
+    between = between.reshape(between.shape + (1,) * (values.ndim - 1))
+    array[index] = total + (between * values).sum(axis=1, dtype=values.dtype)
 
 
 def _first_and_last(index):

@@ -120,7 +120,9 @@ def _check_digest(name, digest, size):
     """Checks the digest: the name of a PyTorch file contains how its digest begins."""
     said = re.search(r'-([0-9a-f]{8,64})\.pth$', name)
     if said and not digest.startswith(said[1]):
-        raise RefusedError(f'{size:,} bytes whose SHA-256 begins with {digest[:8]}')
+        raise RefusedError(
+            f'{size:,} bytes whose SHA-256 begins with {digest[:8]}, not {said[1]} as in the name'
+        )
 
 
 class _File:

@@ -25,6 +25,7 @@ def _one_place(environment):
     backend = str(environment.get('backend', 'unknown backend'))
     words = [
         'CPU' if device in ('@numpy', 'cpu') else device.replace('@cupy', 'cuda'),
+        environment.get('gpu'),
         environment.get('processor') or f'{machine} (model not recorded)',
         environment.get('instruction_set'),
         backend,

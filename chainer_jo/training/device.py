@@ -64,6 +64,25 @@ def _why_no_gpu(number=0):
     return None
 
 
+def facts(device):
+    """Returns model, CuPy and CUDA of a GPU (a ``chainer.Device``); ``{}`` for the CPU.
+
+    They are recorded because another model uses other plans and kernels, which changes the last
+    digits of a result.
+    """
+    if not device.name.startswith('@cupy'):
+        return {}
+    import cupy
+
+    runtime = cupy.cuda.runtime
+    version = runtime.runtimeGetVersion()
+    return {
+        'gpu': runtime.getDeviceProperties(device.device.id)['name'].decode(),
+        'cupy': cupy.__version__,
+        'cuda': f'{version // 1000}.{version // 10 % 100}',
+    }
+
+
 def describe():
     """Returns one line about the GPU: its name, or why it cannot be used."""
     reason = _why_no_gpu()

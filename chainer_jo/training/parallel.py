@@ -50,13 +50,13 @@ class Ranks(processes.Alone):
         colour = MPI.UNDEFINED if self.local_rank else 0
         self._holders = self._world.Split(colour, self._world.rank)
         self._windows = []
+        # The union, because mpiexec may have bound each rank to different cores.
+        cores = set().union(*self._local.allgather(allowed()))
+        self._share = max(1, len(cores) // self._local.size)
         super().__init__(self._world.rank)
 
     def share_of_cores(self):
-        """Returns this rank's share of its machine's processor cores, at least 1."""
-        # The union, because mpiexec may have bound each rank to different cores.
-        cores = set().union(*self._local.allgather(allowed()))
-        return max(1, len(cores) // self._local.size)
+        return self._share
 
     def lead(self, function):
         value = error = None

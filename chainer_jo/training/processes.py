@@ -10,6 +10,7 @@ import sys
 from pathlib import Path
 
 from chainer_jo.errors import ConfigError, excerpt
+from chainer_jo.training.machine import cores
 
 # Run in two processes by doctor.
 _COUNT = """
@@ -30,6 +31,10 @@ class Alone:
 
     def __init__(self, rank=0):
         self.rank = rank
+
+    def share_of_cores(self):
+        """Returns this rank's share of its machine's processor cores, at least 1."""
+        return cores()
 
     def lead(self, function):
         """Calls ``function`` on rank 0 only; all ranks return its value, or raise its error."""

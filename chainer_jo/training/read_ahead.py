@@ -5,7 +5,7 @@ from collections import deque
 from concurrent.futures import ThreadPoolExecutor
 
 from chainer_jo.cores import leave_core
-from chainer_jo.training.machine import cores
+from chainer_jo.training import processes
 
 
 def read_ahead(function, arguments, threads=None):
@@ -17,9 +17,9 @@ def read_ahead(function, arguments, threads=None):
     Args:
         function (callable): A thread-safe function.
         arguments (iterable): The arguments; may be endless.
-        threads (int): Number of threads; one per core by default.
+        threads (int): Number of threads; by default one per core of this process's share.
     """
-    threads, arguments = threads or cores(), iter(arguments)
+    threads, arguments = threads or processes.present().share_of_cores(), iter(arguments)
     # Threads, not processes as Chainer's MultiprocessIterator: decoding releases the GIL, and
     # nothing has to be copied between them.
     pool = ThreadPoolExecutor(threads, 'read', initializer=leave_core)

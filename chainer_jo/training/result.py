@@ -14,6 +14,7 @@ import chainer
 import numpy as np
 
 from chainer_jo import backends, store
+from chainer_jo.training import device as devices
 from chainer_jo.training import machine
 from chainer_jo.version import __version__
 
@@ -136,17 +137,21 @@ def environment(device, graph, threads, processes=1):
         threads (int): Number of threads that compute.
         processes (int): Number of processes that train the trial; recorded if above 1.
     """
-    return {
-        'version': __version__,
-        'python': platform.python_version(),
-        'numpy': np.__version__,
-        'chainer': chainer.__version__,
-        'backend': backends.describe(device.name),
-        'device': device.name,
-        'machine': platform.machine(),
-        'cores': os.cpu_count(),
-        'processor': machine.processor()['processor'],
-        'instruction_set': backends.instruction_set() or machine.widest_instructions(),
-        'threads': backends.threads() or threads,
-        'graph': graph,
-    } | ({'processes': processes} if processes > 1 else {})
+    return (
+        {
+            'version': __version__,
+            'python': platform.python_version(),
+            'numpy': np.__version__,
+            'chainer': chainer.__version__,
+            'backend': backends.describe(device.name),
+            'device': device.name,
+            'machine': platform.machine(),
+            'cores': os.cpu_count(),
+            'processor': machine.processor()['processor'],
+            'instruction_set': backends.instruction_set() or machine.widest_instructions(),
+            'threads': backends.threads() or threads,
+            'graph': graph,
+        }
+        | devices.facts(device)
+        | ({'processes': processes} if processes > 1 else {})
+    )

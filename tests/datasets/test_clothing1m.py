@@ -381,8 +381,46 @@ def test_a_folder_that_was_not_verified_or_has_changed_says_what_to_run(
     assert again['digest'] == before
     labels = copy / LABEL_LISTS['noisy']
     labels.write_text(labels.read_text().replace(' 1\n', ' 2\n', 1))
-    with pytest.raises(DataError, match='changed since they were verified'):
+    with pytest.raises(DataError, match='are not those that were verified'):
         clothing1m.load(copy)
+
+
+@pytest.mark.parametrize('change', ['moved', 'added', 'renamed', 'gone'])
+def test_class_folders_whose_files_have_changed_are_verified_again(change, copy, tmp_path):
+    arrange('folders', copy)
+    _, facts = load(copy, tmp_path)
+    clothing1m.load(facts['index'])
+    folder = next(iter((copy / CLASS_FOLDERS['test'][0]).iterdir()))
+    image = next(iter(folder.iterdir()))
+    if change == 'moved':
+        image.rename(next(f for f in folder.parent.iterdir() if f != folder) / image.name)
+    elif change == 'added':
+        shutil.copy(image, folder / 'another.jpg')
+    elif change == 'renamed':
+        image.rename(folder / 'another.jpg')
+    else:
+        image.unlink()
+    with pytest.raises(DataError, match='are not those that were verified') as refused:
+        clothing1m.load(facts['index'])
+    assert refused.value.fix == f'{clothing1m.VERIFY} {copy}'
+
+
+def test_a_damaged_index_is_made_again_by_verifying(copy, tmp_path):
+    _, facts = load(copy, tmp_path)
+    index = tmp_path / 'index'
+    index.write_bytes(index.read_bytes()[:-1])
+    with pytest.raises(DataError, match='is damaged') as refused:
+        clothing1m.load(index)
+    assert refused.value.fix == f'{clothing1m.VERIFY} DIR'
+
+
+@pytest.mark.parametrize('part', ['validation', 'test'])
+def test_an_image_to_measure_by_that_is_lost_later_ends_the_run(part, copy, tmp_path):
+    dataset, _ = load(copy, tmp_path)
+    source = getattr(dataset, part)
+    os.remove(source.paths[0])
+    with pytest.raises(DataError):
+        source.read(np.array([0, 1]), np.zeros((2, 2), int))
 
 
 def test_the_decoder_is_part_of_the_data_set_and_read_from_its_index(made, tmp_path, monkeypatch):

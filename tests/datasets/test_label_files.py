@@ -62,6 +62,18 @@ def test_the_first_of_two_that_are_as_large_is_taken_and_that_is_said(tmp_path):
     assert '(1 ties: the first)' in read.understood
 
 
+@pytest.mark.parametrize(
+    'order', [sorted, lambda names: names[::-1], list], ids=['abc', 'zyx', 'own']
+)
+def test_soft_labels_are_read_by_the_names_of_their_columns(order, tmp_path):
+    names = order(list(CLASSES))
+    soft = np.eye(len(CLASSES))[LABELS] * 0.7 + 0.3 / len(CLASSES)
+    columns = [soft[:, CLASSES.index(name)] for name in names]
+    rows = [','.join(f'{share:.3f}' for share in row) for row in zip(*columns, strict=True)]
+    (tmp_path / 'soft.csv').write_text('\n'.join([','.join(names).upper(), *rows]))
+    np.testing.assert_array_equal(read_labels(tmp_path / 'soft.csv', N, CLASSES).labels, LABELS)
+
+
 def refusal(path, n=N):
     with pytest.raises(DataError) as caught:
         read_labels(path, n, CLASSES)

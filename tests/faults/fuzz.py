@@ -21,6 +21,9 @@ from unittest import mock
 
 PATIENCE, MEMORY = 10, 2048  # Seconds for a file, and MiB.
 LONGEST = 1 << 16
+# Files until a new process hunts on: some kilobytes stay behind at each under atheris, and none without
+# it, so that after some hundred thousand the memory would be full and any file taken for a finding.
+RUNS = 100_000
 SAID = '.said'
 HERE = Path(__file__).parent
 
@@ -104,7 +107,7 @@ def hunted(reader, folder, seconds):
         (corpus / hashlib.sha256(content).hexdigest()).write_bytes(content)
     options = {
         'timeout': PATIENCE, 'rss_limit_mb': MEMORY, 'max_len': LONGEST, 'print_final_stats': 1,
-        'artifact_prefix': f'{found}/',
+        'artifact_prefix': f'{found}/', 'runs': RUNS,
     }  # fmt: skip
     begun, busy, executions = time.monotonic(), 0.0, 0
     while (left := round(seconds - (time.monotonic() - begun))) > 0:

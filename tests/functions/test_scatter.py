@@ -40,6 +40,21 @@ def test_add_adds_both_values_of_a_place_in_their_order(index, shape):
     np.testing.assert_array_equal(array, expected)
 
 
+@given(st.lists(st.integers(0, 2), min_size=1, max_size=12), st.sampled_from([(), (3,)]))
+def test_add_adds_all_values_of_a_place_however_often_it_occurs(index, shape):
+    array, values = draw(index, shape)
+    expected = array.copy()
+    np.add.at(expected, np.array(index), values)
+    scatter.add(array, np.array(index), values)
+    np.testing.assert_allclose(array, expected, atol=1e-5)
+
+
+def test_add_counts_an_image_that_is_three_times_in_a_batch():
+    counts = np.zeros(2, 'i')
+    scatter.add(counts, np.array([1, 1, 0, 1, 1]), np.ones(5, 'i'))
+    assert counts.tolist() == [1, 4]
+
+
 class InAnyOrder(np.ndarray):
     """Writes the rows of one assignment in a random order, as the threads of a GPU do."""
 
@@ -51,7 +66,7 @@ class InAnyOrder(np.ndarray):
 
 @pytest.mark.parametrize('write', [scatter.put, scatter.add])
 def test_the_order_in_which_a_gpu_writes_does_not_matter(write):
-    index = np.array([1, 4, 1, 0, 4])
+    index = np.array([1, 4, 1, 0, 4, 1, 1])
     array, values = draw(index, (3,))
     expected = array.copy()
     write(expected, index, values)

@@ -56,6 +56,7 @@ def test_a_stopped_trial_goes_on_and_ends_the_same_bit_for_bit(signum, code, who
     assert result['times']['resumes'] == 1
     assert result['environment']['device'] == '@cupy:0'
     assert result['environment']['graph'] is True
+    assert result['environment']['gpu'] in device.describe()
     assert tiny.outcome(LONG, tmp_path) == whole
 
 

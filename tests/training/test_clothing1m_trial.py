@@ -7,7 +7,7 @@ from test_resume import run_until_done
 
 from chainer_jo import config as configuration
 from chainer_jo.datasets import clothing1m
-from chainer_jo.training import read_ahead
+from chainer_jo.training import processes
 
 CONFIG = configuration.trial(
     'ours', 'clothing1m', 'none', None, 0, 'quick', tiny.overrides('ours', 'clothing1m')
@@ -25,7 +25,7 @@ def dataset(tmp_path_factory):
 @pytest.fixture
 def threads(monkeypatch):
     def choose(count):
-        monkeypatch.setattr(read_ahead, 'cores', lambda: count)
+        monkeypatch.setattr(processes, 'cores', lambda: count)
 
     return choose
 

@@ -13,7 +13,7 @@ from test_resume import run_until_done
 
 from chainer_jo.datasets.image_files import ImageFiles
 from chainer_jo.errors import DataError
-from chainer_jo.training import data, read_ahead, tables
+from chainer_jo.training import data, processes, read_ahead, tables
 from chainer_jo.training.images import ResidentImages, StreamedImages, pixel_mean
 from chainer_jo.training.iterators import ResidentIterator, StreamedIterator
 
@@ -42,7 +42,7 @@ def expected(tmp_path_factory, resident):
 @pytest.fixture
 def threads(monkeypatch):
     def choose(count):
-        monkeypatch.setattr(read_ahead, 'cores', lambda: count)
+        monkeypatch.setattr(processes, 'cores', lambda: count)
 
     return choose
 
