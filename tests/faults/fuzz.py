@@ -21,8 +21,8 @@ from unittest import mock
 
 PATIENCE, MEMORY = 10, 2048  # Seconds for a file, and MiB.
 LONGEST = 1 << 16
-# Files until a new process hunts on: some kilobytes stay behind at each under atheris, and none without
-# it, so that after some hundred thousand the memory would be full and any file taken for a finding.
+# Files until a new process hunts on: under atheris, and only there, some kilobytes stay behind at
+# each, so that in the end the memory would be full and any file taken for a finding.
 RUNS = 100_000
 SAID = '.said'
 HERE = Path(__file__).parent
