@@ -71,6 +71,10 @@ class ImageFiles:
     def __len__(self):
         return len(self.paths)
 
+    @property
+    def unreadable(self):
+        return 0 if self.stand_in is None else len(self.stand_in.paths)
+
     def read(self, index, offset):
         """Decodes the files. Raises :class:`DataError` for a file that cannot be read."""
         images = np.empty((len(index), *self.shape), np.uint8)

@@ -17,12 +17,14 @@ class LabelledImages(Protocol):
         shape: ``(channels, H, W)`` of the net's input.
         margin: The largest offset of a crop in rows and columns, in pixels: ``(0, 0)`` if images
             already have the net's size, ``(32, 32)`` for crops of 224 x 224 from 256 x 256.
+        unreadable: Number of images that blank images have replaced so far, in this process.
     """
 
     labels: Any
     true_labels: Any
     shape: tuple
     margin: tuple
+    unreadable: int
 
     def __len__(self):
         """Returns ``N``."""
@@ -49,7 +51,7 @@ class ArrayImages:
         true_labels (numpy.ndarray or None): ``(N,)``, int32; may be ``labels`` itself.
     """
 
-    margin = (0, 0)
+    margin, unreadable = (0, 0), 0
 
     def __init__(self, images, labels, true_labels=None):
         self.images, self.labels, self.true_labels = images, labels, true_labels

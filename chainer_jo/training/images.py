@@ -40,6 +40,8 @@ def pixel_mean(part):
 class ResidentImages:
     """Images in the device's memory, ``(n, channels, H, W)``, uint8, with their mean."""
 
+    unreadable = 0
+
     def __init__(self, images, mean):
         self.images, self.mean = images, mean
 
@@ -70,6 +72,11 @@ class StreamedImages:
 
     def __len__(self):
         return len(self.part)
+
+    @property
+    def unreadable(self):
+        """Number of images that blank images have replaced so far, in this process."""
+        return self.part.source.unreadable
 
     def read(self, places, offset):
         """Returns images of the part on the host, ``(B, channels, H, W)``, uint8, cropped."""

@@ -103,9 +103,15 @@ class StageUpdater(training.updaters.StandardUpdater):
         """Called after each epoch to change labels; does nothing here."""
 
     def report(self):
-        """Returns the epoch's mean ``main/loss`` and ``main/accuracy``, a fraction."""
+        """Returns the epoch's mean ``main/loss`` and ``main/accuracy``, a fraction.
+
+        If any image could not be read, ``unreadable`` is their number.
+        """
         loss, images, hits = self.sums.tolist()
-        return {'main/loss': loss / images, 'main/accuracy': hits / images}
+        seen = {'main/loss': loss / images, 'main/accuracy': hits / images}
+        # Told in the log, because a trial without these images could not be repeated.
+        lost = self.iterator.dataset.unreadable
+        return seen | ({'unreadable': lost} if lost else {})
 
     def finalize(self):
         super().finalize()

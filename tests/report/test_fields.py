@@ -48,7 +48,8 @@ def test_every_column_of_every_committed_log_is_explained():
         key for path in logs for line in path.read_text().splitlines() for key in json.loads(line)
     }
 
-    assert found == set(fields.LOG)
+    # The committed trials have lost no image.
+    assert found == set(fields.LOG) - {'unreadable'}
 
 
 def test_a_trial_of_today_has_no_field_that_is_not_explained(tmp_path):

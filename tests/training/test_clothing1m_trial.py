@@ -1,5 +1,7 @@
 """A trial on Clothing1M's stand-in, read from its files while it trains."""
 
+from pathlib import Path
+
 import clothing_files
 import pytest
 import tiny
@@ -53,3 +55,17 @@ def test_a_trial_stopped_at_every_step_ends_like_one_that_was_not(
     sigterm_at(range(1, tiny.STEPS + 1))
     assert run_until_done(CONFIG, tmp_path, dataset=dataset) == 2 * tiny.STEPS
     assert tiny.outcome(CONFIG, tmp_path) == expected
+
+
+def test_a_trial_that_lost_an_image_says_so_in_its_log(dataset, expected, tmp_path):
+    path = Path(dataset.train.paths[3])
+    content = path.read_bytes()
+    path.unlink()
+    try:
+        tiny.run(CONFIG, tmp_path, dataset=dataset)
+    finally:
+        path.write_bytes(content)
+        dataset.train.stand_in.paths.clear()
+    rows = tiny.outcome(CONFIG, tmp_path)['log.jsonl']
+    assert [row['unreadable'] for row in rows] == [1] * len(rows)
+    assert not any('unreadable' in row for row in expected['log.jsonl'])
