@@ -173,7 +173,6 @@ def forward(progress):
         elif 'end' in line:
             progress.end(config.trial)
         elif 'failed' in line:
-            progress.end(config.trial)
             progress.arrival.give_up(config.trial)
 
     return on_line

@@ -56,9 +56,9 @@ def _layers():
         yield out, block.conv2.W.shape, 1, size
 
 
-def measure(convolution, gpu):
+def measure(convolution, how):
     """Returns the time of every plan that cuDNN lists, in microseconds; NaN if it is unusable."""
-    cudnn, graph = cudnn_plans.load(), cudnn_plans.list_plans(convolution, **gpu)
+    cudnn, graph = cudnn_plans.load(), cudnn_plans.list_plans(convolution, **how)
     x, W, y = convolution.x_shape, convolution.W_shape, convolution.y_shape
     shapes = {'forward': (x, W, y), 'gradient_x': (W, y, x), 'gradient_W': (x, y, W)}
     draw = cupy.random.standard_normal
@@ -72,7 +72,7 @@ def measure(convolution, gpu):
         try:
             graph.build_plan_at_index(place)
             size = graph.get_workspace_size_plan_at_index(place)
-            times.append(_time(cudnn, graph, place, pointers, size, gpu['handle']))
+            times.append(_time(cudnn, graph, place, pointers, size, how['handle']))
         except (RuntimeError, cudnn.cudnnGraphNotSupportedError):
             times.append(float('nan'))
     return times
@@ -106,10 +106,10 @@ def _time(cudnn, graph, place, pointers, size, handle):
 
 
 def main(path=FILE):
-    gpu = cudnn_plans.on(cupy.cuda.Device().id)
+    how = cudnn_plans.on(cupy.cuda.Device().id)
     fastest = {}
     for convolution in convolutions():
-        times = measure(convolution, gpu)
+        times = measure(convolution, how)
         best = int(np.nanargmin(times))
         if not times[best] > GAIN * times[0]:  # nor if cuDNN's own choice cannot be used
             fastest[str(convolution)] = best

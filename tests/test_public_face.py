@@ -28,7 +28,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 import chainer_jo
-from chainer_jo import cli, config, datasets, methods, paper
+from chainer_jo import cli, config, datasets, methods, paper, store
 from chainer_jo.api import checks, trials
 from chainer_jo.datasets.cifar10 import FLIPS
 from chainer_jo.errors import ConfigError, DataError, StoppedError
@@ -298,6 +298,15 @@ def test_a_method_predicts_as_it_was_evaluated_also_when_it_is_read_again(method
         hits = trained.predict(test.images).argmax(axis=1) == test.labels
         assert hits.mean() == trained.result['last']['test_accuracy']
     assert integrity.verify(tmp_path)[2] == []
+    for path in tmp_path.glob('runs/*/method.arrays'):
+        store.write_arrays(path, {name: v + 1 for name, v in store.read_arrays(path).items()})
+        (problem,) = integrity.verify(tmp_path)[2]
+        assert problem['path'] == str(path)
+        with pytest.raises(DataError, match='method.arrays does not belong'):
+            chainer_jo.train(
+                'fashion_mnist', method, noise='asymmetric', rate=0.4, preset='quick',
+                overrides=overrides, out=tmp_path, device='cpu',
+            )  # fmt: skip
 
 
 def test_a_row_that_is_changed_by_who_is_told_of_it_changes_nothing():
@@ -454,6 +463,7 @@ def test_whoever_stops_a_trial_without_a_folder_is_not_promised_its_snapshot():
         ({'train_images': 100}, 100, 16),
         ({'train_images': 150}, 150, 10),
         ({'train_images': 100, 'validation_images': 20}, 100, 20),
+        ({'train_images': 'all', 'validation_images': '1_0'}, 'all', 10),
     ],
 )
 def test_an_image_set_is_used_whole_unless_both_sizes_say_otherwise(
@@ -631,6 +641,13 @@ MISTAKES = {
     ),
     'alpha of text': lambda c: c.joint_loss(Y, F.log_softmax(X[:, 0, 0, :2]), alpha='a'),
     'a net with one output': lambda c: c.method_loss('ours', 'correct', L.Linear(1), X, Y),
+    'a net with one output for a method that adds to it': lambda c: c.method_loss(
+        'cnn_crf_estimated', 'train', L.Linear(1), X, Y
+    ),
+    'a net with three outputs': lambda c: c.method_loss('d2l', 'train', L.Linear(3), X, Y),
+    'more images than there are': lambda c: c.train(
+        own(), preset='quick', overrides=['common.train_images=200']
+    ),
     'no overrides': lambda c: c.train(own(), overrides=None),
     'a list of methods': lambda c: c.train(own(), ['ours']),
     'a number for a device': lambda c: c.train(own(), device=0),

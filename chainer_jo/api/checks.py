@@ -15,14 +15,17 @@ ROUNDING = 1e-3
 
 
 def array(given: Any, name: str, dtype: Any = None) -> np.ndarray:
-    """Returns NumPy's array of a value; ConfigError if its rows differ in length, or it is text."""
+    """Returns NumPy's array of a value; ConfigError if there is none, as of rows of two lengths.
+
+    With a ``dtype``, there is none of text that is no number either.
+    """
     try:
         return np.asarray(given, dtype)
     except (TypeError, ValueError) as error:
         raise ConfigError(
             f'{name} must be an array on the CPU',
             seen=excerpt(error, 200),
-            fix='pass a NumPy array, or lists of equal length; .get() copies an array of CuPy',
+            fix='pass a NumPy array of numbers, or lists of equal length; of a CuPy array, .get()',
         ) from error
 
 
@@ -169,7 +172,7 @@ def texts(given: Any, name: str, example: list[str]) -> list[str]:
 
 def number(value: Any, name: str) -> float:
     """Checks that a value is a finite number, and returns it."""
-    if not isinstance(value, numbers.Real) or not np.isfinite(value):
+    if not isinstance(value, numbers.Real) or not float('-inf') < value < float('inf'):
         raise ConfigError(
             f'{name} must be a finite number', seen=excerpt(repr(value)), fix='pass for example 0.8'
         )

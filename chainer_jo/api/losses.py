@@ -142,6 +142,7 @@ def method_loss(
             seen=f'{len(x)} images, {len(y)} labels',
             fix='pass one label per image',
         )
+    _check_outputs(net, x, y.shape[1])
     batch = Batch(x, net.xp.arange(len(y), dtype='i'), y)
     if 'mix_up' in paper.updaters(method, stage):
         settings = stages[stage]
@@ -158,18 +159,22 @@ def _first_loss(kind, stage, net, batch, stages, T):
     try:
         method = kind(net, host.argmax(axis=1), host.shape[1], stages, T).to_device(net.device)
         method.begin(stage)
-        loss, log_f = method(batch)
+        return method(batch)
     finally:
         # A Chain renames its children, and the net belongs to the caller.
         net.name = name
-    # One output would be broadcast over all classes.
-    if log_f.shape != batch.y.shape:
+
+
+def _check_outputs(net, x, n_class):
+    with chainer.using_config('train', False), chainer.no_backprop_mode():
+        shape = net(x[:1]).shape
+    # A single output would be broadcast over all classes.
+    if shape != (1, n_class):
         raise ConfigError(
             "the net's outputs do not fit the labels",
-            seen=f'outputs {log_f.shape}, labels {batch.y.shape}',
-            fix=f'use a net with {batch.y.shape[1]} outputs, one for each class',
+            seen=f'{shape} for one image, {n_class} classes',
+            fix=f'use a net with {n_class} outputs, one for each class',
         )
-    return loss, log_f
 
 
 def _checked_T(T, n_class, method):

@@ -152,7 +152,7 @@ class Trained:
     noisy_labels: NDArray[np.int32]
     index: NDArray[np.integer]
     mean: NDArray[np.float32]
-    _log_f: Callable[[Any], chainer.Variable]
+    _log_f: Callable[[Any], chainer.Variable] | None
 
     def predict(self, images: NDArray[np.uint8]) -> NDArray[np.float32]:
         """Returns the method's output ``f`` for images: class probabilities, ``(B, C)``, float32.
@@ -166,7 +166,7 @@ class Trained:
             ConfigError: The images have another dtype or size.
         """
         images = checks.images_of(images, self.mean.shape)
-        return saved_net.probabilities(self._log_f, self.net.device, self.mean, images)
+        return saved_net.probabilities(self.net, self.mean, images, self._log_f)
 
 
 def train(
@@ -274,17 +274,27 @@ def _held_out(dataset, overrides):
     given = dict(
         map(str.strip, override.split('=', 1)) for override in overrides if '=' in override
     )
-    n, train = len(dataset.train), given.get('common.train_images')
+    n, train = len(dataset.train), _size_in(given, 'train_images')
     if dataset.validation is not None:
         return [] if train else [f'common.train_images={n}']
-    held = given.get('common.validation_images')
-    # What is not a number is refused with the other settings.
-    if not all(size is None or size.isdecimal() for size in (train, held)):
-        return []
+    held = _size_in(given, 'validation_images')
     if held is None:
-        held = validation_size(n) if train is None else min(validation_size(n), n - int(train))
-    train = n - int(held) if train is None else train
+        held = validation_size(n) if train is None else min(validation_size(n), n - train)
+    train = n - held if train is None else train
+    if min(train, held) < 1 or train + held > n:
+        raise ConfigError(
+            f'the image set has {n:,} images',
+            seen=f'{train:,} to train and {held:,} to validate',
+            fix='choose smaller numbers, each at least 1, or leave out one of them',
+        )
     return [f'common.train_images={train}', f'common.validation_images={held}']
+
+
+def _size_in(given, name):
+    """Returns a number of images among overrides, ``None`` for one that is not given, or all."""
+    text = given.get(f'common.{name}', 'all')
+    # What is no number is refused with the other settings.
+    return int(text) if re.fullmatch('[0-9_]+', text) else None
 
 
 @contextlib.contextmanager
@@ -317,4 +327,6 @@ def _run(described, machine, dataset, noisy_labels, on_epoch):
     made = finished.read(described, machine, dataset, noisy_labels)
     log = read_log(machine.folder(described.trial))
     method, noisy = made.method, made.noisy_labels
-    return Trained(result, log, method.net, made.y, noisy, made.index, made.mean, method.log_f)
+    # Only where it is needed: it keeps the method, with all past outputs, in the device's memory.
+    log_f = method.log_f if method.predicts_itself else None
+    return Trained(result, log, method.net, made.y, noisy, made.index, made.mean, log_f)

@@ -180,7 +180,7 @@ def _what_is_there(found, dataset, finals):
     line += f'; {len(finals):,} with a final_label' if finals else ''
     lost = [row.path for row in found.rows if row.final and row.reason == image_folder.MISSING]
     if lost:
-        line += f'; {len(lost):,} of these are missing, such as {excerpt(lost[0])}'
+        line += f', of which {len(lost):,} missing, such as {excerpt(lost[0])}'
     return line
 
 

@@ -80,10 +80,18 @@ def _add_sweep(parser):
     options.add_settings(parser)
 
 
-def _overview(given, **how):
-    from chainer_jo.sweep import label_sets, local, overview, plan
+def _overview(given, configs, **how):
+    from chainer_jo.sweep import local, overview
 
-    configs = plan.trials(
+    # The number of a run on a CPU: looking for a GPU that works would take seconds.
+    threads = given.threads or local.default_threads('@numpy')
+    return overview.Overview(configs, options.out_folder(given), given.device, threads, **how)
+
+
+def _configs(given):
+    from chainer_jo.sweep import label_sets, plan
+
+    return plan.trials(
         given.table,
         given.preset,
         given.only,
@@ -93,13 +101,10 @@ def _overview(given, **how):
         given.precision,
         label_sets.read(given.table, given.preset, given.labels, given.data),
     )
-    # The number of a run on a CPU: looking for a GPU that works would take seconds.
-    threads = given.threads or local.default_threads('@numpy')
-    return overview.Overview(configs, options.out_folder(given), given.device, threads, **how)
 
 
 def _plan(given):
-    seen = _overview(given)
+    seen = _overview(given, _configs(given))
     if given.json:
         show_json([trial.as_dict() for trial in seen.trials])
     else:
@@ -124,8 +129,10 @@ def _run(given):
 
     machine = options.machine(given)
     # Before looking for the device, which takes seconds: a typing mistake is reported at once.
-    how = {'backend': given.backend, 'processes': given.processes, 'share': given.share}
-    seen = _overview(given, **how)
+    configs = _configs(given)
+    size = _processes(given, configs)
+    how = {'backend': given.backend, 'processes': size, 'share': given.share}
+    seen = _overview(given, configs, **how)
     trials = seen.trials
     todo = [trial.config for trial in trials if trial.state != 'done']
     # On a cluster the workers choose their device; this machine may have none.
@@ -142,7 +149,7 @@ def _run(given):
     if given.scheduler:
         sweep = _on_cluster(given, machine, data, progress)
     else:
-        sweep = _here(given, machine, device, todo, progress)
+        sweep = _here(given, machine, device, todo, progress, size)
     # After all checks, and before the bars.
     say(seen.summary())
     with progress.shown():
@@ -166,11 +173,10 @@ def _in_sum(failures, count):
     )
 
 
-def _here(given, machine, device, todo, progress):
+def _here(given, machine, device, todo, progress, size):
     from chainer_jo import backends
     from chainer_jo.sweep import local
 
-    size = _processes(given, todo)
     threads = given.threads or local.default_threads(device, (given.jobs or 1) * size)
     # At least 1: with nothing to do the report is still written.
     jobs = given.jobs or min(local.default_jobs(device, threads * size), max(1, len(todo)))
@@ -188,8 +194,10 @@ def _here(given, machine, device, todo, progress):
     return local.LocalSweep(machine, jobs, threads, forward(progress), progress.pass_on, launcher)
 
 
-def _processes(given, todo):
-    """Returns the number of processes of each trial."""
+def _processes(given, configs):
+    """Returns the number of processes of each trial; on a cluster ``auto`` is one."""
+    if given.scheduler:
+        return 1
     if given.processes != 'auto':
         return given.processes
     from chainer_jo.sweep import local
@@ -198,7 +206,8 @@ def _processes(given, todo):
     # With a named device, auto means this one device.
     gpus = device.count_gpus() if given.device == 'auto' else 0
     return min(
-        (local.processes_for_gpus(gpus, config.common['batch_size']) for config in todo), default=1
+        (local.processes_for_gpus(gpus, config.common['batch_size']) for config in configs),
+        default=1,
     )
 
 

@@ -88,7 +88,9 @@ class ImageFiles:
             return self._decode(path, self.shape[0], self.size, self.shape[1:], corner)
         except DataError as error:
             if self.stand_in is None:
-                raise
+                # Not the remedy of `decode`: without the file it would be another data set.
+                fix = 'restore the file and run the same command again: it resumes'
+                raise DataError(error.problem, seen=error.seen, fix=fix) from error
             return self.stand_in(path, error)
 
     def resident(self):

@@ -5,6 +5,7 @@ order. So the values are prepared first: rows with the same index get the same v
 take NumPy and CuPy arrays.
 """
 
+import numpy as np
 from chainer import backend
 
 
@@ -23,27 +24,26 @@ def put(array, index, values):
 def add(array, index, values):
     """Does ``array[index] += values``; if an index occurs again, all its values are added.
 
-    Of an index that occurs twice, as at the end of an epoch, they are added in order; any others
-    between the first and the last are summed before.
-
     Args:
         array (array): ``(N, ...)``, written in place.
         index (array): ``(B,)``, integers in ``[0, N)``.
         values (array): ``(B, ...)``.
     """
     xp = backend.get_array_module(array)
-    # NumPy's `add.at` would do this in one line, but CuPy's adds in any order, which is not
-    # reproducible.
+    if xp is np:
+        np.add.at(array, index, values)
+        return
+    # CuPy's `add.at` adds in any order, which is not reproducible.
     first, last = _first_and_last(index)
     once = array[index] + values[first]
     comes_again = (first != last).reshape(-1, *(1,) * (array.ndim - 1))
     total = xp.where(comes_again, once + values[last], once)
-    # Balanced batches of a small class may hold an image more often.
+    # Balanced batches of a small class may hold an image more than twice. Summed without a matrix
+    # product: cuBLAS cannot be captured in a CUDA graph.
     place = xp.arange(len(index))
     between = (index[:, None] == index) & (place > first[:, None]) & (place < last[:, None])
-    # Not a matrix product: cuBLAS cannot be captured in a CUDA graph.
     between = between.reshape(between.shape + (1,) * (values.ndim - 1))
-    array[index] = total + (between * values).sum(axis=1, dtype=values.dtype)
+    array[index] = total + xp.where(between, values, 0).sum(axis=1, dtype=values.dtype)
 
 
 def _first_and_last(index):

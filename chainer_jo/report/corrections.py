@@ -56,7 +56,7 @@ def page(table, classes, images, log, facts):
         (row['given_label'], row['corrected_label']) for row in judged if row['given_label']
     )
     # Answers may have emptied a class; its row shows where its images went.
-    classes = sorted({*classes, *(given for given, _ in pairs)})
+    named = sorted({*classes, *(given for given, _ in pairs)})
     groups = {}
     for row in judged:
         if row['reason'].startswith('the same'):
@@ -68,9 +68,9 @@ def page(table, classes, images, log, facts):
         finding=finding(table, classes),
         first=[_card(row, images) for row in issues[:FIRST_IMAGES]],
         sections=sections,
-        matrix=_matrix(pairs, classes) if len(classes) <= MOST_COLUMNS else None,
+        matrix=_matrix(pairs, named) if len(named) <= MOST_COLUMNS else None,
         pairs=[(*pair, n) for pair, n in pairs.most_common() if pair[0] != pair[1]][:MOST_PAIRS],
-        classes=classes,
+        classes=named,
         groups=list(groups.values())[:MOST_PAIRS],
         left_out=left_out[:MOST_LEFT_OUT],
         hidden=max(0, len(left_out) - MOST_LEFT_OUT),

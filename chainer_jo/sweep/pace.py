@@ -18,7 +18,7 @@ class Paces:
         device (str): ``cpu``, ``cuda:N``, or ``auto``: a GPU if one was measured, else the CPU.
         threads (int): Number of threads on a CPU; logs with another number are ignored.
         backend (str): ``chainer``, or ``auto`` for the fastest that was measured.
-        processes (int): Processes of a trial, or ``'auto'`` for the fastest number measured.
+        processes (int): Processes of a trial.
     """
 
     def __init__(self, device, threads, backend='auto', processes=1):
@@ -55,7 +55,7 @@ class Paces:
                     self._measured.setdefault(kind, []).append((*where, median(seconds)))
 
     def _here(self, place):
-        """Returns device, backend and number of processes of a place, or ``None``.
+        """Returns device and backend of a place, or ``None``.
 
         It is ``None`` if the place is not this machine, or not what was asked for.
         """
@@ -65,8 +65,8 @@ class Paces:
         known = re.fullmatch('@numpy|@cupy:[0-9]+', device)
         own = place['processor'] == self._processor
         same = device != '@numpy' or place['threads'] == self._threads
-        asked = self._backend in ('auto', backend) and self._processes in ('auto', processes)
-        return (device, backend, processes) if known and own and same and asked else None
+        asked = self._backend in ('auto', backend) and processes == self._processes
+        return (device, backend) if known and own and same and asked else None
 
     @property
     def device(self):
@@ -87,10 +87,10 @@ class Paces:
     def of_stage(self, config, stage):
         """Returns the seconds per epoch of a stage; ``None`` if not measured."""
         seen = {}
-        for device, *how, seconds in self._measured.get(_kind(config, stage), ()):
+        for device, backend, seconds in self._measured.get(_kind(config, stage), ()):
             if device == self.device:
-                seen.setdefault(tuple(how), []).append(seconds)
-        # Backends and numbers of processes do not mix; what is not named is the fastest.
+                seen.setdefault(backend, []).append(seconds)
+        # Backends do not mix; `auto` chooses the fastest.
         return min(map(median, seen.values()), default=None)
 
     def of_trial(self, config):

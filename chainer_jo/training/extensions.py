@@ -254,7 +254,7 @@ class Log(training.Extension):
         self.rows.append(row)
         if self.path:
             store.write_text(self.path, log_text(self.rows))
-        # A copy: who is told must not change the log.
+        # A copy, so that a callback cannot change the log.
         self.progress(dict(row))
 
 

@@ -1,5 +1,6 @@
 """Reads a finished trial back from the files in its folder."""
 
+import contextlib
 from dataclasses import dataclass
 
 import chainer
@@ -49,23 +50,46 @@ def read(config, machine, dataset, noisy_labels=None):
     method = made.method
     model = _arrays(folder / 'model.arrays', digests['model'])
     if method.predicts_itself:
-        own = _arrays(folder / 'method.arrays', digests.get('method'))
+        own = _arrays(folder / 'method.arrays', _own_digest(digests, folder))
         state.restore(method, state.on_host(method) | own)
     state.restore(method.net, model)
     y = _arrays(folder / 'labels.arrays', digests['labels'])['y']
-    noisy, _, index = load_noise(folder / 'noisy_labels.arrays')
+    noisy, index = _noise(folder / 'noisy_labels.arrays')
     _check(folder / 'noisy_labels.arrays', store.digest(noisy), expected['noise']['digest'])
     mean = chainer.get_device('@numpy').send(made.train.mean)
     return Finished(method, mean, y, noisy, index)
 
 
+def _own_digest(digests, folder):
+    if 'method' not in digests:
+        raise DataError(
+            f'{folder} has no values of the method to predict by',
+            seen='a result of a version that did not save them',
+            fix='train in another folder; report still uses this result',
+        )
+    return digests['method']
+
+
 def _arrays(path, expected):
-    try:
+    with _restored(path):
         arrays = store.read_arrays(path)
-    except DataError as error:
-        raise DataError(error.problem, seen=error.seen, fix=_fix(path)) from error
     _check(path, result.digest(arrays), expected)
     return arrays
+
+
+def _noise(path):
+    with _restored(path):
+        noisy, _, index = load_noise(path)
+    return noisy, index
+
+
+@contextlib.contextmanager
+def _restored(path):
+    """Names the remedy for a damaged file of a finished trial, in place of that of any file."""
+    try:
+        yield
+    except DataError as error:
+        raise DataError(error.problem, seen=error.seen, fix=_fix(path)) from error
 
 
 def _check(path, found, expected):

@@ -176,7 +176,8 @@ def launcher(size):
 def killed_by(said):
     """Returns the signal that killed a rank, by what ``mpiexec`` said of it, or ``None``.
 
-    Its exit code does not tell: MPICH's is the signal's number, like the code of an own error.
+    Its exit code does not tell: MPICH's is the number of the signal, which is also the code of an
+    error.
 
     Args:
         said (str): Its stdout and stderr.

@@ -40,7 +40,7 @@ class SavedNet:
         Args:
             images (numpy.ndarray): ``(B, channels, H, W)``, uint8, of the shape of ``mean``.
         """
-        return probabilities(lambda x: log_softmax(self.net(x)), self.net.device, self.mean, images)
+        return probabilities(self.net, self.mean, images)
 
     def save(self, folder):
         """Writes the net to a folder, ``net.json`` last. Raises WriteError."""
@@ -51,13 +51,15 @@ class SavedNet:
         store.write_sealed(folder / 'net.json', self.facts | {'arrays': _digest(arrays)})
 
 
-def probabilities(log_f, device, mean, images):
-    """Returns the class probabilities of images; see :class:`SavedNet`.
+def probabilities(net, mean, images, log_f=None):
+    """Returns the class probabilities that a net gives images; see :class:`SavedNet`.
 
     Args:
-        log_f (callable): Maps centred images to log-probabilities, on its ``chainer.Device``.
+        log_f (callable): Maps centred images to log-probabilities, for a method that does not
+            predict by the net alone.
     """
-    resident = ResidentImages(device.send(images), device.send(mean))
+    log_f = log_f or (lambda x: log_softmax(net(x)))
+    resident = ResidentImages(net.device.send(images), net.device.send(mean))
     f = evaluation.collect(log_f, resident)
     return np.exp(chainer.get_device('@numpy').send(f))
 
@@ -113,7 +115,9 @@ def _built(facts, arrays, device):
     net.to_device(device)
     state.restore(net, arrays)
     # Weights of another net of this size load as well, and would give wrong labels.
-    if facts['arrays'] != _digest(arrays | {'mean': mean}):
+    # A net that was saved before there was this digest has none.
+    found = _digest(arrays | {'mean': mean})
+    if facts.get('arrays', found) != found:
         raise ValueError('net.arrays has the weights of another net')
     return net, mean
 

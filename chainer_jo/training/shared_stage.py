@@ -118,6 +118,6 @@ def _behaviour(kind, stage):
     return {
         name: [f'{c.__module__}.{c.__qualname__}' for c in classes if name in vars(c)]
         for name in sorted(names)
-        # Every class of Python's ABCs has its own registry.
-        if not name.startswith(('__', '_abc_'))
+        # Not what Python gives to every class, such as its docstring and the registry of its ABC.
+        if callable(getattr(kind, name)) or not name.startswith(('__', '_abc_'))
     }

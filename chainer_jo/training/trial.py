@@ -286,15 +286,17 @@ class _Trial:
         present = result.environment(
             self.assembly.device, self.assembly.capturer is not None, self.threads, self.ranks.size
         )
-        changed = [name for name in present if before and present[name] != before[-1].get(name)]
+        # Versions before did not record all of them: that is no change.
+        last = before[-1] if before else {}
+        changed = [name for name in present if name in last and present[name] != last[name]]
         if changed:
-            was = ', '.join(f'{name} {before[-1].get(name)}' for name in changed)
+            was = ', '.join(f'{name} {last[name]}' for name in changed)
             now = ', '.join(f'{name} {present[name]}' for name in changed)
             self.observer.warn(
                 f'{self.config.trial}: began with {was}; continues with {now}. Its last digits '
                 'will match neither.'
             )
-        return [other for other in before if other != present] + [present]
+        return [other for other in before if not other.items() <= present.items()] + [present]
 
     def _facts(self, environment):
         config, train = self.config, self.assembly.train

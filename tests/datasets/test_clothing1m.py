@@ -419,8 +419,9 @@ def test_an_image_to_measure_by_that_is_lost_later_ends_the_run(part, copy, tmp_
     dataset, _ = load(copy, tmp_path)
     source = getattr(dataset, part)
     os.remove(source.paths[0])
-    with pytest.raises(DataError):
+    with pytest.raises(DataError) as lost:
         source.read(np.array([0, 1]), np.zeros((2, 2), int))
+    assert lost.value.fix.startswith('restore the file and run the same command again')
 
 
 def test_the_decoder_is_part_of_the_data_set_and_read_from_its_index(made, tmp_path, monkeypatch):

@@ -203,7 +203,6 @@ def test_backends_and_numbers_of_processes_are_measured_apart(tmp_path):
     assert seconds() == 2.0
     assert seconds(backend='chainer') == 7.0
     assert seconds(processes=2) == 1.0
-    assert seconds(processes='auto') == 1.0
     assert Overview([*measured, todo], tmp_path, processes=3).trials[-1].seconds is None
 
 

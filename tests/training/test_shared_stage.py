@@ -108,7 +108,12 @@ def derived(**own):
 
 @pytest.mark.parametrize(
     'own',
-    [{'weight': 3.0}, {'doubled': property(lambda self: 1)}, {'train': lambda self, batch: None}],
+    [
+        {'weight': 3.0},
+        {'doubled': property(lambda self: 1)},
+        {'train': lambda self, batch: None},
+        {'__init__': lambda self: None},
+    ],
     ids=lambda own: next(iter(own)),
 )
 def test_a_method_that_changes_a_value_or_a_helper_behaves_otherwise(own, monkeypatch):

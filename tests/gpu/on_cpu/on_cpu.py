@@ -19,7 +19,7 @@ import numpy as np
 
 HERE = Path(__file__).parent
 CUDA = os.environ['CUDA']  # 12 or 13
-# Not named as CUDA's runtime is: of a machine with only the driver nobody may ask for that.
+# Not named like CUDA's runtime, which a machine with only the driver does not have.
 RUNTIME, BLAS = 'libruntime_on_cpu.so', f'libcublas.so.{CUDA}'
 # In the order in which they are loaded; each is found by its name from then on.
 LIBRARIES = {
