@@ -142,9 +142,11 @@ part() {
     fi
     say "$name, at most $left s"
     timeout --signal="${STOP:-TERM}" --kill-after=$((MARGIN - 10)) $left "$@" >"$out/logs/$name" 2>&1 || code=$?
+    # 137 before the time is over: something else has killed it, such as the kernel without memory.
+    [ $code != 137 ] || [ $((SECONDS - begin)) -lt $left ] || code=124
     case $code in
         0) ;;
-        124 | 137) how=', cut' ;;
+        124) how=', cut' ;;
         *) how=", exit code $code" failed=1 ;;
     esac
     printf '%s: %d s%s\n' "$name" $((SECONDS - begin)) "$how" >>"$out/logs/parts"

@@ -22,9 +22,11 @@ def environment(jobs=1, threads=None):
 
     Args:
         jobs (int): Number of workers that compute at the same time.
-        threads (int): Threads of each worker; by default its share of the cores.
+        threads (int): Threads of each worker; by default its share of the cores, and for a single
+            worker ``OMP_NUM_THREADS`` if it is set.
     """
-    share = os.environ.get('OMP_NUM_THREADS') or str(max(1, cores() // jobs))
+    asked = os.environ.get('OMP_NUM_THREADS') if jobs == 1 else None
+    share = asked or str(max(1, cores() // jobs))
     # A user's settings of these would change how idle threads wait.
     kept = {k: v for k, v in os.environ.items() if k not in ('OMP_WAIT_POLICY', 'GOMP_SPINCOUNT')}
     return kept | dict.fromkeys(THREAD_VARIABLES, str(threads or share))

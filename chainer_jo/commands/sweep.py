@@ -138,14 +138,17 @@ def _run(given):
     # On a cluster the workers choose their device; this machine may have none.
     device = None if given.scheduler else options.choose_device(given)
     progress = TrialProgress(len(trials), len(trials) - len(todo), seen.work_left())
-    # Loaded only to check: a fault in the data is reported once here, and not by every trial.
+    # Loaded only to check: a fault in the data is reported once here, and not by every trial. What
+    # finished trials were made from is checked too, unless the data would have to be looked for.
+    named = {c.dataset for c in configs if machine.data or datasets.is_embedded(c.dataset)}
     data = {
         name: datasets.load(name, machine.data, progress.download).digest
-        for name in {config.dataset for config in todo}
+        for name in named | {config.dataset for config in todo}
     }
     # As JSON, because a dict cannot be a key: weights are checked once per kind of net.
     for net in {json.dumps(config.net): config.net for config in todo}.values():
         nets.weights(net, machine.weights)
+    _check_done(trials, data, machine)
     if given.scheduler:
         sweep = _on_cluster(given, machine, data, progress)
     else:
@@ -162,6 +165,22 @@ def _run(given):
         # After the report, so that finished trials are shown in any case.
         say(str(_in_sum(failures, len(todo))))
     return failures[0].exit_code if failures else code
+
+
+def _check_done(trials, data, machine):
+    """Raises ConfigError if a finished trial is from other data or weights, as ``train`` does."""
+    from chainer_jo.links import pretrained
+
+    weights = pretrained.read(machine.weights).digest if machine.weights else None
+    for trial in (trial for trial in trials if trial.state == 'done'):
+        wanted = {'data': data.get(trial.config.dataset), 'weights': weights}
+        for what, digest in wanted.items():
+            if digest and digest != trial.made_from[what]:
+                raise ConfigError(
+                    f'{machine.folder(trial.config.trial)} has a result from other {what}',
+                    seen=f'{what} {trial.made_from[what]}, now {digest}',
+                    fix=f'use the same {what}, or choose another folder with --out',
+                )
 
 
 def _in_sum(failures, count):

@@ -17,8 +17,8 @@ class Cell:
         method (str): Name of the method.
         noise (str): Kind of noise, or ``file:<name>`` for a label set.
         rate (float): Fraction of the labels that the noise redraws, or ``None``.
-        modified (tuple of str): ``key=value`` for every difference from the grid, in settings or
-            data; empty for a cell of the grid itself.
+        modified (tuple of str): ``key=value`` for every difference from the grid, in settings,
+            data, initial weights or processes; empty for a cell of the grid itself.
         results (list of dict): Contents of ``result.json``; empty for a cell that was not run.
     """
 
@@ -53,12 +53,13 @@ def cells(grid, published, results, standard):
     own = [result for result in results if _belongs(grid, columns, result)]
     methods = _methods(grid, published, {result['config']['method'] for result in own})
     digest = _usual_data(own, grid.get('any_data', False))
+    weights = _most_common(Counter(result.get('weights') or '' for result in own))
     labels = _usual_labels(own)
     found = {(m, *column, ()): [] for m in methods for column in columns}
     for result in own:
         config = result['config']
         noise, rate = paper.column(config)
-        modified = _departures(result, standard(config), digest)
+        modified = _departures(result, standard(config), digest, weights)
         if config['noise'].get('labels') != labels[noise]:
             modified += (f'labels={config["noise"]["labels"][:8]}',)
         # Trials that differ from the grid get their own cell: an average with the others would be
@@ -102,7 +103,10 @@ def _usual_data(results, any_data):
     """
     data = (result['data'] for result in results)
     usable = (item for item in data if any_data or item['variant'] in STANDARD_DATA)
-    counts = Counter(item['digest'] for item in usable)
+    return _most_common(Counter(item['digest'] for item in usable))
+
+
+def _most_common(counts):
     # On a tie, the larger digest: any rule will do that does not depend on the order of files.
     return max(counts, key=lambda digest: (counts[digest], digest), default=None)
 
@@ -114,14 +118,10 @@ def _usual_labels(results):
         config = result['config']
         digests = counts.setdefault(paper.column(config)[0], Counter())
         digests[config['noise'].get('labels') or ''] += 1
-    # On a tie, the larger digest, as above.
-    return {
-        noise: max(digests, key=lambda digest: (digests[digest], digest)) or None
-        for noise, digests in counts.items()
-    }
+    return {noise: _most_common(digests) or None for noise, digests in counts.items()}
 
 
-def _departures(result, expected, digest):
+def _departures(result, expected, digest, weights):
     config, data = result['config'], result['data']
     departures = overrides(config, expected)
     if config.get('precision') != expected.get('precision'):
@@ -130,6 +130,11 @@ def _departures(result, expected, digest):
         # The variant of data that are not published already contains their digest.
         known = data['digest'][:8] in data['variant']
         departures.append(f'data={data["variant"]}' + ('' if known else f' {data["digest"][:8]}'))
+    if (result.get('weights') or '') != weights:
+        departures.append(f'weights={(result.get("weights") or "none")[:8]}')
+    # Several processes see parts of a batch, so they train something else (D-54).
+    if processes := result['environment'].get('processes'):
+        departures.append(f'processes={processes}')
     return tuple(departures)
 
 

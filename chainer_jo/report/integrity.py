@@ -23,7 +23,8 @@ def verify(folder):
         with ``path`` and ``problem``, in printable characters.
     """
     folder = Path(folder)
-    trials = [folder] if folder.parent.name == 'runs' else sorted(_trials(folder))
+    is_trial = folder.parent.name == 'runs' and folder.is_dir()
+    trials = [folder] if is_trial else sorted(_trials(folder))
     checks = [_Check(trial) for trial in trials]
     problems = [problem for check in checks for problem in check.problems]
     return len(checks), sum(check.files for check in checks), problems

@@ -1,7 +1,7 @@
 """Compares pairs of trials with the same seed, to show the effect of one choice."""
 
 import statistics
-from collections import defaultdict
+from collections import Counter, defaultdict
 from dataclasses import dataclass
 
 from chainer_jo import paper
@@ -58,18 +58,30 @@ def pairs(grid, cells, logs):
             agree in the first stage to the last digit; it is ``None`` without a log.
     """
     # Only settings make an end: trials on other data, or in another precision, are pairs too.
-    found = {}
+    found, rows = {}, []
     for cell in cells:
         key = cell.method, cell.overrides, cell.noise, cell.rate
         found[key] = found.get(key, []) + cell.results
-    return [
-        _pair(grid, comparison, noise, rate, first, second, logs)
-        for comparison in grid.get('pairs', [])
-        for noise, rate in paper.columns(grid)
-        for first, second in _matched(
-            *(found.get((*_key(comparison[end]), noise, rate), []) for end in ('first', 'second'))
-        )
-    ]
+    for comparison in grid.get('pairs', []):
+        for noise, rate in paper.columns(grid):
+            ends = (found.get((*_key(comparison[e]), noise, rate), []) for e in ('first', 'second'))
+            for first, second in _matched(*ends):
+                row = _pair(grid, comparison, noise, rate, first, second, logs)
+                rows.append((_common(first)[2:], row))
+    return _apart(rows)
+
+
+def _apart(rows):
+    """Returns rows in which pairs made under unusual circumstances are comparisons of their own.
+
+    Otherwise a seed would count once for each precision, as if these pairs were independent.
+    """
+    counts = Counter(common for common, _ in rows)
+    usual = max(counts, key=lambda common: (counts[common], str(common)), default=())
+    for common, row in rows:
+        if others := [str(value)[:8] for value, u in zip(common, usual, strict=True) if value != u]:
+            row['comparison'] += f' ({", ".join(others)})'
+    return [row for _, row in rows]
 
 
 def _key(words):
@@ -86,8 +98,15 @@ def _matched(first, second):
 
 
 def _common(result):
-    config, data, noise = result['config'], result['data']['digest'], result['noise']['digest']
-    return config['seed'], data, noise, config.get('precision')
+    config, processes = result['config'], result['environment'].get('processes', 1)
+    return (
+        config['seed'],
+        result['noise']['digest'],
+        result['data']['digest'],
+        config.get('precision'),
+        result.get('weights'),
+        f'{processes} processes',
+    )
 
 
 def _pair(grid, comparison, noise, rate, first, second, logs):

@@ -1,7 +1,7 @@
 """The state of each trial of a table, from the files in its folder."""
 
 import contextlib
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
 from chainer_jo import store
@@ -25,6 +25,7 @@ class Standing:
         detail (str): For ``running`` the process, ``pid N on HOST``; for ``failed`` the reason; for
             ``damaged`` the problem; else ``None``.
         bytes (int): Size of its files.
+        made_from (dict): For ``done`` the digests of its ``data`` and ``weights``.
         seconds (float): Training time of the whole trial, from epochs of its kind measured on this
             device; ``None`` if nothing was measured.
     """
@@ -34,6 +35,7 @@ class Standing:
     epochs_done: int = 0
     detail: str | None = None
     bytes: int = 0
+    made_from: dict = field(default_factory=dict)
     seconds: float | None = None
 
     def as_dict(self):
@@ -93,13 +95,14 @@ def _look_at_result(config, folder, paces):
         log = b''
         if digest := result.get('digests', {}).get('log'):
             log = store.read_known(folder / 'log.jsonl', digest)
+        made_from = {'data': result['data']['digest'], 'weights': result.get('weights')}
     except (DataError, WriteError) as error:
         return {'state': 'damaged', 'detail': f'{error.problem}: {error.seen}'}
-    except (AttributeError, TypeError):
+    except (AttributeError, KeyError, TypeError):
         return {'state': 'damaged', 'detail': f'{folder}/result.json is not a result'}
     if paces.wants(config):
         paces.add(config, result.get('environments') or [result.get('environment')], log)
-    return {'state': 'done', 'epochs_done': log.count(b'\n')}
+    return {'state': 'done', 'epochs_done': log.count(b'\n'), 'made_from': made_from}
 
 
 def _content(path):

@@ -33,3 +33,7 @@ def test_every_process_of_a_group_has_its_share_of_the_cores(monkeypatch):
     names = process.THREAD_VARIABLES
     assert {process.environment(4)[name] for name in names} == {'4'}
     assert {process.environment(32)[name] for name in names} == {'1'}
+    # A user's number is that of a process alone.
+    monkeypatch.setenv('OMP_NUM_THREADS', '16')
+    assert process.environment(4)['OMP_NUM_THREADS'] == '4'
+    assert process.environment(1)['OMP_NUM_THREADS'] == '16'

@@ -9,13 +9,16 @@ import signal
 import subprocess
 import sys
 import tarfile
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
+import tiny
 from narrow import NARROW, OVERRIDES, ROOT, THREE_LINES, TINY, TRAIN, command
 
-from chainer_jo import cli, paper
+from chainer_jo import cli, paper, store
 from chainer_jo.datasets import label_files
+from chainer_jo.links import pretrained
 
 CIFAR10 = 'train --dataset cifar10 --noise symmetric --rate 0.5 --method ours'
 
@@ -284,6 +287,29 @@ def test_methods_json_has_the_names_and_titles_of_the_contract(call):
     assert (code, said) == (0, '')
     assert keys(out) == {'name', 'title'}
     assert {row['name'] for row in json.loads(out)} >= {'cross_entropy', 'tanaka', 'ours'}
+
+
+@pytest.mark.parametrize('what', ['data', 'weights'])
+def test_a_run_does_not_take_trials_from_other_data_or_weights_for_its_own(
+    what, call, tmp_path, monkeypatch
+):
+    config = tiny.config('cross_entropy')
+    tiny.run(config, tmp_path)
+    path = tiny.folder(config, tmp_path) / 'result.json'
+    result = store.read_sealed(path)
+    if what == 'data':
+        result['data']['digest'] = 'ab' * 32
+    else:
+        result['weights'] = 'ab' * 32
+        monkeypatch.setattr(pretrained, 'read', lambda path: SimpleNamespace(digest='cd' * 32))
+    store.write_sealed(path, result)
+    settings = ' '.join(f"--set '{item}'" for item in tiny.overrides('cross_entropy'))
+    named = '' if what == 'data' else f'--weights {tmp_path}/w.npz'
+    words = f'run table2 --preset quick --only cross_entropy --rates 0.5 --trials 1 {settings}'
+    words += f' --device cpu --out {tmp_path}'
+    code, _, said = call(f'{words} {named}')
+    assert code == 2
+    assert f'has a result from other {what}' in said
 
 
 def test_one_method_as_json_has_its_card(call):

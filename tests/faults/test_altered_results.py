@@ -149,6 +149,11 @@ def test_an_index_of_clothing1m_that_has_changed_is_refused(flips, cuts, tmp_pat
     figure('index', f'{flips} flipped bits and {cuts} truncations of an index, all refused')
 
 
+def test_a_trial_that_is_not_there_is_not_in_order(out):
+    for name in ('no such trial', 'a/runs/b'):
+        assert integrity.verify(out / 'runs' / name) == (0, 0, [])
+
+
 def test_verify_notices_whole_files_of_another_trial(out, tmp_path):
     other = tiny.config('cross_entropy', seed=1)
     tiny.run(other, tmp_path / 'other')

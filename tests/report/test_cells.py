@@ -73,6 +73,23 @@ def test_settings_and_data_that_the_grid_does_not_have_form_their_own_cell(
     assert found[1].modified == (departure or 'noise.sampling=bernoulli',)
 
 
+def test_other_initial_weights_and_several_processes_form_cells_of_their_own(
+    grid, published, standard, add_trial
+):
+    results = [add_trial(seed=seed) for seed in range(5)]
+    for result, weights in zip(results, ('ab', 'ab', 'cd', 'ab', None), strict=True):
+        if weights:
+            result['weights'] = weights * 32
+    results[3]['environment']['processes'] = 4
+
+    found = run(cells(grid, published, results, standard))
+
+    assert {cell.modified: [r['config']['seed'] for r in cell.results] for cell in found} == {
+        (): [0, 1], ('weights=cdcdcdcd',): [2], ('processes=4',): [3], ('weights=none',): [4],
+    }  # fmt: skip
+    assert all(cell.overrides == () for cell in found)
+
+
 def test_two_digests_under_one_name_do_not_mix(grid, published, standard, add_trial):
     usual = [add_trial(seed=seed) for seed in (0, 1)]
     odd = add_trial(seed=2, data={'digest': '77' * 32})

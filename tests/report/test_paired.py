@@ -225,3 +225,35 @@ def test_the_cells_of_a_pair_are_found_whatever_the_order_of_overrides(grid, add
     ]
 
     assert [row['seed'] for row in paired.pairs(both, found, {})] == [0]
+
+
+def test_pairs_in_two_precisions_are_not_independent_pairs_of_one(grid, published, standard, add):
+    results = []
+    for seed in range(6):
+        for precision in ('float32', 'bfloat16')[: 1 + (seed < 4)]:
+            for second in (False, True):
+                best = 0.85 - 0.01 * second * (seed + 1)
+                results += [
+                    add(best, seed, rate=rate, second=second, precision=precision)
+                    for rate in (0.5, 0.7)
+                ]
+
+    rows = pairs_of(grid, published, standard, results)
+    found = {(s.comparison, s.noise, s.rate, s.measure): s for s in paired.summaries(grid, rows)}
+
+    for title, count in ((TITLE, 6), (f'{TITLE} (bfloat16)', 4)):
+        assert len(found[title, 'symmetric', 0.5, 'best'].differences) == count
+        assert len(found[title, paired.BY_SEED, None, 'best'].differences) == count
+        assert len(found[title, paired.BY_PAIR, None, 'best'].differences) == 2 * count
+
+
+def test_trials_of_other_numbers_of_processes_or_weights_are_no_pair(
+    grid, published, standard, add
+):
+    results = [add(0.85, 0), add(0.82, 0, second=True)]
+    results[1]['environment']['processes'] = 2
+    assert pairs_of(grid, published, standard, results) == []
+    results[0]['environment']['processes'] = 2
+    assert len(pairs_of(grid, published, standard, results)) == 1
+    results[0]['weights'] = 'ab' * 32
+    assert pairs_of(grid, published, standard, results) == []
