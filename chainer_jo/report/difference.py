@@ -44,6 +44,12 @@ def differences(grid, rows):
     return [_difference(grid, row) for row in rows]
 
 
+def judged(differences):
+    """Returns whether any cell has a verdict."""
+    verdicts = {row[f'{which}_verdict'] for row in differences for which in ('best', 'last')}
+    return not verdicts.isdisjoint(('within', 'above', 'below'))
+
+
 def outside(differences):
     """Returns whether any cell is outside tolerance, for exit code 1 of ``diff``."""
     return any(d[f'{which}_verdict'] in OUTSIDE for d in differences for which in ('best', 'last'))

@@ -64,6 +64,14 @@ def test_the_page_names_the_gpu_and_gives_milliseconds_and_kernels(report):
     assert '- a note\n' in text
 
 
+def test_the_page_of_a_net_without_a_trial_describes_its_own_steps(report):
+    work = report['workload'] | {'net': {'name': 'resnet50', 'size': 224, 'n_class': 14}}
+    text = page.to_markdown(report | {'workload': work})
+    assert 'from a ready mini-batch on the GPU, launched one kernel after the other' in text
+    assert 'crop and mirror' not in text
+    assert 'crop and mirror' in page.to_markdown(report)
+
+
 def test_the_page_compares_with_plain_chainer_with_pytorch_and_with_its_fastest_mode(report):
     text = page.to_markdown(report)
     assert 'chainer_jo float32 is 12.00 times as fast as chainer float32, with 1.00 times' in text
