@@ -32,8 +32,12 @@ def add(array, index, values):
     xp = backend.get_array_module(array)
     if xp is np:
         np.add.at(array, index, values)
-        return
-    # CuPy's `add.at` adds in any order, which is not reproducible.
+    else:
+        _add_at_once(xp, array, index, values)
+
+
+def _add_at_once(xp, array, index, values):
+    """Does what `np.add.at` does; CuPy's adds in any order, which is not reproducible."""
     first, last = _first_and_last(index)
     once = array[index] + values[first]
     comes_again = (first != last).reshape(-1, *(1,) * (array.ndim - 1))

@@ -1,9 +1,14 @@
+import functools
+
 import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 from chainer_jo.functions import scatter
+
+#: On a CPU and, but for the module, on a GPU.
+ADDS = [scatter.add, functools.partial(scatter._add_at_once, np)]
 
 N = 6
 
@@ -30,28 +35,35 @@ at_most_twice = st.lists(
 ).filter(lambda index: max(map(index.count, index)) <= 2)
 
 
-@given(at_most_twice, st.sampled_from([(), (3,)]))
-def test_add_adds_both_values_of_a_place_in_their_order(index, shape):
+@pytest.mark.parametrize('add', ADDS)
+@given(index=at_most_twice, shape=st.sampled_from([(), (3,)]))
+def test_add_adds_both_values_of_a_place_in_their_order(add, index, shape):
     array, values = draw(index, shape)
     expected = array.copy()
     for i, value in zip(index, values, strict=True):
         expected[i] += value
-    scatter.add(array, np.array(index), values)
+    add(array, np.array(index), values)
     np.testing.assert_array_equal(array, expected)
 
 
-@given(st.lists(st.integers(0, 2), min_size=1, max_size=12), st.sampled_from([(), (3,)]))
-def test_add_adds_all_values_of_a_place_however_often_it_occurs(index, shape):
+@pytest.mark.parametrize('add', ADDS)
+@given(
+    index=st.lists(st.integers(0, 2), min_size=1, max_size=12),
+    shape=st.sampled_from([(), (3,)]),
+)
+def test_add_adds_all_values_of_a_place_however_often_it_occurs(add, index, shape):
     array, values = draw(index, shape)
     expected = array.copy()
-    np.add.at(expected, np.array(index), values)
-    scatter.add(array, np.array(index), values)
+    for i, value in zip(index, values, strict=True):
+        expected[i] += value
+    add(array, np.array(index), values)
     np.testing.assert_allclose(array, expected, atol=1e-5)
 
 
-def test_add_counts_an_image_that_is_three_times_in_a_batch():
+@pytest.mark.parametrize('add', ADDS)
+def test_add_counts_an_image_that_is_four_times_in_a_batch(add):
     counts = np.zeros(2, 'i')
-    scatter.add(counts, np.array([1, 1, 0, 1, 1]), np.ones(5, 'i'))
+    add(counts, np.array([1, 1, 0, 1, 1]), np.ones(5, 'i'))
     assert counts.tolist() == [1, 4]
 
 
@@ -64,7 +76,7 @@ class InAnyOrder(np.ndarray):
             self.view(np.ndarray)[index[i]] = values[i]
 
 
-@pytest.mark.parametrize('write', [scatter.put, scatter.add])
+@pytest.mark.parametrize('write', [scatter.put, ADDS[1]])
 def test_the_order_in_which_a_gpu_writes_does_not_matter(write):
     index = np.array([1, 4, 1, 0, 4, 1, 1])
     array, values = draw(index, (3,))
