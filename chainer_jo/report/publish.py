@@ -54,7 +54,7 @@ def read(table, preset, out):
     results, unreadable = read_all(out)
     found = cells(grid, published, results, standard)
     rows = tables.rows(grid, published, found)
-    committed = reference.find(out, grid, published, standard)
+    committed = reference.find(out, grid, published, standard, found)
     text = markdown.to_markdown(grid, rows, found, committed, readme.out_option(out, grid))
     trials = [result for cell in found for result in cell.results]
     pairs = paired.pairs(grid, found, read_logs(trials, out)[0]) if 'pairs' in grid else []

@@ -109,7 +109,7 @@ def out_option(out, grid):
 
 def _table(root, out, grid, published, found, trials, standard, command):
     rows = tables.rows(grid, published, found)
-    committed = reference.find(out, grid, published, standard)
+    committed = reference.find(out, grid, published, standard, found)
     parts = [
         f'## {escaped(out.name)}: {grid["table"]}\n',
         markdown.to_markdown(grid, rows, found, committed, out_option(out, grid)),

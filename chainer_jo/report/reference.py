@@ -36,20 +36,28 @@ def is_reference(out):
     return Path(out).parent.name == FOLDER
 
 
-def find(out, grid, published, standard):
+def find(out, grid, published, standard, own):
     """Returns the Reference for a table in ``out``, or ``None``.
 
     Its folder is in ``reference`` next to ``out``, and has the name of ``out`` or else that of the
-    preset: ``results/reference/quick`` for ``results/quick`` and for ``results/mine``.
+    preset: ``results/reference/quick`` for ``results/quick`` and for ``results/mine``. Where a grid
+    takes any data, committed trials on other data than those in ``out`` are left out.
+
+    Args:
+        own (list of Cell): The cells of ``out``; the others as for :func:`cells`.
     """
     out = Path(out)
     # Committed runs would be compared with themselves.
     if is_reference(out):
         return None
+    data = {r['data']['digest'] for cell in own for r in cell.results if not cell.modified}
     # First the folder of the same name: results/quick_3_trials has one of its own.
     for name in dict.fromkeys([out.name, paper.folder(grid['table'], grid['preset'])]):
         folder = out.parent / FOLDER / name
-        found = cells(grid, published, read_all(folder)[0], standard)
+        results = read_all(folder)[0]
+        if grid.get('any_data') and data:
+            results = [result for result in results if result['data']['digest'] in data]
+        found = cells(grid, published, results, standard)
         rows = {_key(row): row for row in tables.rows(grid, published, found) if row['trials']}
         if rows:
             return Reference(str(folder), rows, [r for cell in found for r in cell.results])

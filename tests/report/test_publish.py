@@ -9,7 +9,7 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from chainer_jo import config, store
+from chainer_jo import config, paper, store
 from chainer_jo.report import figures, publish, readme
 from chainer_jo.report.collect import read_all
 
@@ -191,6 +191,21 @@ def test_a_users_table_stands_beside_the_committed_one(tmp_path, add_quick):
     assert beside in publish.page_text(tmp_path / 'mine')
     assert '81.00 (1)' in alone
     assert 'reference' not in alone
+
+
+def test_where_any_data_will_do_those_of_other_data_do_not_stand_beside(
+    tmp_path, add_quick, monkeypatch
+):
+    add_quick(out=tmp_path / 'reference' / 'quick', best=0.81)
+    other = {'variant': 'variant 1234abcd', 'digest': '1234abcd' * 8}
+    add_quick(out=tmp_path / 'mine', best=0.83, data=other)
+    grid = paper.grid
+    monkeypatch.setattr(paper, 'grid', lambda *named: grid(*named) | {'any_data': True})
+    assert 'reference' not in publish.read('table2', 'quick', tmp_path / 'mine').markdown
+    add_quick(out=tmp_path / 'reference' / 'quick', best=0.81, data=other, seed=1)
+    assert '83.00 (1)<br>reference 81.00 (1)' in (
+        publish.read('table2', 'quick', tmp_path / 'mine').markdown
+    )
 
 
 def test_the_committed_folder_of_the_same_name_goes_before_that_of_the_preset(tmp_path, add_quick):
