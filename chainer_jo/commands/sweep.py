@@ -170,17 +170,12 @@ def _run(given):
 def _check_done(trials, data, machine):
     """Raises ConfigError if a finished trial is from other data or weights, as ``train`` does."""
     from chainer_jo.links import pretrained
+    from chainer_jo.training import finished
 
     weights = pretrained.read(machine.weights).digest if machine.weights else None
     for trial in (trial for trial in trials if trial.state == 'done'):
-        wanted = {'data': data.get(trial.config.dataset), 'weights': weights}
-        for what, digest in wanted.items():
-            if digest and digest != trial.made_from[what]:
-                raise ConfigError(
-                    f'{machine.folder(trial.config.trial)} has a result from other {what}',
-                    seen=f'{what} {trial.made_from[what]}, now {digest}',
-                    fix=f'use the same {what}, or choose another folder with --out',
-                )
+        present = {'data': data.get(trial.config.dataset), 'weights': weights}
+        finished.check_origin(machine.folder(trial.config.trial), trial.made_from, present)
 
 
 def _in_sum(failures, count):

@@ -8,7 +8,7 @@ import numpy as np
 
 from chainer_jo import store
 from chainer_jo.datasets.label_files import load_noise
-from chainer_jo.errors import DataError
+from chainer_jo.errors import ConfigError, DataError
 from chainer_jo.methods.base import Method
 from chainer_jo.training import data, nets, result, state
 from chainer_jo.training.assembly import assemble
@@ -58,6 +58,28 @@ def read(config, machine, dataset, noisy_labels=None):
     _check(folder / 'noisy_labels.arrays', store.digest(noisy), expected['noise']['digest'])
     mean = chainer.get_device('@numpy').send(made.train.mean)
     return Finished(method, mean, y, noisy, index)
+
+
+def origin(result):
+    """Returns the digests of ``data`` and initial ``weights`` (or ``None``) of a result (dict)."""
+    return {'data': result['data']['digest'], 'weights': result.get('weights')}
+
+
+def check_origin(folder, made_from, present):
+    """Raises ConfigError if a finished trial was made from other data or weights than the present.
+
+    Args:
+        folder (pathlib.Path): The trial's folder.
+        made_from (dict): Its :func:`origin`.
+        present (dict): The same of today; what is ``None`` is not known, and not compared.
+    """
+    for what, title in (('data', 'data'), ('weights', 'initial weights')):
+        if present[what] and present[what] != made_from[what]:
+            raise ConfigError(
+                f'{folder} has a result from other {title}',
+                seen=f'{what} {made_from[what]}, now {present[what]}',
+                fix=f'use the same {what}, or choose another folder with --out',
+            )
 
 
 def _own_digest(digests, folder):

@@ -13,7 +13,16 @@ from chainer_jo.errors import ConfigError, DataError, OutOfMemoryError, excerpt
 from chainer_jo.links import pretrained
 from chainer_jo.training import data as trial_data
 from chainer_jo.training import device as devices
-from chainer_jo.training import extensions, failure, nets, result, snapshot, state, tensorboard
+from chainer_jo.training import (
+    extensions,
+    failure,
+    finished,
+    nets,
+    result,
+    snapshot,
+    state,
+    tensorboard,
+)
 from chainer_jo.training import machine as machines
 from chainer_jo.training.assembly import assemble
 from chainer_jo.training.neighbours import NoticeNeighbours
@@ -127,18 +136,10 @@ def _finished(config, machine, observer, dataset, folder):
     except DataError as error:
         made_from = f'{found["data"]["variant"]}, digest {found["data"]["digest"]}'
         observer.warn(f'{error.problem}: the result is from {config.dataset} {made_from}')
-    if dataset is not None and dataset.digest != found['data']['digest']:
-        raise ConfigError(
-            f'{folder} has a result from other data',
-            seen=f'data {found["data"]["digest"]}, now {dataset.digest}',
-            fix='use the same data, or choose another folder with --out',
-        )
-    if machine.weights and found.get('weights') != pretrained.read(machine.weights).digest:
-        raise ConfigError(
-            f'{folder} has a result from other initial weights',
-            seen=f'weights {found.get("weights")}, now those of {machine.weights}',
-            fix='use the same file, or choose another folder with --out',
-        )
+    weights = pretrained.read(machine.weights).digest if machine.weights else None
+    finished.check_origin(
+        folder, finished.origin(found), {'data': dataset and dataset.digest, 'weights': weights}
+    )
     snapshot.remove_all(folder)
     # Its process may have been killed after it had written the result.
     failure.forget(folder)

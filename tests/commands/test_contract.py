@@ -310,7 +310,7 @@ def test_a_run_does_not_take_trials_from_other_data_or_weights_for_its_own(
     words += f' --device cpu --out {tmp_path}'
     code, _, said = call(f'{words} {named}')
     assert code == 2
-    assert f'has a result from other {what}' in said
+    assert f'has a result from other {"initial " * (what == "weights")}{what}' in said
 
 
 def test_one_method_as_json_has_its_card(call):
