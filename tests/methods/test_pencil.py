@@ -2,8 +2,9 @@ import bare
 import chainer
 import numpy as np
 import pytest
+from scipy.special import softmax
 
-from chainer_jo import config
+from chainer_jo import config, paper
 from chainer_jo.training.extensions import learning_rate
 
 LABELS = [0, 1, 2, 2, 0]
@@ -223,3 +224,24 @@ def test_labels_rest_but_for_the_stage_that_corrects_them():
     method.begin('fine_tune')
     bare.backward(method, bare.batch(method, z, range(5)))
     np.testing.assert_array_equal(method.labels.logits, moved)
+
+
+@pytest.mark.parametrize('preset', ['paper', 'short', 'reduced', 'quick'])
+@pytest.mark.parametrize('noise', ['symmetric', 'asymmetric'])
+def test_labels_settle_while_the_outputs_stay_the_same(preset, noise):
+    rng = np.random.default_rng(0)
+    outputs = rng.dirichlet(np.full(10, 0.3), 200)
+    given = np.eye(10)[rng.integers(10, size=200)]
+    for rate in {rate for table in ('table2', 'table3') for rate in rates(table, preset, noise)}:
+        trial = config.trial('pencil', 'cifar10', noise, rate, 0, preset=preset)
+        hyper = trial.stages['correct']
+        step, yt = hyper['lambda_first'] / trial.common['batch_size'], hyper['K'] * given
+        for _ in range(3000):
+            yd = softmax(yt, axis=1)
+            yt = yt - step * ((yd - outputs) / 10 + hyper['alpha'] * (yd - given))
+        assert np.abs(softmax(yt, axis=1) - yd).max() < 1e-3, rate
+
+
+def rates(table, preset, noise):
+    columns = paper.columns(paper.grid(table, preset))
+    return [rate for kind, rate in columns if kind == noise]
