@@ -35,4 +35,5 @@ class EstimatedTransition(Method):
         elif probe.validation_accuracy > self.best_accuracy:
             self.best_accuracy[...] = probe.validation_accuracy
             # `know` writes to the method's own matrix, which the next stage and snapshots read.
-            self.know(estimate_transition(probe.outputs(), self.hyper.drop))
+            share = self.labels.y.mean(axis=0)
+            self.know(estimate_transition(probe.outputs(), self.hyper.drop, share))

@@ -80,7 +80,8 @@ def grid(table, preset):
     Returns:
         dict: ``caption``, ``dataset``, ``noise``, ``rates`` (fractions, or a single ``None`` if the
         noise has no rate), ``methods``, ``others`` (methods that the preset runs only on request),
-        ``trials``, ``tolerance`` (points), ``compare`` (``none``, ``orientation`` or ``verdict``:
+        ``trials``, ``paper_trials`` (how many the printed numbers are means of, if the paper says
+        so), ``tolerance`` (points), ``compare`` (``none``, ``orientation`` or ``verdict``:
         how far this preset's numbers can be compared with the paper's) and, unless it is
         ``verdict``, ``differs``, the reason.
 

@@ -65,7 +65,7 @@ def _difference(grid, row):
         # A single trial has no spread, so it gets no verdict.
         allowed = None
         if shown and is_compared(grid, row) and std is not None:
-            allowed = _allowed(100 * std, row['trials'], grid['trials'], grid['tolerance'])
+            allowed = _allowed(100 * std, row['trials'], _of_paper(grid), grid['tolerance'])
         judged[f'{which}_difference'] = difference
         judged[f'{which}_allowed'] = allowed
         judged[f'{which}_verdict'] = _verdict(grid, row, which, difference, allowed)
@@ -79,6 +79,11 @@ def _allowed(std, trials, paper_trials, tolerance):
     spread = stdtrit(trials - 1, 0.5 + CONFIDENCE / 2) * std
     # 1 / paper_trials: the paper's mean, over a few trials, is uncertain too.
     return spread * math.sqrt(1 / trials + 1 / paper_trials) + tolerance
+
+
+def _of_paper(grid):
+    # A printed number of unknown origin may be that of a single trial.
+    return grid.get('paper_trials', 1)
 
 
 def _verdict(grid, row, which, difference, allowed):
@@ -136,10 +141,12 @@ def _rule(grid):
             'Points: the mean here minus the printed one, for orientation. There is no verdict, '
             f"because preset {grid['preset']} is not the paper's experiment: {grid['differs']}."
         )
+    count = _of_paper(grid)
+    origin = f'mean of {count} trials' if count > 1 else 'number, taken as that of one trial'
     return (
         f'Points: the mean here minus the printed one. Allowed (±): the {100 * CONFIDENCE:g} % '
-        "interval for the difference between this mean and the paper's mean of "
-        f'{grid["trials"]} trials, both with the spread of the trials here, plus '
-        f'{grid["tolerance"]:g} points of tolerance. The paper prints no spread. Neither a single '
-        'trial nor a row that departs from the preset gets a verdict.'
+        f"interval for the difference between this mean and the paper's {origin}, both with the "
+        f'spread of the trials here, plus {grid["tolerance"]:g} points of tolerance. The paper '
+        'prints no spread. Neither a single trial nor a row that departs from the preset gets a '
+        'verdict.'
     )

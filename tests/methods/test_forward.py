@@ -107,28 +107,48 @@ def synthetic_outputs(T, n=2000, anchors=100, outliers=20):
     return np.concatenate([f, memorised.reshape(-1, n_class)])
 
 
+def estimated(f, drop):
+    """The estimate for classes of the same size."""
+    return estimate_transition(f, drop, np.full(f.shape[1], 1 / f.shape[1]))
+
+
 def test_estimate_recovers_the_matrix_behind_the_outputs():
-    np.testing.assert_allclose(estimate_transition(synthetic_outputs(T_3), 0.03), T_3, atol=2e-3)
+    np.testing.assert_allclose(estimated(synthetic_outputs(T_3), 0.03), T_3, atol=2e-3)
 
 
 def test_estimate_without_dropping_outliers_believes_them():
-    T = estimate_transition(synthetic_outputs(T_3), 0.0005)
+    T = estimated(synthetic_outputs(T_3), 0.0005)
     np.testing.assert_allclose(T, np.eye(3), atol=0.01)
 
 
 def test_estimate_that_drops_nothing_takes_the_largest():
     f = np.array([[0.9, 0.1], [0.6, 0.4], [0.2, 0.8], [0.45, 0.55]])
-    np.testing.assert_allclose(estimate_transition(f, 0), [[0.9, 0.1], [0.2, 0.8]])
+    np.testing.assert_allclose(estimated(f, 0), [[0.9, 0.1], [0.2, 0.8]])
 
 
 def test_estimate_is_that_of_a_loop_over_classes():
     f = np.random.default_rng(1).dirichlet(np.ones(5), 400)
-    T = estimate_transition(f, 0.03)
+    T = estimated(f, 0.03)
     for i in range(5):
         threshold = np.percentile(f[:, i], 97)
         kept = [n for n in range(len(f)) if f[n, i] < threshold]
         anchor = max(kept, key=lambda n: f[n, i])
         np.testing.assert_allclose(T[i], f[anchor] / f[anchor].sum())
+
+
+def test_a_class_smaller_than_what_is_dropped_keeps_an_anchor_of_its_own():
+    sizes = [980, 1000, 20]
+    doubt = np.concatenate([np.linspace(0, 0.1, size) for size in sizes])[:, None]
+    f = (1 - doubt) * np.repeat(T_3, sizes, axis=0) + doubt / 3
+    T = estimate_transition(f, 0.03, np.array(sizes) / 2000)
+    np.testing.assert_allclose(T, T_3, atol=0.05)
+
+
+def test_a_class_without_labels_has_the_row_of_the_identity():
+    f = np.random.default_rng(1).dirichlet(np.ones(3), 400)
+    T = estimate_transition(f, 0.03, np.array([0.5, 0.0, 0.5]))
+    np.testing.assert_array_equal(T[1], [0, 1, 0])
+    np.testing.assert_array_equal(T[[0, 2]], estimated(f, 0.03)[[0, 2]])
 
 
 class Net(chainer.Chain):
@@ -172,12 +192,12 @@ def arrays(method):
 
 
 def test_estimate_is_kept_from_the_epoch_with_the_best_validation_accuracy():
-    method = ForwardEstimated(Net(), np.zeros(8, int), 3, STAGES, np.eye(3))
+    method = ForwardEstimated(Net(), np.arange(9) % 3, 3, STAGES, np.eye(3))
     good, bad = synthetic_outputs(T_3), np.full((50, 3), 1 / 3)
     method.begin('estimate')
     for epoch, (accuracy, f) in enumerate([(0.3, bad), (0.6, good), (0.6, bad), (0.5, bad)], 1):
         method.end_epoch(epoch, probe(accuracy, f))
-    np.testing.assert_allclose(method.T, estimate_transition(good, 0.1), rtol=1e-6)
+    np.testing.assert_allclose(method.T, estimated(good, 0.1), rtol=1e-6)
 
 
 def test_estimate_does_not_change_while_the_method_trains_with_it():

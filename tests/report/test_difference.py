@@ -4,11 +4,12 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from chainer_jo import paper
 from chainer_jo.report.difference import differences, outside, to_markdown
 
 PAPER = {
-    'table': 'table2', 'preset': 'paper', 'noise': 'symmetric', 'rates': [0.7], 'trials': 5,
-    'tolerance': 1.0, 'compare': 'verdict', 'titles': {'ours': 'Ours'},
+    'table': 'table2', 'preset': 'paper', 'noise': 'symmetric', 'rates': [0.7], 'trials': 2,
+    'paper_trials': 5, 'tolerance': 1.0, 'compare': 'verdict', 'titles': {'ours': 'Ours'},
 }  # fmt: skip
 
 
@@ -23,6 +24,24 @@ def test_a_verdict_takes_the_spread_and_the_tolerance_into_account(mean, verdict
     assert judged['last_verdict'] == verdict
     assert judged['last_allowed'] == pytest.approx(3.135, abs=1e-3)
     assert judged['last_difference'] == pytest.approx(100 * (mean - 0.9))
+
+
+def test_a_cell_has_the_same_verdict_in_every_table_that_shows_it():
+    allowed = {
+        table: differences(
+            paper.grid(table, 'paper') | {'compare': 'verdict'}, [row(0.9, std=0.01, trials=4, paper=0.9)]
+        )[0]['best_allowed']
+        for table in ('table2', 'figure3', 'ablations', 'claims')
+    }
+    assert list(allowed.values()) == pytest.approx([3.135] * 4, abs=1e-3)
+
+
+def test_a_printed_number_of_unknown_origin_counts_as_one_trial():
+    grid = paper.grid('table4', 'paper') | {'compare': 'verdict'}
+    [judged] = differences(grid, [row(0.9, std=0.01, trials=4, paper=0.9)])
+    # t(3) = 3.1824, times sqrt(1/4 + 1).
+    assert judged['best_allowed'] == pytest.approx(4.558, abs=1e-3)
+    assert 'taken as that of one trial' in to_markdown(PAPER | {'paper_trials': 1}, [judged])
 
 
 @given(st.floats(0, 1), st.floats(0, 1), st.floats(0, 0.1), st.integers(2, 9))
