@@ -113,7 +113,7 @@ def cpu_seconds():
 def measure(way, name, data, count, noise, seed):
     """Returns the figures of one way, and of cleanlab on its probabilities; one process."""
     train = datasets.load(name, data).train
-    # As many of every class, whatever the order of the set.
+    # At random, because a set may be sorted by class.
     chosen = np.sort(np.random.default_rng(0).permutation(len(train))[:count])
     images, true = train.images[chosen], train.true_labels[chosen]
     labels = true

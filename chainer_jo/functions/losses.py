@@ -56,7 +56,11 @@ def joint_loss(y, log_f, alpha, beta):
     # One kernel: with a kernel per operation, launching them would take far longer than computing.
     if backends.op('joint_loss', y, log_f):
         return fused_loss(y, log_f, alpha, beta)
-    return kl_divergence(y, log_f) + alpha * prior_loss(log_f) + beta * entropy(log_f)
+    loss = kl_divergence(y, log_f)
+    # L_p may be infinite, and 0 times it NaN.
+    if alpha:
+        loss += alpha * prior_loss(log_f)
+    return loss + beta * entropy(log_f)
 
 
 def mix_up(v, partner, lam):

@@ -1,6 +1,7 @@
 import math
 
 import chainer
+import chainer.functions as F
 import numpy as np
 import pytest
 from chainer import gradient_check
@@ -120,6 +121,16 @@ def test_three_classes_by_hand():
     assert float(losses.entropy(log_f).array) == pytest.approx(1.5 * ln2)
     joint = 0.75 * ln2 + 1.2 * (8 * ln2 - 5 * ln3) / 3 + 0.8 * 1.5 * ln2
     assert float(losses.joint_loss(y, log_f, 1.2, 0.8).array) == pytest.approx(joint)
+
+
+def test_a_prior_loss_with_the_factor_nought_does_not_count_even_if_it_is_infinite():
+    y = np.eye(3, dtype='f')
+    x = chainer.Variable(np.array([[0, 0, -200]] * 3, 'f'))
+    loss = losses.joint_loss(y, F.log_softmax(x), 0.0, 0.8)
+    loss.backward()
+    expected = losses.kl_divergence(y, F.log_softmax(x)) + 0.8 * losses.entropy(F.log_softmax(x))
+    assert float(loss.array) == pytest.approx(float(expected.array))
+    assert np.isfinite(x.grad).all()
 
 
 def test_kl_divergence_is_never_negative_and_nought_for_equal_distributions():
