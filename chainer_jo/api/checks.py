@@ -170,15 +170,6 @@ def texts(given: Any, name: str, example: list[str]) -> list[str]:
     return found
 
 
-def number(value: Any, name: str) -> float:
-    """Checks that a value is a finite number, and returns it."""
-    if not isinstance(value, numbers.Real) or not float('-inf') < value < float('inf'):
-        raise ConfigError(
-            f'{name} must be a finite number', seen=excerpt(repr(value)), fix='pass for example 0.8'
-        )
-    return float(value)
-
-
 def text(value: Any, name: str, example: str) -> str:
     """Checks that a value is a str, and returns it."""
     if not isinstance(value, str):
@@ -188,24 +179,27 @@ def text(value: Any, name: str, example: str) -> str:
     return value
 
 
+def number(value: Any, name: str) -> float:
+    """Checks that a value is a finite number, and returns it."""
+    return _real(value, name, 'a finite number', 0.8, lambda x: float('-inf') < x < float('inf'))
+
+
 def positive(value: Any, name: str) -> float:
     """Checks that a value is a finite number above 0, and returns it."""
-    if not isinstance(value, numbers.Real) or not 0 < value < float('inf'):
-        raise ConfigError(
-            f'{name} must be a number above 0',
-            seen=excerpt(repr(value)),
-            fix='pass for example 1.0',
-        )
-    return float(value)
+    return _real(value, name, 'a number above 0', 1.0, lambda x: 0 < x < float('inf'))
 
 
 def fraction(value: Any, name: str) -> float:
     """Checks that a value is a number from 0 to 1, and returns it."""
-    if not isinstance(value, numbers.Real) or not 0 <= value <= 1:
+    return _real(value, name, 'a fraction from 0 to 1', 0.8, lambda x: 0 <= x <= 1)
+
+
+def _real(value, name, what, example, holds):
+    if not isinstance(value, numbers.Real) or not holds(value):
         raise ConfigError(
-            f'{name} must be a fraction from 0 to 1',
+            f'{name} must be {what}',
             seen=excerpt(repr(value)),
-            fix='pass for example 0.8',
+            fix=f'pass for example {example}',
         )
     return float(value)
 

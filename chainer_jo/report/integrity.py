@@ -93,11 +93,9 @@ class _Check:
 
     def _check_model(self, path):
         arrays = store.read_arrays(path)
-        return self._other('model', *(arrays[name] for name in sorted(arrays)))
+        return self._other(path.stem, *(arrays[name] for name in sorted(arrays)))
 
-    def _check_method(self, path):
-        arrays = store.read_arrays(path)
-        return self._other('method', *(arrays[name] for name in sorted(arrays)))
+    _check_method = _check_model
 
     def _check_labels(self, path):
         return self._other('labels', store.read_arrays(path).get('y'))

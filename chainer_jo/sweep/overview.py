@@ -52,7 +52,9 @@ class Overview:
     def seconds_left(self):
         """The seconds of training that each trial has left by trial id; ``None`` if unknown."""
         return {
-            trial.config.trial: self._seconds(trial.config, self.epochs_left[trial.config.trial])
+            trial.config.trial: self._paces.seconds(
+                trial.config, self.epochs_left[trial.config.trial]
+            )
             for trial in self.trials
             if trial.config.trial in self.epochs_left
         }
@@ -62,12 +64,6 @@ class Overview:
         if None not in self.seconds_left.values():
             return self.seconds_left
         return {trial: sum(epochs.values()) for trial, epochs in self.epochs_left.items()}
-
-    def _seconds(self, config, epochs):
-        paces = {stage: self._paces.of_stage(config, stage) for stage, n in epochs.items() if n}
-        if None in paces.values():
-            return None
-        return sum(paces[stage] * epochs[stage] for stage in paces)
 
     def summary(self):
         """Returns one line: the number of trials in each state, and the training time left."""

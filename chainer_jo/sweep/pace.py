@@ -95,11 +95,16 @@ class Paces:
 
     def of_trial(self, config):
         """Returns the seconds of all epochs of a trial, to a tenth; ``None`` if not measured."""
-        paces = {stage: self.of_stage(config, stage) for stage in config.stages}
+        epochs = {stage: settings['epochs'] for stage, settings in config.stages.items()}
+        seconds = self.seconds(config, epochs)
+        return None if seconds is None else round(seconds, 1)
+
+    def seconds(self, config, epochs):
+        """Returns the seconds of ``{stage: number of epochs}``; ``None`` if not measured."""
+        paces = {stage: self.of_stage(config, stage) for stage, n in epochs.items() if n}
         if None in paces.values():
             return None
-        epochs = {stage: settings['epochs'] for stage, settings in config.stages.items()}
-        return round(sum(paces[stage] * epochs[stage] for stage in epochs), 1)
+        return sum(paces[stage] * epochs[stage] for stage in paces)
 
 
 def _kind(config, stage):

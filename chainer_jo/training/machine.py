@@ -85,11 +85,6 @@ def processor():
     }
 
 
-def widest_instructions():
-    """Returns the widest of :data:`INSTRUCTIONS` that the processor has, or ``None``."""
-    return (processor()['instructions'] or [None])[-1]
-
-
 def threads():
     """Returns the number of threads to compute with: ``OMP_NUM_THREADS``, or one per core."""
     return asked_threads() or cores()

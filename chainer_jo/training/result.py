@@ -137,6 +137,8 @@ def environment(device, graph, threads, processes=1):
         threads (int): Number of threads that compute.
         processes (int): Number of processes that train the trial; recorded if above 1.
     """
+    processor = machine.processor()
+    widest = (processor['instructions'] or [None])[-1]
     return (
         {
             'version': __version__,
@@ -147,8 +149,8 @@ def environment(device, graph, threads, processes=1):
             'device': device.name,
             'machine': platform.machine(),
             'cores': os.cpu_count(),
-            'processor': machine.processor()['processor'],
-            'instruction_set': backends.instruction_set() or machine.widest_instructions(),
+            'processor': processor['processor'],
+            'instruction_set': backends.instruction_set() or widest,
             'threads': backends.threads() or threads,
             'graph': graph,
         }

@@ -127,9 +127,11 @@ def loop(method, batch):
     return loss, gradient_W, gradient_W.sum(axis=0), gradient_a
 
 
-@pytest.mark.parametrize('auxiliary', ['oracle', 'prior'])
+@pytest.mark.parametrize('auxiliary', ['oracle', 'prior', 'oracle of an asymmetric matrix'])
 def test_loss_and_gradient_are_those_of_a_loop_over_images_and_states(auxiliary):
-    method, batch = a_method(auxiliary=auxiliary)
+    method, batch = a_method(auxiliary=auxiliary.partition(' ')[0])
+    if 'asymmetric' in auxiliary:
+        method.know(an_asymmetric_matrix())
     loss, _ = method(batch)
     method.cleargrads()
     loss.backward()
@@ -300,15 +302,3 @@ def test_bayes_rule_divides_by_the_share_of_each_noisy_label():
     for k, j in STATES:
         expected = T[k, j] / sum(T[i, j] for i in range(N_CLASS))
         assert np.exp(method.log_auxiliary[k, j]) == pytest.approx(expected, rel=1e-4)
-
-
-def test_loss_and_gradient_are_those_of_a_loop_where_the_matrix_is_not_symmetric():
-    method, batch = a_method()
-    method.know(an_asymmetric_matrix())
-    loss, _ = method(batch)
-    method.cleargrads()
-    loss.backward()
-    expected, gradient_W, _, gradient_a = loop(method, batch)
-    assert float(loss.array) == pytest.approx(expected, rel=1e-5)
-    np.testing.assert_allclose(method.W.grad, gradient_W, atol=1e-6)
-    np.testing.assert_allclose(method.net.shift.grad, gradient_a, atol=1e-6)

@@ -170,7 +170,9 @@ def test_a_shorter_schedule_is_the_papers_divided(preset, divisor, others):
     rows = [paper.hyperparameters(name)['pencil_settings'] for name in ('paper', preset)]
     for one, other in zip(*rows, strict=True):
         # A label's step is lambda (1/C + alpha) / B: up to the limit, it makes up for the epochs.
-        steps = divisor * one['lambda_first'] / paper.hyperparameters('paper')['common']['batch_size']
+        steps = (
+            divisor * one['lambda_first'] / paper.hyperparameters('paper')['common']['batch_size']
+        )
         limit = LARGEST_STEP / (1 / 10 + one['alpha'])
         first = paper.hyperparameters(preset)['common']['batch_size'] * min(steps, limit)
         last = first if one['lambda_last'] else 0

@@ -29,7 +29,8 @@ def test_a_verdict_takes_the_spread_and_the_tolerance_into_account(mean, verdict
 def test_a_cell_has_the_same_verdict_in_every_table_that_shows_it():
     allowed = {
         table: differences(
-            paper.grid(table, 'paper') | {'compare': 'verdict'}, [row(0.9, std=0.01, trials=4, paper=0.9)]
+            paper.grid(table, 'paper') | {'compare': 'verdict'},
+            [row(0.9, std=0.01, trials=4, paper=0.9)],
         )[0]['best_allowed']
         for table in ('table2', 'figure3', 'ablations', 'claims')
     }
