@@ -56,6 +56,17 @@ def test_a_jpeg_of_the_wanted_size_has_the_very_pixels_of_pillow(tmp_path, by_pi
     np.testing.assert_array_equal(fast, decode.decode(*arguments))
 
 
+@pytest.mark.parametrize('size', [(64, 48), (40, 30)])
+def test_an_image_stays_as_it_is_when_the_next_one_is_decoded(size, tmp_path):
+    Image.fromarray(smooth(64, 48)).save(tmp_path / 'one.jpg')
+    Image.fromarray(smooth(64, 48)[::-1].copy()).save(tmp_path / 'two.jpg')
+    one = fast_decode.decode(tmp_path / 'one.jpg', 3, size)
+    before = one.copy()
+    two = fast_decode.decode(tmp_path / 'two.jpg', 3, size)
+    np.testing.assert_array_equal(one, before)
+    assert (one != two).any()
+
+
 def save(kind, path):
     image = Image.fromarray(smooth(300, 280))
     if kind == 'CMYK':
