@@ -109,6 +109,7 @@ def of_net(device, peer):
         for system in (
             plain('chainer_jo', device, 'auto', precision),
             pytorch(peer, device, precision),
+            pytorch(peer, device, precision, mode='compile'),
         )
     ]
 
@@ -119,8 +120,10 @@ def on_cpu(peer):
         plain('chainer_jo', 'cpu', 'auto'),
         pytorch(peer, 'cpu', layout='nchw'),
         pytorch(peer, 'cpu'),
+        pytorch(peer, 'cpu', mode='compile'),
         plain('chainer_jo', 'cpu', 'auto', 'bfloat16'),
         pytorch(peer, 'cpu', 'bfloat16'),
+        pytorch(peer, 'cpu', 'bfloat16', mode='compile'),
     ]
 
 

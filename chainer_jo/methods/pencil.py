@@ -12,8 +12,8 @@ Symbols    f = softmax output (B, C);  yt = label logits, at first K times one-h
 Differs    D-16 (the momentum is 0 at the start of each stage). The public code has two slips, which
            are settings here: it applies a second softmax in L_o (`softmax` = "twice"), and
            floor-divides the last learning rate, 0.2 // 10 = 0 (`division` = "floor"). All batches
-           are full here; in a smaller one the labels would take larger steps, and from lambda
-           (1/c + alpha) / B = 4 on they jump to and fro (D-50). Not all of the
+           are full here; in a smaller one the labels would take larger steps, and beyond lambda
+           (1/c + alpha) / B = 2 they overshoot (D-50). Not all of the
            paper's settings could be confirmed: see `evidence` in [[pencil_settings]].
 """
 
