@@ -194,6 +194,7 @@ def test_the_workload_reads_back_what_was_drawn(tmp_path):
     assert arrays['fc/W'].std() > 0
 
 
+@pytest.mark.long  # torch.compile takes minutes.
 @pytest.mark.skipif(not systems.PEER.exists(), reason='no .venv-peer: bash reproduce/benchmark.sh')
 def test_pytorchs_net_is_the_same(tmp_path):
     report = compare.run('cpu', 1, None, tmp_path, lambda _: None, small)
@@ -225,14 +226,16 @@ def test_resnet_50_is_measured_by_the_epoch_of_clothing1m(resnet50, tmp_path):
 
 
 @pytest.mark.usefixtures('onednn_loaded')
+@pytest.mark.long  # torch.compile takes minutes.
 @pytest.mark.skipif(not systems.PEER.exists(), reason='no .venv-peer: bash reproduce/benchmark.sh')
 def test_pytorchs_resnet_50_is_the_same(resnet50, tmp_path):
     report = compare.run('cpu', 1, None, tmp_path, lambda _: None, resnet50)
-    wanted = [('chainer_jo', 'float32'), ('pytorch channels_last', 'float32')]
-    if has_bfloat16():
-        wanted += [('chainer_jo', 'bfloat16'), ('pytorch channels_last', 'bfloat16')]
+    names = ('chainer_jo', 'pytorch channels_last', 'pytorch channels_last compile')
+    precisions = ('float32', 'bfloat16') if has_bfloat16() else ('float32',)
     found = [(row['system'], row['precision']) for row in report['rows']]
-    assert found[: len(wanted)] == wanted, report['notes']
+    assert found[: len(names) * len(precisions)] == [
+        (name, precision) for precision in precisions for name in names
+    ], report['notes']
 
 
 @pytest.mark.long
