@@ -150,6 +150,9 @@ class Method(chainer.Chain):
     def end_epoch(self, epoch, probe):
         """Called at the end of each epoch; labels may change here.
 
+        A signal can end a query of ``probe``, and then all of this is repeated when the trial
+        resumes: so nothing may change before the last query.
+
         Args:
             epoch (int): Epoch of the current stage, counted from 1.
             probe (Probe): What the method can query about the net and its data.

@@ -33,7 +33,7 @@ class EstimatedTransition(Method):
         if self.stage != 'estimate':
             super().end_epoch(epoch, probe)
         elif probe.validation_accuracy > self.best_accuracy:
-            self.best_accuracy[...] = probe.validation_accuracy
             # `know` writes to the method's own matrix, which the next stage and snapshots read.
             share = self.labels.y.mean(axis=0)
             self.know(estimate_transition(probe.outputs(), self.hyper.drop, share))
+            self.best_accuracy[...] = probe.validation_accuracy

@@ -47,9 +47,9 @@ class GCE(Method):
         if not self.hyper.truncated:
             return
         if probe.validation_accuracy > self.best_accuracy:
-            self.best_accuracy[...] = probe.validation_accuracy
             # Labels are one-hot here, so the sum selects the output of the label.
             self.best_f_y[...] = (self.labels.y * probe.outputs()).sum(axis=1)
+            self.best_accuracy[...] = probe.validation_accuracy
         since = epoch - self.hyper.prune_from
         if since >= 0 and since % self.hyper.prune_every == 0:
             # L_q decreases with f_y, so this is L_q(f_y) < L_q(k).

@@ -18,7 +18,7 @@ def batch_size(xp, shape):
     return min(size, max(1, size * PIXELS // math.prod(shape)))
 
 
-def collect(function, images, places=None):
+def collect(function, images, places=None, between=lambda: None):
     """Applies a function to images in batches, in test mode and without a graph.
 
     Args:
@@ -26,6 +26,7 @@ def collect(function, images, places=None):
             ``(B, ...)``.
         images (ResidentImages or StreamedImages): The images.
         places (array): Indices of images, ``(n,)`` integers; all by default.
+        between (callable): Called before each batch. If it raises, nothing is returned.
 
     Returns:
         array: The results of all batches, ``(n, ...)``.
@@ -35,9 +36,13 @@ def collect(function, images, places=None):
     # no graph.
     with chainer.using_config('train', False), chainer.no_backprop_mode():
         batches = images.batches(batch_size(xp, images.mean.shape), places)
-        return xp.concatenate([function(x).array for x in batches])
+        results = []
+        for x in batches:
+            between()
+            results.append(function(x).array)
+        return xp.concatenate(results)
 
 
-def outputs(method, images):
+def outputs(method, images, between=lambda: None):
     """Returns the probabilities ``f``, ``(n, C)``, of images without augmentation."""
-    return method.xp.exp(collect(method.log_f, images))
+    return method.xp.exp(collect(method.log_f, images, between=between))

@@ -101,33 +101,37 @@ class EndEpoch(training.Extension):
 
     Args:
         seed (int): The trial's seed.
+        between (callable): Called before each batch of a query. If it raises, the epoch's end is
+            repeated later.
     """
 
     trigger = staticmethod(epoch_end)
 
-    def __init__(self, seed):
-        self._seed = seed
+    def __init__(self, seed, between):
+        self._seed, self._between = seed, between
 
     def __call__(self, trainer):
         # Chainer clears the observation before each step. Evaluate has run before this extension
         # and filled it.
         updater, accuracy = trainer.updater, trainer.observation['validation/main/accuracy']
-        updater.method.end_epoch(updater.epoch, Probe(updater, self._seed, accuracy))
+        probe = Probe(updater, self._seed, accuracy, self._between)
+        updater.method.end_epoch(updater.epoch, probe)
 
 
 class Probe:
     """Implements :class:`chainer_jo.methods.base.Probe` with an updater."""
 
-    def __init__(self, updater, seed, validation_accuracy):
-        self.validation_accuracy = validation_accuracy
+    def __init__(self, updater, seed, validation_accuracy, between=lambda: None):
+        self.validation_accuracy, self._between = validation_accuracy, between
         self._method, self._images = updater.method, updater.iterator.dataset
         self._seed, self._epoch = seed, updater.epoch - 1
 
     def outputs(self):
-        return evaluation.outputs(self._method, self._images)
+        return evaluation.outputs(self._method, self._images, self._between)
 
     def features(self, index):
-        return evaluation.collect(self._method.net.features, self._images, index)
+        features = self._method.net.features
+        return evaluation.collect(features, self._images, index, self._between)
 
     def rng(self, purpose):
         return rng(self._seed, f'{self._method.stage}/{purpose}', self._epoch)

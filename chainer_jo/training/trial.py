@@ -356,12 +356,13 @@ class _Trial:
         """Yields the extensions in the order in which they run after a step."""
         if self.ranks.size > 1:
             yield extensions.JoinRanks(self.ranks)
+        between = functools.partial(saver.stop_between_batches, updater)
         for evaluator in self.assembly.evaluators:
-            evaluator.between = functools.partial(saver.stop_between_batches, updater)
+            evaluator.between = between
             yield evaluator
         if isinstance(updater, LabelCorrectionUpdater):
             yield extensions.CorrectLabels()
-        yield extensions.EndEpoch(self.config.seed)
+        yield extensions.EndEpoch(self.config.seed, between)
         if self.assembly.true_labels is not None:
             yield extensions.MeasureLabels(self.assembly.true_labels)
         yield extensions.Guard()

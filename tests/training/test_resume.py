@@ -8,7 +8,7 @@ import tiny
 
 from chainer_jo import paper
 from chainer_jo.errors import StoppedError
-from chainer_jo.training import trial
+from chainer_jo.training import evaluation, trial
 
 EVERY_STEP = range(1, tiny.STEPS + 1)
 
@@ -123,4 +123,32 @@ def test_a_signal_within_an_evaluation_is_heeded_before_its_next_batch(
     # One more: the batch in which it came.
     assert stops[:-1] == [place + 1 for place in signals]
     assert len(signals) >= 3 * stages(method)
+    assert tiny.outcome(config, tmp_path / 'pieces') == tiny.outcome(config, tmp_path / 'whole')
+
+
+@pytest.mark.parametrize('method', ['forward_estimated', 'gce', 'd2l'])
+def test_a_signal_within_a_query_of_the_method_is_heeded_before_its_next_batch(
+    method, monkeypatch, tmp_path
+):
+    config, calls, stops, collect = tiny.config(method), [], [], evaluation.collect
+    monkeypatch.setattr(evaluation, 'BATCH_SIZE', 32)
+    tiny.run(config, tmp_path / 'whole')
+
+    def interrupted(function, *arguments, **keywords):
+        def one_batch(x):
+            calls.append(1)
+            # The second batch of the first query, and of its repetition.
+            if len(calls) in (2, 4):
+                os.kill(os.getpid(), signal.SIGTERM)
+            return function(x)
+
+        return collect(one_batch, *arguments, **keywords)
+
+    monkeypatch.setattr(evaluation, 'collect', interrupted)
+    while len(stops) < 2:
+        with pytest.raises(StoppedError):
+            tiny.run(config, tmp_path / 'pieces')
+        stops.append(len(calls))
+    tiny.run(config, tmp_path / 'pieces')
+    assert stops == [2, 4]
     assert tiny.outcome(config, tmp_path / 'pieces') == tiny.outcome(config, tmp_path / 'whole')
