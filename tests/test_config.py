@@ -210,7 +210,7 @@ def test_settings_that_clothing1m_alone_has_are_checked_like_others():
     for override, fix in {
         'common.balanced_batches=-1': 'choose a value from 0 to',
         'net.weights=caffe': 'known: imagenet, none',
-        'net.link=vgg': 'known: resnet50',
+        'net.link=vgg': 'known: preact_resnet, resnet50',
         'pencil.correct.lambda_jump=2000000000': 'choose a value from 1 to',
         'pencil.correct.lambda_jump=x': 'takes a whole number',
         'net.filters=[1]': 'unknown setting',

@@ -5,6 +5,9 @@ from chainer_jo.links import pretrained
 from chainer_jo.links.preact_resnet import PreActResNet
 from chainer_jo.links.resnet50 import ResNet50
 
+#: Nets that start from random weights, by their name in the settings.
+LINKS = {'preact_resnet': PreActResNet}
+
 
 def weights(settings, path):
     """Returns the initial :class:`~chainer_jo.links.pretrained.Weights`, or ``None``.
@@ -47,8 +50,10 @@ def build(settings, shape, n_class, precision, weights, rng):
     Raises:
         ConfigError: The net cannot take such images.
     """
-    if settings.get('link') != 'resnet50':
-        return PreActResNet(shape[0], n_class, **settings, precision=precision, rng=rng)
+    link = settings.get('link', 'preact_resnet')
+    if link in LINKS:
+        own = {name: value for name, value in settings.items() if name != 'link'}
+        return LINKS[link](shape[0], n_class, **own, precision=precision, rng=rng)
     if shape[0] != 3:
         raise ConfigError(
             'ResNet-50 needs colour images',

@@ -1,17 +1,20 @@
 """ResNet-50 on Clothing1M's stand-in: which weights it begins with, and what becomes of them."""
 
 import chainer
+import chainer.functions as F
 import clothing_files
 import numpy as np
 import pytest
 import tiny
 
 from chainer_jo import config as configuration
-from chainer_jo import store
+from chainer_jo import paper, store
 from chainer_jo.datasets import clothing1m
 from chainer_jo.errors import ConfigError
 from chainer_jo.links import pretrained
+from chainer_jo.links.layers import Linear
 from chainer_jo.training import data as trial_data
+from chainer_jo.training import nets
 from chainer_jo.training.assembly import assemble
 
 SHORT = (
@@ -91,3 +94,38 @@ def test_a_trial_keeps_to_its_file_of_weights_and_tells_it(dataset, weights, tmp
         tiny.run(config(), tmp_path, dataset=dataset, weights=weights[1])
     assert store.read_sealed(tmp_path / 'runs' / config().trial / 'result.json') == result
     assert tiny.run(config(), tmp_path, dataset=dataset, weights=weights[0]) == result
+
+
+class Flat(chainer.Chain):
+    """A net as the README tells users to add one."""
+
+    def __init__(self, in_channels, n_class, filters, blocks, stem_stride, *, precision, rng):
+        super().__init__()
+        del in_channels, blocks, stem_stride, precision
+        with self.init_scope():
+            self.first = Linear(16 * 16, filters[0], initialW=rng.normal(size=(filters[0], 256)))
+            self.fc = Linear(filters[0], n_class, initialW=0)
+
+    def features(self, x):
+        pixels = x[:, 0, :16, :16].reshape(len(x), -1)
+        return F.relu(self.first(pixels))
+
+    def forward(self, x):
+        return self.fc(self.features(x))
+
+
+def test_a_net_of_ones_own_is_trained_by_its_name_and_the_usual_one_keeps_its_trials(
+    monkeypatch, tmp_path
+):
+    monkeypatch.setitem(nets.LINKS, 'flat', Flat)
+    settings, line = paper.hyperparameters, {'net.link': ['preact_resnet', 'flat']}
+    monkeypatch.setattr(
+        paper, 'hyperparameters', lambda *names: settings(*names) | {'choices': line}
+    )
+    flat, usual = (tiny.config('tanaka', f'net.link={name}') for name in ('flat', 'preact_resnet'))
+    tiny.run(flat, tmp_path)
+    assert set(store.read_arrays(tmp_path / 'runs' / flat.trial / 'model.arrays')) >= {
+        'first/W', 'fc/W'
+    }  # fmt: skip
+    assert usual.net == tiny.config('tanaka').net
+    assert flat.trial != usual.trial
