@@ -4,6 +4,7 @@ import io
 import json
 import os
 import stat
+import time
 import tracemalloc
 import zipfile
 
@@ -331,3 +332,11 @@ def test_a_tree_may_be_made_in_the_empty_folder_one_is_in(tmp_path, monkeypatch)
     monkeypatch.chdir(tmp_path / 'here')
     store.write_tree('.', [('cats/a.png', tmp_path / 'a.png')])
     assert (tmp_path / 'here/cats/a.png').read_bytes() == b'a'
+
+
+def test_the_temporary_file_of_a_writer_that_lives_stays_however_old_it_is(tmp_path):
+    mine = tmp_path / f'.table2.md.{os.getpid()}.tmp'
+    mine.write_text('half of a table')
+    os.utime(mine, (time.time() - 1000,) * 2)
+    store.sweep(tmp_path)
+    assert mine.exists()

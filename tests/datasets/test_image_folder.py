@@ -286,3 +286,14 @@ def test_a_csv_of_other_paths_is_refused(folder, tmp_path):
     with pytest.raises(DataError) as raised:
         image_folder.find(folder, tmp_path / 'l.csv')
     assert '/abs/0.png' in raised.value.seen
+
+
+def test_the_same_images_under_other_class_names_are_other_data(tmp_path):
+    digests = []
+    for names in (('cat', 'dog'), ('hen', 'owl')):
+        root = tmp_path / names[0]
+        for c, name in enumerate(names):
+            for i in range(3):
+                save(root / name / f'{i}.png', (i, 10 * c, 0))
+        digests.append(examined(root)[1].digest)
+    assert digests[0] != digests[1]

@@ -92,3 +92,21 @@ def test_the_same_image_has_one_label_whatever_the_threshold():
 
 def test_a_certain_row_has_no_entropy():
     assert judge(np.eye(2, dtype='f'), np.array([0, 1], np.int32)).entropy.tolist() == [0, 0]
+
+
+def test_a_label_that_is_known_to_be_right_is_certain_whatever_the_net_says():
+    p = np.array([[0.9, 0.1], [0.1, 0.9], [0.1, 0.9], [0.9, 0.1]], 'f')
+    labels, known = np.array([0, 1, 0, 1], np.int32), np.array([False, False, True, False])
+    score = judge(p, labels, known=known).score
+    assert score[2] == 1
+    assert (score[[0, 1, 3]] < 1).all()
+
+
+def test_the_noise_is_counted_three_times_between_four_posteriors():
+    rng = np.random.default_rng(0)
+    p = rng.dirichlet([0.3] * 3, 60).astype('f')
+    labels = rng.integers(0, 3, 60).astype(np.int32)
+    score = judge(p, labels).score
+    places = np.arange(60)
+    assert (score == posterior(p, labels, 4)[places, labels]).all()
+    assert not np.allclose(score, posterior(p, labels, 3)[places, labels])

@@ -326,3 +326,24 @@ def test_changed_noise_is_noticed(tmp_path):
     path.write_bytes(content)
     with pytest.raises(DataError, match='damaged'):
         load_noise(path)
+
+
+@pytest.mark.parametrize('first', [0, 1, 2])
+def test_images_are_numbered_from_0_or_1_and_not_from_2(first, tmp_path):
+    path = tmp_path / 'labels.json'
+    path.write_text(json.dumps({str(first + i): int(c) for i, c in enumerate(LABELS)}))
+    if first < 2:
+        np.testing.assert_array_equal(read_labels(path, N, CLASSES).labels, LABELS)
+    else:
+        with pytest.raises(DataError, match='cannot use') as refused:
+            read_labels(path, N, CLASSES)
+        assert 'the numbers have gaps' in refused.value.seen
+
+
+@pytest.mark.parametrize('total', [0.9, 1.05])
+def test_rows_that_nearly_sum_to_one_are_no_probabilities(total, tmp_path):
+    soft = (np.eye(len(CLASSES))[LABELS] * 0.7 + 0.3 / len(CLASSES)) * total
+    np.save(tmp_path / 'soft.npy', soft)
+    with pytest.raises(DataError) as refused:
+        read_labels(tmp_path / 'soft.npy', N, CLASSES)
+    assert 'do not sum to 1' in refused.value.seen

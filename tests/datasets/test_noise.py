@@ -163,3 +163,15 @@ def test_a_map_in_which_a_class_stays_itself_has_the_matrix_of_its_noise(flips):
     T = noise.transition_matrix('asymmetric', 0.3, 3, flips=flips)
     np.testing.assert_allclose(T, counted, atol=1e-12)
     np.testing.assert_allclose(T.sum(axis=1), 1)
+
+
+def test_asymmetric_noise_is_drawn_in_the_order_of_the_classes_however_the_map_is_written():
+    turned = dict(reversed(FLIPS.items()))
+    draw, slow = rng(0, 'noise'), CLEAN.copy()
+    for true in range(10):
+        if true in FLIPS:
+            members = np.flatnonzero(true == CLEAN)
+            slow[members[draw.permutation(len(members))[: round(0.4 * 4500)]]] = FLIPS[true]
+    for flips in (FLIPS, turned):
+        noisy = noise.asymmetric(CLEAN, 0.4, flips, rng(0, 'noise'))
+        np.testing.assert_array_equal(noisy, slow)

@@ -167,3 +167,11 @@ def test_the_first_epoch_that_may_turn_is_begin_plus_the_window():
     method = bare.method('d2l', LABELS, *SMALL)
     lid = np.array([1.0, 1.0, 1.0, 1.0, 9.0, 99.0])
     assert [bool(method._turns(lid[:epoch])) for epoch in (4, 5)] == [False, True]
+
+
+def test_copies_of_one_image_do_not_make_the_dimensionality_unknown():
+    cloud = np.random.default_rng(0).normal(size=(40, 4))
+    cloud[:20] = cloud[0]
+    method = bare.method('d2l', [0] * 40, *SMALL)
+    list(run(method, [cloud] * 3, np.random.default_rng(1)))
+    assert np.isfinite(method.lid[:3]).all()

@@ -182,3 +182,12 @@ def test_a_set_of_labels_is_a_column_and_labels_of_another_file_a_cell_of_their_
     assert '| method |  | one | two |' in heading
     assert 'Wrong labels in percent, as measured: one ' in heading
     assert '--labels FILE' in heading
+
+
+def test_a_trial_of_another_net_forms_its_own_cell(grid, published, standard, add_trial):
+    plain, wide = add_trial(seed=0), add_trial(seed=1, net={'filters': [64, 64, 128, 256]})
+
+    found = [cell for cell in cells(grid, published, [plain, wide], standard) if cell.results]
+
+    assert [cell.results for cell in found] == [[plain], [wide]]
+    assert found[1].modified == ('net.filters=[64, 64, 128, 256]',)

@@ -228,3 +228,16 @@ def test_a_missing_log_is_an_error(tmp_path):
 
 def make_row(epoch):
     return {'epoch': epoch, 'stage': 'train', 'stage_epoch': epoch, 'seconds': 1}
+
+
+@pytest.mark.parametrize('which', ['best', 'last'])
+def test_a_validation_accuracy_in_percent_is_listed(which, tmp_path, add_trial):
+    path = tmp_path / 'runs' / add_trial()['trial'] / 'result.json'
+    result = store.read_sealed(path)
+    result[which]['validation_accuracy'] = 85
+    store.write_sealed(path, result)
+
+    results, [unusable] = read_all(tmp_path)
+
+    assert results == []
+    assert f'{which}.validation_accuracy is 85, not a number from 0 to 1' in unusable['problem']

@@ -5,7 +5,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from chainer_jo import paper
-from chainer_jo.report.difference import differences, outside, to_markdown
+from chainer_jo.report.difference import differences, judged, outside, to_markdown
 
 PAPER = {
     'table': 'table2', 'preset': 'paper', 'noise': 'symmetric', 'rates': [0.7], 'trials': 2,
@@ -153,3 +153,9 @@ def row(mean, std, trials, paper, modified=()):
         'best_mean': mean, 'best_std': std, 'last_mean': mean, 'last_std': std,
         'paper_best': paper, 'paper_last': paper, 'modified': list(modified),
     }  # fmt: skip
+
+
+def test_a_verdict_on_last_alone_is_a_verdict():
+    cell = row(0.9, 0.0, 3, 0.9) | {'paper_best': None}
+
+    assert judged(differences(PAPER, [cell]))

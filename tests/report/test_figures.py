@@ -159,3 +159,9 @@ def make_line(method, values, stages=None):
         for trial in values
     ]
     return figures.Line(make_cell(method, trials=len(values)), logs)
+
+
+def test_a_point_of_three_trials_is_their_mean_and_not_the_one_in_the_middle():
+    [point] = figures.points([make_line('ours', [[0.1], [0.2], [0.6]])], ['test/main/accuracy'])
+
+    assert point['mean'] == pytest.approx(0.3)

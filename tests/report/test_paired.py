@@ -7,6 +7,7 @@ import pytest
 from chainer_jo import paper
 from chainer_jo.report import figures, paired, publish
 from chainer_jo.report.cells import Cell, cells
+from chainer_jo.report.paired_statistics import sign_flip_p
 from chainer_jo.report.tables import to_csv
 
 SMALL = 'common.batch_size=8'
@@ -257,3 +258,31 @@ def test_trials_of_other_numbers_of_processes_or_weights_are_no_pair(
     assert len(pairs_of(grid, published, standard, results)) == 1
     results[0]['weights'] = 'ab' * 32
     assert pairs_of(grid, published, standard, results) == []
+
+
+def test_a_difference_of_three_of_ten_thousand_images_counts_as_three(
+    grid, published, standard, add
+):
+    ten_thousand = {'data': {'test': 10_000}}
+    results = [
+        add(0.8 + (0 if second else hits / 10_000), seed, second=second, **ten_thousand)
+        for seed, hits in enumerate([3, -3, 1, 2])
+        for second in (False, True)
+    ]
+
+    [best] = [
+        s
+        for s in paired.summaries(grid, pairs_of(grid, published, standard, results))
+        if s.measure == 'best' and s.rate == 0.5
+    ]
+
+    # 3 - 3 + 1 + 2 = 3; with 2 for 3 the patterns as extreme would be others.
+    assert best.p == pytest.approx(sign_flip_p([3, -3, 1, 2]))
+
+
+def test_a_pair_is_counted_in_images_of_the_test_set(grid, published, standard, add):
+    results = [add(0.8005, 0), add(0.8, 0, second=True)]
+
+    [pair] = pairs_of(grid, published, standard, results)
+
+    assert pair['test_images'] == 2000

@@ -7,7 +7,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from chainer_jo.report.least_p import least_p
-from chainer_jo.report.paired_statistics import interval, sign_flip_p
+from chainer_jo.report.paired_statistics import FEWEST, interval, sign_flip_p
 
 HITS = st.lists(st.integers(-30, 30), min_size=1, max_size=9)
 
@@ -68,3 +68,11 @@ def test_the_interval_covers_the_true_mean_about_as_often_as_it_says():
 @pytest.mark.parametrize('differences', [[0.01], [0.01, 0.02, 0.0, 0.03], [0.01] * 8])
 def test_what_a_bootstrap_says_nothing_of_has_no_interval(differences):
     assert interval(differences) is None
+
+
+def test_the_fewest_differences_that_have_an_interval_are_as_many_as_the_page_says():
+    differences = [0.01, 0.02, 0.0, 0.03, -0.01]
+
+    assert len(differences) == FEWEST
+    assert interval(differences) is not None
+    assert interval(differences[1:]) is None

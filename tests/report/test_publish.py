@@ -345,3 +345,29 @@ def test_the_command_names_a_bad_result_goes_on_and_ends_with_3(tmp_path, add_qu
         assert '\x1b' not in done.stdout + done.stderr
         assert 'Traceback' not in done.stderr
     assert trial in (folder / 'README.md').read_text()
+
+
+def test_a_row_that_departs_from_the_preset_has_no_reference_of_another_setting(
+    tmp_path, add_quick
+):
+    add_quick(out=tmp_path / 'reference' / 'quick', best=0.81)
+    add_quick(out=tmp_path / 'mine', best=0.83, overrides=['common.batch_size=32'])
+
+    text = publish.read('table2', 'quick', tmp_path / 'mine').markdown
+
+    assert '83.00 (1)' in text
+    assert '83.00 (1)<br>reference' not in text
+
+
+def test_data_of_a_cell_of_its_own_do_not_bring_their_reference_beside_the_others(
+    tmp_path, add_quick, monkeypatch
+):
+    grid = paper.grid
+    monkeypatch.setattr(paper, 'grid', lambda *named: grid(*named) | {'any_data': True})
+    other = {'variant': 'variant 1234abcd', 'digest': '1234abcd' * 8}
+    add_quick(out=tmp_path / 'reference' / 'quick', best=0.81, data=other)
+    for seed in (0, 1):
+        add_quick(out=tmp_path / 'mine', best=0.83, seed=seed)
+    add_quick(out=tmp_path / 'mine', best=0.82, seed=2, data=other)
+
+    assert 'reference' not in publish.read('table2', 'quick', tmp_path / 'mine').markdown

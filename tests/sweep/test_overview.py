@@ -353,3 +353,11 @@ def test_a_plan_of_a_thousand_trials_opens_few_files_of_each(tmp_path, monkeypat
     # Python tells of an opener, and of what it opens.
     assert len(opened) <= 2 * len(set(opened))
     assert len(taken) == 2 * pace.LOGS
+
+
+def test_an_epoch_that_another_program_slowed_does_not_count():
+    [config] = trials('cross_entropy')
+    paces = pace.Paces('cpu', 1)
+    log = log_of(config, 1.0, 2) + log_of(config, 100.0, 1)
+    paces.add(config, [HERE], log.encode())
+    assert paces.of_stage(config, 'train') == 1.0

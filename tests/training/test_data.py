@@ -90,3 +90,10 @@ def test_T_is_that_of_the_noise_and_its_rate(kind):
         if kind == 'asymmetric':
             row[DATASET.flips.get(i, i)] += 0.3
         np.testing.assert_allclose(data.T[i], row, atol=1e-6)
+
+
+def test_the_noise_of_the_validation_labels_has_a_stream_of_its_own():
+    validation = prepare(DATASET, trial('common.validation_labels=noisy')).validation
+    clean = DATASET.train.true_labels[validation.index]
+    drawn = noise.symmetric(clean, 0.5, 10, rng(0, 'noise/validation'))
+    np.testing.assert_array_equal(validation.labels, drawn)

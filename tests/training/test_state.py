@@ -70,3 +70,14 @@ def test_a_snapshot_is_copied_into_the_arrays_that_a_captured_graph_would_use():
     for name, array in state.arrays(second).items():
         assert array is before[name], name
         np.testing.assert_array_equal(array, state.arrays(first)[name], err_msg=name)
+
+
+@pytest.mark.parametrize(
+    'wrong',
+    [np.zeros(5, 'f'), np.zeros(1), np.zeros((5, 1)), np.zeros(5, 'i')],
+    ids=['float32', 'one value', 'a column', 'integers'],
+)
+def test_an_array_of_another_type_or_shape_is_not_cast_or_broadcast(wrong):
+    values = state.on_host(Counter(1)) | {'mean': wrong}
+    with pytest.raises(ValueError, match='mean'):
+        state.restore(Counter(2), values)

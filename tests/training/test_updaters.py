@@ -196,3 +196,15 @@ def test_an_unknown_kind_of_updater_names_the_nearest():
     with pytest.raises(ConfigError, match="unknown updater 'mixup'") as error:
         updaters.kind(['mixup'])
     assert 'did you mean mix_up?' in error.value.fix
+
+
+def test_a_method_sees_the_gradients_before_the_step_changes_the_weights(monkeypatch):
+    updater = tiny.updater(tiny.config('cross_entropy'))
+    W, seen = updater.method.net.fc.W, []
+    monkeypatch.setattr(
+        updater.method, 'after_backward', lambda batch: seen.append(W.array.copy()), raising=False
+    )
+    before = W.array.copy()
+    updater.update()
+    np.testing.assert_array_equal(seen[0], before)
+    assert (W.array != before).any()
