@@ -89,8 +89,10 @@ def finding(table, classes):
     share = 100 * found['issues'] / max(1, found['judged'])
     words = (
         f'{found["issues"]:,} of {found["judged"]:,} labels ({share:.1f} %) in {len(classes):,} '
-        'classes are probably wrong'
+        'classes are doubtful'
     )
+    if found['issues']:
+        words += f', and {found["changed"]:,} of them changed'
     pairs = Counter(
         (row['given_label'], row['final_label'] or row['predicted_label'])
         for row in table

@@ -95,6 +95,10 @@ def summary(table):
         'images': len(table),
         'judged': sum('label_score' in row for row in table),
         'issues': sum(row.get('is_label_issue', False) for row in table),
+        'changed': sum(
+            row.get('is_label_issue', False) and row['corrected_label'] != row['given_label']
+            for row in table
+        ),
         'answered': sum(bool(row['final_label']) for row in table),
         'duplicates': sum(bool(row.get('duplicate_group')) for row in table),
         'conflicts': len(

@@ -92,7 +92,7 @@ def test_every_image_has_one_row_with_all_that_is_known(corrected):
     assert {row['split'] for row in judged} == {'train', 'held out'}
     assert all((row['is_label_issue'] == 'True') == (row['corrected_label'] != row['given_label'])
                for row in judged)  # fmt: skip
-    assert re.match(r'\d+ of 26 labels \(.*\) in 2 classes are probably wrong', done.stdout)
+    assert re.match(r'\d+ of 26 labels \(.*\) in 2 classes are doubtful', done.stdout)
     assert 'images   26 of 2 classes (bright, dark), as 9 x 9 pixels; 2 left out' in done.stderr
     assert 'few      13 images per class' in done.stderr
     assert re.search(r'time +about 0:00:\d\d of training', done.stderr)

@@ -41,11 +41,11 @@ def left_out(path, reason):
 def test_what_was_found_is_one_sentence_with_numbers():
     table = [row('a'), row('b'), row('c', 'dog', 'dog'), left_out('d', 'damaged: torn')]
     assert corrections.finding(table, ('cat', 'dog')) == (
-        '2 of 3 labels (66.7 %) in 2 classes are probably wrong, most often cat instead of dog '
-        '(2); 1 image is left out.'
+        '2 of 3 labels (66.7 %) in 2 classes are doubtful, and 2 of them changed, most often '
+        'cat instead of dog (2); 1 image is left out.'
     )
     assert corrections.finding([row('a', 'dog', 'dog')], ('cat', 'dog')) == (
-        '0 of 1 labels (0.0 %) in 2 classes are probably wrong.'
+        '0 of 1 labels (0.0 %) in 2 classes are doubtful.'
     )
     text = page(table)
     assert 'damaged: torn' in text
@@ -55,7 +55,9 @@ def test_what_was_found_is_one_sentence_with_numbers():
 
 def test_a_doubted_label_that_stays_is_shown_with_the_class_that_is_more_likely():
     kept = row('a', corrected='cat', predicted_label='dog', is_label_issue=True, score='0.7000')
-    assert 'most often cat instead of dog (1)' in corrections.finding([kept], ('cat', 'dog'))
+    assert corrections.finding([kept], ('cat', 'dog')).endswith(
+        'are doubtful, and 0 of them changed, most often cat instead of dog (1).'
+    )
     assert 'given cat<br>rather <strong>dog</strong>' in page([kept])
 
 
@@ -103,6 +105,6 @@ def test_a_page_of_very_many_issues_stays_below_5_mb():
 
 def test_a_page_of_nothing_says_so():
     text = page([row('a', 'dog', 'dog')], channels=1, log=[])
-    assert 'No label is probably wrong' in text
+    assert 'No label is doubtful' in text
     assert 'No image was left out' in text
     assert '<svg' not in text
