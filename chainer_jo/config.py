@@ -344,10 +344,12 @@ def _check_range(key, text, numbers, limits):
     least, largest = limits
     # NaN is in no range.
     if not all(least <= number <= largest for number in numbers):
+        # A billion stands for no limit.
+        upper = '' if largest == 1e9 else f' to {largest:g}'
         raise ConfigError(
             f'{key} is out of range',
             seen=repr(text),
-            fix=f'choose a value from {least:g} to {largest:g}',
+            fix=f'choose a value from {least:g}{upper or " on"}',
         )
 
 

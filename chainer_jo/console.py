@@ -287,7 +287,8 @@ class _Watched:
         self._epochs = sum(facts['stages'].values())
         shown = self._shown
         shown.say_once(
-            'data', f'data     {facts["data"]}, {facts["variant"]}; {facts["images"]:,} images'
+            'data',
+            f'data     {facts["data"]}, {facts["variant"]}; {facts["images"]:,} training images',
         )
         shown.say_once('machine', f'machine  {place(facts)}')
         # Trials of a sweep have sub-folders of one folder, which is shown once.

@@ -50,7 +50,7 @@ def _chosen(wanted_device, backend):
         name = device.choose(wanted_device, backend)
     except ConfigError as error:
         return f'none: {error.problem}', f'none: {error.seen}'
-    return name, backends.describe(name)
+    return name.replace('@numpy', 'cpu').replace('@cupy', 'cuda'), backends.describe(name)
 
 
 def _version(package):

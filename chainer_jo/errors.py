@@ -94,7 +94,8 @@ class StoppedError(ChainerJoError):
     """
 
     def __init__(self, signum, *, seen, fix):
-        super().__init__(f'stopped by {signal.Signals(signum).name}', seen=seen, fix=fix)
+        name = 'Ctrl-C' if signum == signal.SIGINT else signal.Signals(signum).name
+        super().__init__(f'stopped by {name}', seen=seen, fix=fix)
         # The code with which a shell reports a process that was killed by a signal.
         self.exit_code = 128 + signum
 

@@ -175,7 +175,7 @@ def _what_is_there(found, dataset, finals):
     line = f'images   {count:,} of {len(dataset.classes):,} classes ({names})'
     line += f', as {side} x {side} pixels'
     left_out = len(found.rows) - count
-    line += f'; {left_out:,} left out, see labels.csv' if left_out else ''
+    line += f'; {left_out:,} left out, as labels.csv will say' if left_out else ''
     line += f'; files of other kinds: {found.others:,}' if found.others else ''
     line += f'; {len(finals):,} with a final_label' if finals else ''
     lost = [row.path for row in found.rows if row.final and row.reason == image_folder.MISSING]
@@ -321,7 +321,11 @@ def _images(place):
     # Not Path.is_dir, which raises an error for a name that is too long.
     if not os.path.isdir(place):
         return [place]
-    return [place / row.path for row in image_folder.find(place).rows]
+    try:
+        return [place / row.path for row in image_folder.find(place).rows]
+    except ConfigError as error:
+        error.fix = 'name image files, or a folder that contains some'
+        raise
 
 
 def _predictions(net, paths):

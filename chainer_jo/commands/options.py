@@ -86,7 +86,7 @@ def add_training(parser, share):
         type=positive,
         metavar='N',
         help='threads of a new trial, which keeps this number to its end (default: '
-        'OMP_NUM_THREADS; else run: one on a CPU, train: one per core)',
+        'OMP_NUM_THREADS; else run: one on a CPU, others: one per core)',
     )
     parser.add_argument(
         '--snapshot-seconds',
@@ -193,12 +193,22 @@ def fraction(text):
     raise argparse.ArgumentTypeError(f'{excerpt(text)} is not a fraction from 0 to 1')
 
 
+def rate(text):
+    """Argument type: a noise rate. Whether it is a fraction is checked later."""
+    try:
+        return float(text)
+    except ValueError:
+        percent = re.fullmatch(r'([0-9.]+) *%', text)
+        hint = f'write {float(percent[1]) / 100:g}' if percent else 'write for example 0.7 for 70 %'
+    raise argparse.ArgumentTypeError(f'{excerpt(text)} is not a fraction; {hint}')
+
+
 def listed(kind):
     """Returns the argument type of a comma-separated list of ``kind``."""
 
     def parse(text):
         try:
-            return [kind(word) for word in text.split(',')]
+            return [kind(word.strip()) for word in text.split(',')]
         # argparse would show the name of this function, and not what is wrong.
         except ValueError as error:
             raise argparse.ArgumentTypeError(excerpt(error)) from None
@@ -265,6 +275,27 @@ def choose_device(options):
     if options.backend == 'auto' and not backends.is_fast(chosen):
         say(f'on the {"CPU" if chosen == "@numpy" else "GPU"}: {backends.describe(chosen)}')
     return chosen
+
+
+def warn_of_settings(overrides, configs):
+    """Warns of settings that do nothing.
+
+    Args:
+        overrides (list of str): Values of ``--set``.
+        configs (list of TrialConfig): The trials of the command.
+    """
+    trained = {config.method for config in configs}
+    for override in overrides:
+        method = override.partition('.')[0].strip()
+        if method in paper.methods() and method not in trained:
+            say(f'warning: --set {excerpt(override)} does nothing, because {method} is not trained')
+    for method, stages in {config.method: config.stages for config in configs}.items():
+        correct = stages.get('correct', {})
+        if correct.get('begin', 0) > correct.get('epochs', 0):
+            say(
+                f'warning: {method} corrects no labels: it would begin after epoch '
+                f'{correct["begin"]} of {correct["epochs"]}'
+            )
 
 
 def warn_of_threads(jobs, threads, cores):

@@ -26,12 +26,14 @@ def add(command):
     options.add_json(shown)
 
 
-def write(table, preset, out):
+def write(table, preset, out, say_where=True):
     """Writes a table's files and returns its Report; lists unreadable files on stderr."""
     from chainer_jo.report import publish
 
     report = publish.write(table, preset, out)
-    publish.write_pages(out)
+    pages = publish.write_pages(out)
+    if say_where:
+        say(f'written  {", ".join(map(str, [Path(out) / f"{table}.md", *pages]))}')
     _complain_of(report.unreadable)
     return report
 
@@ -49,8 +51,18 @@ def _complain_of(unreadable):
 
 
 def _report(given):
+    # A folder without results is made all the same if it is the usual one, which nobody mistypes.
+    if given.out and not options.out_folder(given, paper.tables()[0]).is_dir():
+        raise ConfigError(
+            f'there are no results in {excerpt(given.out)}',
+            seen='no such folder',
+            fix='name the folder that was the --out of run, or leave out --out',
+        )
     tables = paper.tables() if given.table == 'all' else [given.table]
-    reports = [write(table, given.preset, options.out_folder(given, table)) for table in tables]
+    reports = [
+        write(table, given.preset, options.out_folder(given, table), not given.json)
+        for table in tables
+    ]
     if given.json:
         show_json([row for report in reports for row in report.rows])
     else:

@@ -68,7 +68,7 @@ def _add_sweep(parser):
     options.add_out(parser)
     listed = options.listed
     parser.add_argument('--only', type=listed(str), metavar='METHOD,…', help='methods to run')
-    parser.add_argument('--rates', type=listed(float), metavar='0.5,…', help='noise rates')
+    parser.add_argument('--rates', type=listed(options.rate), metavar='0.5,…', help='noise rates')
     parser.add_argument('--trials', type=options.positive, metavar='N', help='trials per cell')
     parser.add_argument(
         '--labels',
@@ -130,6 +130,7 @@ def _run(given):
     machine = options.machine(given)
     # Before looking for the device, which takes seconds: a typing mistake is reported at once.
     configs = _configs(given)
+    options.warn_of_settings(given.overrides, configs)
     size = _processes(given, configs)
     how = {'backend': given.backend, 'processes': size, 'share': given.share}
     seen = _overview(given, configs, **how)

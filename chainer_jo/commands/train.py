@@ -20,7 +20,7 @@ def add(command):
     parser = command('train', run, 'runs one trial, or resumes it')
     parser.add_argument('--dataset', required=True, help=' | '.join(datasets.NAMES))
     parser.add_argument('--noise', required=True, help=' | '.join(config.NOISE_KINDS))
-    parser.add_argument('--rate', type=float, help='noise rate, a fraction from 0 to 1')
+    parser.add_argument('--rate', type=options.rate, help='noise rate, a fraction from 0 to 1')
     parser.add_argument(
         '--labels',
         type=options.path_as_text,
@@ -54,6 +54,9 @@ def run(given):
     machine = options.machine(given)
     dataset, labels = _read_labels(given)
     described = _described(given, labels)
+    # A trial of a sweep has --json, and the sweep has warned.
+    if ranks.rank == 0 and not given.json:
+        options.warn_of_settings(given.overrides, [described])
     device = options.choose_device(given)
     if ranks.size > 1:
         machine = _shared_out(machine, ranks)

@@ -50,7 +50,7 @@ def load(data=None, on_bytes=None, warn=None):
         raise ConfigError(
             'fashion_mnist is part of the package and is not read from a folder',
             seen=f'data = {str(data)!r}',
-            fix='leave out --data, or choose --dataset cifar10',
+            fix='leave out --data, or choose another preset (run) or --dataset (train)',
         )
     try:
         with open(PATH, 'rb') as file:

@@ -40,7 +40,8 @@ def split(labels, n_validation, rng, n_train=None):
         raise ConfigError(
             'the sizes of the split are impossible',
             seen=f'{n_train} to train and {n_validation} to validate, of {len(labels)}',
-            fix=f'choose sizes that add up to at most {len(labels)}, with at least 1 to train',
+            fix='set common.train_images and common.validation_images to numbers that add up to at '
+            f'most {len(labels)}, with at least 1 to train',
         )
     # All classes are shuffled before any is split, so that no draw depends on the sizes.
     orders = [rng.permutation(np.flatnonzero(labels == c)) for c in range(labels.max() + 1)]

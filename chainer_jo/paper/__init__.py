@@ -160,8 +160,9 @@ def unknown(kind, name, known, listed=None):
     The message lists ``listed``, by default all of ``known``.
     """
     # As text, because from Python a name may be any object.
-    near = difflib.get_close_matches(str(name), known, n=1, cutoff=0.4)
-    hint = f'did you mean {near[0]}? ' if near else ''
+    folded = {each.casefold(): each for each in known}
+    near = difflib.get_close_matches(str(name).casefold(), folded, n=1, cutoff=0.4)
+    hint = f'did you mean {folded[near[0]]}? ' if near else ''
     return ConfigError(
         f'unknown {kind} {name!r}',
         seen=repr(name),

@@ -109,7 +109,10 @@ def to_markdown(grid, differences):
     """
     title = f'**Difference from the paper**: {grid["table"]}, preset {grid["preset"]}'
     if grid['compare'] == 'none':
-        return f'{title}\n\nNone is shown: {grid["differs"]}.\n'
+        return (
+            f"{title}\n\nNone is shown, because preset {grid['preset']} is not the paper's "
+            f'experiment: {grid["differs"]}.\n'
+        )
     columns, groups = paper.columns(grid), {}
     for row in shown_rows(differences):
         group = groups.setdefault((row['method'], tuple(row['modified'])), {})

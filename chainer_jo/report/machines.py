@@ -24,7 +24,7 @@ def _one_place(environment):
     threads, processes = environment.get('threads'), environment.get('processes')
     backend = str(environment.get('backend', 'unknown backend'))
     words = [
-        'CPU' if device in ('@numpy', 'cpu') else device.replace('@cupy', 'cuda'),
+        device,
         environment.get('gpu'),
         environment.get('processor') or f'{machine} (model not recorded)',
         environment.get('instruction_set'),
@@ -32,8 +32,14 @@ def _one_place(environment):
         f'{threads} threads' if threads and 'thread' not in backend else None,
         f'{processes} processes' if processes else None,
     ]
-    words = ', '.join(str(word) for word in words if word)
-    return plain(words.replace(' 1 threads', ' 1 thread'))
+    return plain(', '.join(named(str(word)) for word in words if word))
+
+
+def named(word):
+    """Returns the name of a device or backend (str) as people write it."""
+    if word in ('@numpy', 'cpu'):
+        return 'CPU'
+    return word.replace('@cupy', 'cuda').replace(' 1 threads', ' 1 thread')
 
 
 def note(results):

@@ -184,7 +184,9 @@ def _footnotes(grid, rows, cells, marks, which, reference, out):
     if any(list(pair) in grid.get('without', []) for pair in _pairs(grid)):
         notes.append(grid['without_because'])
     commands = made_by.commands(grid, cells, out)
-    notes.append('Made by ' + ', '.join(code(command, longest=2000) for command in commands) + '.')
+    verb = 'Made' if results else 'To be made'
+    listed = ', '.join(code(command, longest=2000) for command in commands)
+    notes.append(f'{verb} by {listed}.')
     return [note for note in notes if note]
 
 

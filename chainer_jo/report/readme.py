@@ -178,7 +178,9 @@ def _trial_line(result, columns, command):
 def _machines(out, results):
     """Returns a table of machines and versions, with the number of trials on each."""
     kinds = Counter(
-        tuple(escaped(result['environment'].get(key, '')) for key in ENVIRONMENT)
+        tuple(
+            escaped(machines.named(str(result['environment'].get(key, '')))) for key in ENVIRONMENT
+        )
         for result in results
     )
     if not kinds:

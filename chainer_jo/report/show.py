@@ -2,6 +2,7 @@
 
 import difflib
 import json
+import os
 from pathlib import Path
 
 from chainer_jo import store
@@ -61,6 +62,21 @@ def _read_config(path):
 
 def _unknown(out, trial):
     runs = Path(out) / 'runs'
+    own = Path(out) / trial / 'runs'
+    # Not Path.is_dir, which raises an error for a name that is too long.
+    if os.path.isdir(own):
+        first = min((plain(path.name) for path in own.iterdir()), default='TRIAL')
+        return ConfigError(
+            f'{excerpt(str(own.parent))} contains trials, and is not one',
+            seen=f'the folder {excerpt(str(own))}',
+            fix=f'name one of them, such as {excerpt(first)}',
+        )
+    if not os.path.isdir(runs):
+        return ConfigError(
+            f'no trial {excerpt(trial)!r}',
+            seen=f'no folder {excerpt(str(runs))}',
+            fix='change to the folder in which the trial was run, or name the folder of the trial',
+        )
     names = {path.parent.name for path in runs.glob('*/*.json')}
     # Folder names may contain any characters, and these go to a terminal.
     known = sorted(plain(name) for name in names)

@@ -93,7 +93,7 @@ def said(capsys):
 def test_a_trial_says_at_once_what_it_does(said):
     console.TrialProgress().of('a').begin(FACTS)
     assert said() == [
-        'data     Fashion-MNIST, embedded subset; 5,000 images',
+        'data     Fashion-MNIST, embedded subset; 5,000 training images',
         'machine  CPU, AMD EPYC, onednn (oneDNN 3.2.0, 1 thread)',
         'results  results/quick',
         'a: Mix-up with KL entropy; 63.0 % wrong labels; epochs: correct 12, fine_tune 8; '
@@ -384,7 +384,7 @@ def test_on_a_terminal_a_live_bar_is_drawn_below_the_lines():
     assert '\x1b' in shown
     assert '━' in shown
     assert 'step 10/40' in shown
-    assert '5,000 images' in shown
+    assert '5,000 training images' in shown
     assert 'warning: this' in shown
     assert 'done (1 of 1)' in shown
 

@@ -16,7 +16,8 @@ import pytest
 import tiny
 from narrow import NARROW, OVERRIDES, ROOT, THREE_LINES, TINY, TRAIN, command
 
-from chainer_jo import cli, paper, store
+from chainer_jo import cli, config, paper, store
+from chainer_jo.commands import options
 from chainer_jo.datasets import label_files
 from chainer_jo.links import pretrained
 
@@ -115,12 +116,34 @@ def test_a_label_file_that_does_not_fit_ends_with_3(refused, tmp_path, labels, s
     assert re.search(seen, said)
 
 
-@pytest.mark.parametrize('words', [TINY, 'report table2 --preset quick'], ids=['train', 'report'])
-def test_an_output_folder_that_cannot_be_written_ends_with_6(refused, tmp_path, words):
+def test_an_output_folder_that_cannot_be_written_ends_with_6(refused, tmp_path):
     (tmp_path / 'file').write_text('kept')
-    code, said = refused(f'{words} --out file/results')
+    code, said = refused(f'{TINY} --out file/results')
     assert code == 6
     assert '--out' in said
+
+
+def test_a_report_on_a_folder_that_does_not_exist_makes_none(refused, tmp_path):
+    code, said = refused('report table2 --preset quick --out resluts')
+    assert code == 2
+    assert 'there are no results in resluts' in said
+    assert not (tmp_path / 'resluts').exists()
+
+
+@pytest.mark.parametrize(
+    ('override', 'warned'),
+    [
+        ('ours.fine_tune.a=2', '--set ours.fine_tune.a=2 does nothing, because ours is not'),
+        ('tanaka.correct.begin=99', 'tanaka corrects no labels: it would begin after epoch 99'),
+        ('tanaka.correct.begin=1', None),
+    ],
+)
+def test_a_setting_that_does_nothing_is_told(override, warned, capsys):
+    described = config.trial('tanaka', 'cifar10', 'symmetric', 0.5, 0, 'quick', [override])
+    options.warn_of_settings([override], [described])
+    said = capsys.readouterr().err
+    assert ('warning' in said) == bool(warned)
+    assert (warned or '') in said
 
 
 def test_ctrl_c_before_training_ends_with_130_and_three_lines(call, tmp_path, monkeypatch):
@@ -169,10 +192,15 @@ def test_a_trial_that_is_done_is_not_trained_again(trained, call):
 
 def test_run_prints_the_table_and_trains_only_what_is_not_done(trained, call):
     words = f'table2 --preset quick --only cross_entropy --rates 0.5 {OVERRIDES}'
-    code, out, said = call(f'run {words}', trained[0])
+    code, out, said = call(f'run {words} --set gce.train.q=0.5', trained[0])
     assert code == 0
-    assert said.startswith('1 trial: 1 done')
-    assert len(said.splitlines()) == 1
+    warned, first, written = said.splitlines()
+    assert warned == 'warning: --set gce.train.q=0.5 does nothing, because gce is not trained'
+    assert first.startswith('1 trial: 1 done')
+    assert written.split() == [
+        'written', 'results/quick/table2.md,', 'results/quick/README.md,',
+        'results/quick/report.html',
+    ]  # fmt: skip
     assert out.rstrip('\n') == (trained[0] / 'results/quick/table2.md').read_text().rstrip('\n')
 
 

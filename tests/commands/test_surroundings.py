@@ -190,6 +190,7 @@ def test_a_tilde_after_an_equals_sign_is_the_home_folder(call, tmp_path, monkeyp
     home = tmp_path / 'home'
     home.mkdir()
     monkeypatch.setenv('HOME', str(home))
+    (home / 'out').mkdir()
     assert call('report table2 --preset quick --out=~/out')[0] == 0
     assert (home / 'out' / 'table2.md').exists()
     code, _, said = call(f'{CIFAR10} --data=~/none')

@@ -43,7 +43,8 @@ def test_a_signal_takes_a_snapshot_from_which_the_same_command_goes_on(
     child = children.Child(words, log, SignalAt(signum, step=9))
     assert child.wait() == code
     (snapshot,) = tiny.folder(config, tmp_path / 'pieces').glob('snapshot-000002.arrays')
-    assert f'error: stopped by {signum.name}\n  seen: snapshot {snapshot}\n' in child.said()
+    name = 'Ctrl-C' if signum == signal.SIGINT else signum.name
+    assert f'error: stopped by {name}\n  seen: snapshot {snapshot}\n' in child.said()
     assert 'Traceback' not in child.said()
 
     child = children.Child(words, log)

@@ -125,7 +125,7 @@ def test_the_markdown_of_a_preset_that_cannot_be_compared_is_the_reason_alone():
 
     text = to_markdown(grid, differences(grid, [row(0.9, 0.0, 3, 0.8)]))
 
-    assert text.endswith('None is shown: it has other images.\n')
+    assert text.endswith("quick is not the paper's experiment: it has other images.\n")
     assert not re.search(r'\d\.\d', text)
 
 
