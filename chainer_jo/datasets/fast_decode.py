@@ -5,6 +5,7 @@ vector instructions, and rounds differently. Both come with the extra ``[turbojp
 """
 
 import importlib.util
+import math
 import threading
 
 import numpy as np
@@ -85,16 +86,37 @@ def _scaled(pixels, size, crop, offset):
     height, width = pixels.shape[:2]
     if (height, width) == (H, W):
         return pixels[top : top + h, left : left + w].copy()
-    y, x = height / H, width / W
-    # Clipped: rounding may push a product past the edge, and the resizer refuses such a box.
-    box = CropBox(left * x, top * y, min(w * x, width - left * x), min(h * y, height - top * y))
+    rows, y, box_height = _needed(top, h, height / H, height)
+    columns, x, box_width = _needed(left, w, width / W, width)
+    # Only what is needed, because the resizer copies its input twice.
+    source = pixels[rows, columns]
     part = ImageData(w, h, PixelType.U8x3)
     _resizer().resize(
-        ImageData(width, height, PixelType.U8x3, pixels.tobytes()),
+        ImageData(source.shape[1], source.shape[0], PixelType.U8x3, source.tobytes()),
         part,
-        ResizeOptions(resize_alg=ResizeAlg.convolution(FilterType.bilinear), crop_box=box),
+        ResizeOptions(
+            resize_alg=ResizeAlg.convolution(FilterType.bilinear),
+            crop_box=CropBox(x, y, box_width, box_height),
+        ),
     )
     return np.frombuffer(part.get_buffer(), np.uint8).reshape(h, w, 3)
+
+
+def _needed(start, length, scale, size):
+    """Returns the pixels that a crop needs along one axis, as a slice, and its box within them.
+
+    Args:
+        start, length (int): The crop, in pixels of the scaled image.
+        scale (float): Pixels of the image per pixel of the scaled image.
+        size (int): Pixels of the image.
+    """
+    first = start * scale
+    # Rounding may push the end past the edge, and the resizer refuses such a box.
+    end = min(first + length * scale, size)
+    # The filter reaches as far as one pixel of the scaled image, and at least one of the image.
+    reach = math.ceil(max(scale, 1)) + 1
+    low = max(0, math.floor(first) - reach)
+    return slice(low, math.ceil(end) + reach), first - low, end - first
 
 
 def _resizer():
