@@ -6,7 +6,7 @@ from pathlib import Path
 import chainer
 import numpy as np
 
-from chainer_jo import paper, store
+from chainer_jo import config, paper, store
 from chainer_jo.datasets import augment
 from chainer_jo.datasets.streams import rng
 from chainer_jo.links.preact_resnet import PreActResNet
@@ -73,12 +73,12 @@ class Workload:
 
 def papers(folder, images=BATCHES * 128, **options):
     """Returns the paper's net, mini-batch and optimizer, with weights and images in ``folder``."""
-    settings = paper.hyperparameters('paper')
-    common = settings['common']
+    described = config.trial('cross_entropy', 'cifar10', 'symmetric', 0.5, 0)
+    common = described.common
     optimizer = {key: common[key] for key in ('momentum', 'weight_decay')}
     # High enough that an error in the gradients would show in the second loss.
     optimizer['learning_rate'] = 0.1
-    return create(folder, settings['net'], optimizer, common['batch_size'], images, **options)
+    return create(folder, described.net, optimizer, common['batch_size'], images, **options)
 
 
 def resnet50(folder, **_):

@@ -11,7 +11,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from chainer_jo import backends
+from chainer_jo import backends, config
 from chainer_jo.benchmark import compare, page, process, systems, workload
 from chainer_jo.errors import ChainerJoError, ConfigError
 from chainer_jo.training import device
@@ -192,6 +192,14 @@ def test_the_workload_reads_back_what_was_drawn(tmp_path):
     assert arrays['x'].shape == (2, 16, 3, 32, 32)
     assert set(arrays['t'].ravel()) <= set(range(10))
     assert arrays['fc/W'].std() > 0
+
+
+def test_the_papers_net_is_that_of_a_trial(tmp_path):
+    work = workload.papers(tmp_path, images=256)
+    described = config.trial('ours', 'cifar10', 'symmetric', 0.5, 0)
+    assert work.net == described.net
+    assert work.batch == described.common['batch_size'] == 128
+    assert sum(np.prod(shape) for name, shape in work.shapes.items() if name.endswith('/W')) > 1e6
 
 
 @pytest.mark.long  # torch.compile takes minutes.

@@ -5,7 +5,7 @@ import gpu
 import numpy as np
 import pytest
 
-from chainer_jo import paper
+from chainer_jo import config
 from chainer_jo.backends import kernels, many_arrays
 from chainer_jo.links.preact_resnet import PreActResNet
 from chainer_jo.training.optimizer import MomentumSGD
@@ -57,5 +57,6 @@ def test_the_kernels_arguments_fit_where_every_gpu_takes_them():
 
 
 def test_the_papers_net_needs_one_launch():
-    net = PreActResNet(3, 10, **paper.hyperparameters('paper')['net'], rng=np.random.default_rng(0))
+    described = config.trial('ours', 'cifar10', 'symmetric', 0.5, 0)
+    net = PreActResNet(3, 10, **described.net, rng=np.random.default_rng(0))
     assert len(list(net.params())) <= many_arrays.MOST
