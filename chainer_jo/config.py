@@ -344,16 +344,20 @@ def _check_range(key, text, numbers, limits):
     least, largest = limits
     # NaN is in no range.
     if not all(least <= number <= largest for number in numbers):
-        # A billion stands for no limit.
-        upper = '' if largest == 1e9 else f' to {largest:g}'
         raise ConfigError(
             f'{key} is out of range',
             seen=repr(text),
-            fix=f'choose a value from {least:g}{upper or " on"}',
+            fix=f'choose a value from {least:g} to {largest:g}',
         )
 
 
 def _check_net(net):
+    if net['link'] != 'resnet50' and 'filters' not in net:
+        raise ConfigError(
+            'the settings of ResNet-50 are not those of another net',
+            seen=f'net.link={net["link"]}, no net.filters',
+            fix='leave out net.link, or choose a preset with net.filters for this data set',
+        )
     # Checked here because ranges limit one key only, and each value alone is allowed.
     if 'blocks' in net and len(net['filters']) != len(net['blocks']) + 1:
         raise ConfigError(

@@ -214,6 +214,7 @@ def test_settings_that_clothing1m_alone_has_are_checked_like_others():
         'pencil.correct.lambda_jump=2000000000': 'choose a value from 1 to',
         'pencil.correct.lambda_jump=x': 'takes a whole number',
         'net.filters=[1]': 'unknown setting',
+        'net.link=preact_resnet': 'the settings of ResNet-50',
     }.items():
         with pytest.raises(ConfigError, match=fix):
             set_to(override)

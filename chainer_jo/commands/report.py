@@ -1,6 +1,7 @@
 """``report``, ``diff`` and ``show``: the results of finished trials. Chainer is not imported."""
 
 import difflib
+import os
 from pathlib import Path
 
 from chainer_jo import paper
@@ -89,6 +90,13 @@ def _diff(given):
 
 
 def _show(given):
+    # Not Path.is_dir, which raises an error for a name that is too long.
+    if os.path.isdir(runs := given.trial / 'runs'):
+        raise ConfigError(
+            f'{excerpt(given.trial, 200)} contains trials, and is not one',
+            seen=f'the folder {excerpt(runs, 200)}',
+            fix=f'name one of them, such as {excerpt(min(runs.iterdir(), default="TRIAL"), 200)}',
+        )
     from chainer_jo.report import publish
     from chainer_jo.report.show import show as read
     from chainer_jo.report.show import to_text

@@ -22,8 +22,9 @@ def estimate_transition(f, drop, share):
     """
     xp = backend.get_array_module(f)
     share = xp.asarray(share, 'd')
-    # A class that is smaller than `drop` would have no image left.
-    drop = xp.minimum(drop, 2 / 3 * share)
+    # A class that is smaller than `drop` would have no image left. Rounded down, because the limit
+    # below drops every image that a share has begun.
+    drop = xp.minimum(drop, xp.floor(2 / 3 * share * len(f)) / len(f))
     limits = [xp.percentile(f[:, i], 100 * (1 - float(drop[i]))) for i in range(len(share))]
     # The largest value is at least its percentile even if nothing is dropped.
     outlier = (f >= xp.stack(limits)) & (drop > 0)

@@ -91,8 +91,6 @@ def finding(table, classes):
         f'{found["issues"]:,} of {found["judged"]:,} labels ({share:.1f} %) in {len(classes):,} '
         'classes are doubtful'
     )
-    if found['issues']:
-        words += f', and {found["changed"]:,} of them changed'
     pairs = Counter(
         (row['given_label'], row['final_label'] or row['predicted_label'])
         for row in table
@@ -101,6 +99,10 @@ def finding(table, classes):
     if pairs:
         (given, likely), count = pairs.most_common(1)[0]
         words += f', most often {plain(given, 40)} instead of {plain(likely, 40)} ({count:,})'
+    if found['issues']:
+        words += (
+            f'; {found["changed"]:,} of them {"is" if found["changed"] == 1 else "are"} changed'
+        )
     if found['conflicts']:
         words += f'; {_images(found["conflicts"])} present several times with different labels'
     if found['left_out']:

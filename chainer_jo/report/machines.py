@@ -1,5 +1,6 @@
 """Describes where trials ran, from the ``environment`` of their results."""
 
+import re
 from collections import Counter
 
 from chainer_jo.report.escape import escaped, plain
@@ -39,7 +40,7 @@ def named(word):
     """Returns the name of a device or backend (str) as people write it."""
     if word in ('@numpy', 'cpu'):
         return 'CPU'
-    return word.replace('@cupy', 'cuda').replace(' 1 threads', ' 1 thread')
+    return re.sub(r'\b1 threads', '1 thread', word.replace('@cupy', 'cuda'))
 
 
 def note(results):

@@ -62,15 +62,7 @@ def _read_config(path):
 
 def _unknown(out, trial):
     runs = Path(out) / 'runs'
-    own = Path(out) / trial / 'runs'
     # Not Path.is_dir, which raises an error for a name that is too long.
-    if os.path.isdir(own):
-        first = min((plain(path.name) for path in own.iterdir()), default='TRIAL')
-        return ConfigError(
-            f'{excerpt(str(own.parent))} contains trials, and is not one',
-            seen=f'the folder {excerpt(str(own))}',
-            fix=f'name one of them, such as {excerpt(first)}',
-        )
     if not os.path.isdir(runs):
         return ConfigError(
             f'no trial {excerpt(trial)!r}',

@@ -47,9 +47,16 @@ class Corrected:
 def settings(seed=0, overrides=(), precision='float32', labels=None):
     """Returns the TrialConfig of :func:`describe` before the data set's sizes are filled in."""
     known = datasets.NAMES[0]
-    return config.trial(
+    described = config.trial(
         'ours', known, 'file', None, seed, PRESET, overrides, precision, labels=labels
     )
+    if link := described.net.get('link'):
+        raise ConfigError(
+            'labels are corrected with a PreAct ResNet only',
+            seen=f'net.link={link}',
+            fix='leave it out; net.filters and net.blocks change the size of the net',
+        )
+    return described
 
 
 def describe(dataset, labels, seed=0, overrides=(), precision='float32'):

@@ -144,6 +144,15 @@ def test_a_class_smaller_than_what_is_dropped_keeps_an_anchor_of_its_own():
     np.testing.assert_allclose(T, T_3, atol=0.05)
 
 
+@pytest.mark.parametrize('size', [1, 2, 3])
+def test_the_smallest_classes_keep_an_anchor_of_their_own(size):
+    sizes = [500 - size, 500, size]
+    f = np.repeat(T_3, sizes, axis=0) * np.linspace(0.99, 1, 1000)[:, None] + 1e-3
+    f /= f.sum(axis=1, keepdims=True)
+    T = estimate_transition(f, 0.03, np.array(sizes) / 1000)
+    np.testing.assert_allclose(T[2], T_3[2], atol=0.02)
+
+
 def test_a_class_without_labels_has_the_row_of_the_identity():
     f = np.random.default_rng(1).dirichlet(np.ones(3), 400)
     T = estimate_transition(f, 0.03, np.array([0.5, 0.0, 0.5]))

@@ -41,8 +41,8 @@ def left_out(path, reason):
 def test_what_was_found_is_one_sentence_with_numbers():
     table = [row('a'), row('b'), row('c', 'dog', 'dog'), left_out('d', 'damaged: torn')]
     assert corrections.finding(table, ('cat', 'dog')) == (
-        '2 of 3 labels (66.7 %) in 2 classes are doubtful, and 2 of them changed, most often '
-        'cat instead of dog (2); 1 image is left out.'
+        '2 of 3 labels (66.7 %) in 2 classes are doubtful, most often cat instead of dog (2); '
+        '2 of them are changed; 1 image is left out.'
     )
     assert corrections.finding([row('a', 'dog', 'dog')], ('cat', 'dog')) == (
         '0 of 1 labels (0.0 %) in 2 classes are doubtful.'
@@ -56,7 +56,7 @@ def test_what_was_found_is_one_sentence_with_numbers():
 def test_a_doubted_label_that_stays_is_shown_with_the_class_that_is_more_likely():
     kept = row('a', corrected='cat', predicted_label='dog', is_label_issue=True, score='0.7000')
     assert corrections.finding([kept], ('cat', 'dog')).endswith(
-        'are doubtful, and 0 of them changed, most often cat instead of dog (1).'
+        'are doubtful, most often cat instead of dog (1); 0 of them are changed.'
     )
     assert 'given cat<br>rather <strong>dog</strong>' in page([kept])
 

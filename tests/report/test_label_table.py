@@ -46,8 +46,8 @@ def test_an_answer_for_an_image_without_a_label_corrects_no_label():
     unlabelled, corrected = label_table.rows(found, 'ab', judged, np.zeros(2), np.zeros(2, bool))
     assert (unlabelled['is_label_issue'], corrected['is_label_issue']) == (False, True)
     assert corrections.finding([unlabelled, corrected], 'ab') == (
-        '1 of 2 labels (50.0 %) in 2 classes are doubtful, and 1 of them changed, most often b '
-        'instead of a (1).'
+        '1 of 2 labels (50.0 %) in 2 classes are doubtful, most often b instead of a (1); 1 of '
+        'them is changed.'
     )
 
 

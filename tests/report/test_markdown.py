@@ -216,6 +216,13 @@ def test_trials_on_different_machines_are_named_in_one_line(grid, published, sta
     ) in text
 
 
+def test_one_thread_is_one(grid, published, standard, add_trial):
+    trial = add_trial()
+    trial['environment'] |= {'processor': 'Chip 9', 'threads': 1}
+
+    assert 'CPU, Chip 9, chainer, 1 thread.' in render(grid, published, [trial], standard)
+
+
 def test_a_trial_that_moved_names_every_machine(grid, published, standard, add_trial):
     trial = add_trial()
     trial['environments'] = [trial['environment'] | {'processor': name} for name in ('A', 'B', 'A')]

@@ -48,6 +48,9 @@ def test_a_trial_is_known_by_its_labels_and_has_the_sizes_of_its_images():
         assert described.common['batch_size'] == size
     with pytest.raises(ConfigError, match='too few'):
         corrections.describe(dataset(3), np.zeros(3, 'i'))
+    # It could not be loaded again.
+    with pytest.raises(ConfigError, match='with a PreAct ResNet only'):
+        corrections.describe(images, labels, overrides=['net.link=resnet50'])
 
 
 def test_the_time_is_of_every_epoch_and_evaluation_and_leaves_no_files(monkeypatch, tmp_path):
