@@ -124,15 +124,15 @@ def test_an_output_folder_that_cannot_be_written_ends_with_6(refused, tmp_path):
 
 
 def test_show_of_a_folder_of_trials_names_one_of_them(call, tmp_path):
+    code, _, said = call('show ours-1')
+    assert code == 2
+    assert 'change to the folder in which the trial was run' in said
     (tmp_path / 'results/quick/runs/ours-1').mkdir(parents=True)
     for named in ('results/quick', str(tmp_path / 'results/quick')):
         code, _, said = call(f'show {named}')
         assert code == 2
         assert f'{named} contains trials, and is not one' in said
         assert f'name one of them, such as {named}/runs/ours-1' in said
-    code, _, said = call('show nowhere')
-    assert code == 2
-    assert 'change to the folder in which the trial was run' in said
 
 
 def test_a_report_on_a_folder_that_does_not_exist_makes_none(refused, tmp_path):
