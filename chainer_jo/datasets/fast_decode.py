@@ -72,7 +72,7 @@ def _buffer(size):
     """Returns an array of ``size`` bytes, uint8; small ones are parts of one array per thread."""
     if size > LARGEST_BUFFER:
         return np.empty(size, np.uint8)
-    # New memory for every image would cost a tenth of the time, in page faults.
+    # New memory for every image would cost page faults.
     if getattr(_of_thread, 'buffer', np.empty(0)).size < size:
         _of_thread.buffer = np.empty(size, np.uint8)
     return _of_thread.buffer[:size]
