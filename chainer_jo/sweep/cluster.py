@@ -118,6 +118,13 @@ class ClusterSweep:
                         self._advance()
                     except (OSError, CancelledError) as error:
                         self._lost(error, signals)
+                    except ChainerJoError:
+                        raise
+                    except Exception as error:
+                        # A client that has lost its scheduler raises errors of many kinds.
+                        if self._client.status == 'running':
+                            raise
+                        self._lost(error, signals)
             finally:
                 self._disconnect()
         return self._failures
@@ -132,8 +139,9 @@ class ClusterSweep:
 
     def _disconnect(self):
         if self._client is not None:
-            # Closing cancels the tasks that are still pending.
-            with contextlib.suppress(OSError, CancelledError):
+            # Closing cancels the tasks that are still pending. A client that is just connecting
+            # again closes too, but raises errors of many kinds.
+            with contextlib.suppress(Exception):
                 self._client.close(timeout=CONNECT_SECONDS)
         self._client = None
 
@@ -269,9 +277,10 @@ class ClusterSweep:
         due = [trial for trial in self._todo if trial.due <= now]
         able = {address for address, worker in accepted.items() if worker.slots(gpu)}
         for trial in due[: max(0, free)]:
-            self._todo.remove(trial)
             # A worker on which the trial failed gets it only if there is no other.
             self._submit(trial, able - trial.failed_at or able, gpu)
+            # Only now: a trial whose submission fails has to be submitted again.
+            self._todo.remove(trial)
 
     def _needs_gpu(self):
         device, workers = self.machine.device, self._workers.present.values()

@@ -16,8 +16,14 @@ from dask_cluster import Run
 from chainer_jo import cli, datasets, store
 from chainer_jo.errors import StoppedError
 
-pytestmark = dask_cluster.NEEDED
+pytestmark = [
+    dask_cluster.NEEDED,
+    # Dask leaves a socket open that it was connecting to a scheduler when that was killed.
+    pytest.mark.filterwarnings('ignore:unclosed <socket:ResourceWarning'),
+]
 if not dask_cluster.NEEDED.args[0]:
+    import distributed
+
     from chainer_jo.sweep import cluster, cluster_workers, on_worker
 
 ROOT = Path(__file__).parents[2]
@@ -116,6 +122,27 @@ def test_a_run_outlives_its_scheduler(dask, tmp_path):
     )
     assert run([config]) == []
     assert resumes(config, out) >= 1
+    assert tiny.outcome(config, out) == alone(config, tmp_path / 'here')
+
+
+def test_a_run_outlives_its_connection_whatever_the_client_raises(dask, tmp_path, monkeypatch):
+    config, out = long(), tmp_path / 'out'
+    dask.worker('one')
+    close = distributed.Client.close
+
+    def close_badly(client, *args, **options):
+        status = client.status
+        close(client, *args, **options)
+        # Its __del__ closes it once more.
+        if status != 'closed':
+            raise RuntimeError('ConnectionPool is closed')
+
+    monkeypatch.setattr(distributed.Client, 'close', close_badly)
+    # Everything that the run does with this client from here on fails.
+    ended = once(lambda: close(run.sweep._client))
+    run = Run(dask.address, out, lambda _, line: ended() if line.get('epoch', 0) >= 3 else None)
+    assert run([config]) == []
+    assert [text for text in run.said if 'does not answer' in text]
     assert tiny.outcome(config, out) == alone(config, tmp_path / 'here')
 
 
