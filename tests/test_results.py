@@ -21,7 +21,7 @@ def is_ignored(path):
         'results/quick/table2.md',
         'results/quick/README.md',
         'results/quick/runs/ours-s0/result.json',
-        'results/mine/figure3-symmetric-0.7.png',
+        'results/mine/table2-curves-symmetric-0.7.png',
         'results/benchmarks/cpu.json',
         'results/reference/quick/runs/ours-s0/snapshot-3.arrays',
         'results/reference/quick/runs/ours-s0/model.arrays',
@@ -37,7 +37,7 @@ def test_git_ignores(path):
     [
         'results/README.md',
         'results/reference/quick/table2.md',
-        'results/reference/quick/figure3-symmetric-0.7.png',
+        'results/reference/quick/table2-curves-symmetric-0.7.png',
         'results/reference/quick/runs/ours-s0/result.json',
         'results/reference/quick/runs/ours-s0/log.jsonl',
         'results/reference/benchmarks/cpu.json',

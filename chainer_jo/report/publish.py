@@ -97,12 +97,12 @@ def write(table, preset, out):
 def _write_figures(grid, lines, out):
     cell = lines[0].cell
     for kind, shown, measures, draw in (
-        ('figure3', figures.fine_tuning(lines), figures.FIGURE3, figures.figure3),
+        ('curves', figures.fine_tuning(lines), figures.FIGURE3, figures.figure3),
         ('labels', lines, figures.LABELS, figures.label_figure),
     ):
         points = figures.points(shown, measures)
         if points:
-            path = out / figure_name(kind, cell.noise, cell.rate)
+            path = out / figure_name(grid, kind, cell.noise, cell.rate)
             store.write_text(f'{path}.csv', tables.to_csv(points, figures.COLUMNS))
             store.write_bytes(f'{path}.png', draw(grid, shown, points))
 

@@ -126,9 +126,9 @@ def _table(root, out, grid, published, found, trials, standard, command):
 def _figures(root, out, grid):
     """Yields the figures in the folder, each with a link to its numbers."""
     names = [
-        figure_name(kind, noise, rate)
+        figure_name(grid, kind, noise, rate)
         for noise, rate in paper.columns(grid)
-        for kind in ('figure3', 'labels')
+        for kind in ('curves', 'labels')
     ]
     for name in [f'{grid["table"]}-pairs', *names]:
         if (out / f'{name}.png').exists():
@@ -136,9 +136,10 @@ def _figures(root, out, grid):
             yield f'![{name}]({link}.png)\n\n[Numbers]({link}.csv)\n'
 
 
-def figure_name(kind, noise, rate):
-    """Returns a figure's file name without extension, such as ``figure3-symmetric-0.7``."""
-    return f'{kind}-{noise.replace(":", "-")}' + ('' if rate is None else f'-{rate:g}')
+def figure_name(grid, kind, noise, rate):
+    """Returns a figure's file name without extension, such as ``table2-curves-symmetric-0.7``."""
+    name = f'{grid["table"]}-{kind}-{noise.replace(":", "-")}'
+    return name if rate is None else f'{name}-{rate:g}'
 
 
 def _others(out, results, command):

@@ -52,9 +52,22 @@ def test_a_table_is_written_with_its_csv_and_figures(tmp_path, add_quick):
     assert (tmp_path / 'table2.md').read_text() == report.markdown
     assert {path.name for path in tmp_path.iterdir()} == {
         'runs', 'table2.md', 'table2.csv',
-        'figure3-symmetric-0.7.png', 'figure3-symmetric-0.7.csv',
-        'labels-symmetric-0.7.png', 'labels-symmetric-0.7.csv',
+        'table2-curves-symmetric-0.7.png', 'table2-curves-symmetric-0.7.csv',
+        'table2-labels-symmetric-0.7.png', 'table2-labels-symmetric-0.7.csv',
     }  # fmt: skip
+
+
+def test_tables_in_one_folder_keep_their_own_figures(tmp_path, add_quick):
+    for method in ('cross_entropy', 'tanaka', 'ours'):
+        add_quick(method)
+    publish.write('table2', 'quick', tmp_path)
+    before = (tmp_path / 'table2-labels-symmetric-0.7.csv').read_text()
+
+    publish.write('figure3', 'quick', tmp_path)
+
+    assert (tmp_path / 'table2-labels-symmetric-0.7.csv').read_text() == before
+    assert 'cross_entropy' in before
+    assert 'cross_entropy' not in (tmp_path / 'figure3-labels-symmetric-0.7.csv').read_text()
 
 
 def test_reading_a_table_writes_nothing(tmp_path, add_quick):
@@ -235,7 +248,7 @@ def test_reports_need_neither_true_labels_nor_a_test_set(tmp_path, add_quick):
     assert report.unreadable == []
     assert 'Left out: test accuracy' in report.markdown
     assert 'no test images' in report.markdown
-    assert {path.name for path in tmp_path.glob('*.png')} == {'figure3-symmetric-0.7.png'}
+    assert {path.name for path in tmp_path.glob('*.png')} == {'table2-curves-symmetric-0.7.png'}
 
 
 def test_the_readme_of_the_results_in_the_repository_is_up_to_date():

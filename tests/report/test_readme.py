@@ -61,12 +61,12 @@ def test_only_the_paper_preset_has_a_difference_with_verdicts(tmp_path, page, ad
 
 def test_figures_that_lie_in_the_folder_are_shown(tmp_path, page, add_trial):
     add_trial(out=tmp_path / 'quick')
-    (tmp_path / 'quick' / 'figure3-symmetric-0.7.png').touch()
+    (tmp_path / 'quick' / 'table2-curves-symmetric-0.7.png').touch()
 
     text = page()
 
-    assert '![figure3-symmetric-0.7](quick/figure3-symmetric-0.7.png)' in text
-    assert '(quick/figure3-symmetric-0.7.csv)' in text
+    assert '![table2-curves-symmetric-0.7](quick/table2-curves-symmetric-0.7.png)' in text
+    assert '(quick/table2-curves-symmetric-0.7.csv)' in text
     assert 'labels-symmetric' not in text
 
 
