@@ -9,28 +9,12 @@ import sys
 import numpy as np
 
 
-def pixel_mean(images, index):
-    """Returns the mean image of a training split, which is subtracted from every image.
-
-    Args:
-        images (array): ``(N, C, H, W)``, ``uint8``.
-        index (array): Indices of the images in the split, ``(n,)``, integers.
-
-    Returns:
-        array: ``(C, H, W)``, ``float32`` in ``[0, 1]``, summed in ``float64``.
-
-    Source: "mean subtraction" of Sec. 4.2 of the paper, per pixel as in Tanaka's public code.
-    """
-    # In float64: a float32 sum over 45,000 images would lose the last digits.
-    return (images[index].mean(axis=0, dtype=np.float64) / 255).astype(np.float32)
-
-
 def evaluation_batch(images, mean, index):
     """Returns images as the net sees them in evaluation: scaled to ``[0, 1]`` and centred.
 
     Args:
         images (array): ``(N, C, H, W)``, ``uint8``.
-        mean (array): ``(C, H, W)``, ``float32``; see :func:`pixel_mean`.
+        mean (array): ``(C, H, W)``, ``float32``.
         index (array or slice): Selects ``B`` images.
 
     Returns:

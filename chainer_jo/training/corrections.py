@@ -115,7 +115,6 @@ def seconds(described, dataset, labels, where, steps=3):
                 took = [_took(updater.update, assembly.device) for _ in range(1 + steps)][1:]
                 updater.iterator.finalize()
                 updater.finalize()
-                # Called, not its `evaluate`: only the call switches to test mode.
                 evaluated = _took(assembly.evaluators[0], assembly.device)
                 total += settings['epochs'] * (per_epoch * float(np.median(took)) + evaluated)
     return total

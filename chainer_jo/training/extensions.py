@@ -10,7 +10,6 @@ from chainer_jo import store
 from chainer_jo.datasets.streams import rng
 from chainer_jo.errors import DivergedError
 from chainer_jo.training import evaluation, state
-from chainer_jo.training.iterators import EvaluationIterator
 from chainer_jo.training.processes import ALONE
 
 
@@ -33,7 +32,7 @@ def learning_rate(stage, epoch):
     return stage['learning_rate'] / 10**falls
 
 
-class Evaluate(training.extensions.Evaluator):
+class Evaluate(training.Extension):
     """Reports ``name/main/accuracy``: the share of images whose top prediction is their label.
 
     Args:
@@ -51,22 +50,19 @@ class Evaluate(training.extensions.Evaluator):
     trigger = staticmethod(epoch_end)
 
     def __init__(self, name, images, labels, method, total=ALONE.total):
-        size = evaluation.batch_size(method.xp, images.mean.shape)
-        super().__init__(EvaluationIterator(images, labels, size), method)
-        self.name, self._total, self._count = name, total, len(labels)
-        self.between = lambda: None
+        self.name, self.images, self.labels = name, images, labels
+        self._method, self._total, self.between = method, total, lambda: None
 
-    def evaluate(self):
-        iterator, method, hits = self.get_iterator('main'), self.get_target('main'), []
-        iterator.reset()
-        with chainer.no_backprop_mode():
-            for x, labels in iterator:
-                self.between()
-                hits.append(method.predict(x).array.argmax(axis=1) == labels)
-        # Hits over all images, not Chainer's mean over batches: the last batch is smaller.
-        count = int(method.xp.concatenate(hits).sum()) if hits else 0
-        right, images = self._total(count, self._count)
-        return {f'{self.name}/main/accuracy': right / images}
+    def __call__(self, trainer=None):
+        hits = 0
+        # One of many ranks may have no image of a small part.
+        if len(self.labels):
+            scores = evaluation.collect(self._method.predict, self.images, between=self.between)
+            hits = int((scores.argmax(axis=1) == self.labels).sum())
+        right, images = self._total(hits, len(self.labels))
+        found = {f'{self.name}/main/accuracy': right / images}
+        chainer.report(found)
+        return found
 
 
 class JoinRanks(training.Extension):

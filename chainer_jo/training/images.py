@@ -26,12 +26,14 @@ def of(part, mean, device):
 
 
 def pixel_mean(part):
-    """Returns the mean image of a part (D-25): ``(channels, H, W)``, float32 in ``[0, 1]``."""
-    resident = part.source.resident()
-    if resident is not None:
-        return augment.pixel_mean(resident, part.places())
-    # Sums of integers are exact in any order, so the result equals that of resident images bit for
-    # bit.
+    """Returns the mean image of a part, which is subtracted from every image (D-25).
+
+    Returns:
+        numpy.ndarray: ``(channels, H, W)``, float32 in ``[0, 1]``.
+
+    Source: "mean subtraction" of Sec. 4.2 of the paper, per pixel as in Tanaka's public code.
+    """
+    # In float64 the sum is exact: the same bits in batches of any size.
     size = batch_size(np, part.source.shape)
     total = sum(images.sum(axis=0, dtype=np.float64) for images in _read(part, size))
     return (total / len(part) / 255).astype(np.float32)

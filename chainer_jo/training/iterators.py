@@ -143,34 +143,3 @@ class StreamedIterator(TableIterator):
         if self._ahead is not None:
             self._ahead.close()
             self._ahead = None
-
-
-class EvaluationIterator(chainer.dataset.Iterator):
-    """Yields all images of a part once, in order and without augmentation, with their labels.
-
-    Args:
-        images (ResidentImages or StreamedImages): The images.
-        labels (array): ``(n,)``, int32, on the same device.
-        batch_size (int): Images in a batch.
-    """
-
-    repeat = False
-
-    def __init__(self, images, labels, batch_size):
-        self._images, self._labels, self._batch_size = images, labels, batch_size
-        self.reset()
-
-    def reset(self):
-        """Goes back to the first batch."""
-        # A generator cannot go back, so a new one is made. Chainer's Evaluator expects reset().
-        self._batches = self._images.batches(self._batch_size)
-        self._place = 0
-
-    def __next__(self):
-        x = next(self._batches)
-        labels = self._labels[self._place : self._place + len(x)]
-        self._place += len(x)
-        return x, labels
-
-    def finalize(self):
-        self._batches.close()

@@ -70,14 +70,6 @@ def test_the_images_are_not_modified():
     np.testing.assert_array_equal(arguments['images'], before)
 
 
-def test_the_training_split_has_mean_zero_after_centring():
-    images, index = batch(4, n=50)['images'], np.arange(5, 45)
-    mean = augment.pixel_mean(images, index)
-    assert mean.dtype == np.float32
-    centred = augment.evaluation_batch(images, mean, index)
-    np.testing.assert_allclose(centred.mean(axis=0), 0, atol=1e-6)
-
-
 def test_crops_reach_every_corner_and_flips_are_even():
     corners = augment.crops(rng(0, 'crop'), (50, 100), 8)
     assert corners.shape == (50, 100, 2)

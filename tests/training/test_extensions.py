@@ -82,12 +82,10 @@ def test_the_images_of_each_part_are_measured_against_their_own_labels():
     made = tiny.assembly(config)
     data = tiny.prepare(config)
     for evaluator, part in zip(made.evaluators, (data.validation, data.test), strict=True):
-        batches = list(evaluator.get_iterator('main'))
-        images = np.concatenate([x for x, _ in batches])
+        images = np.concatenate(list(evaluator.images.batches(50)))
         expected = part.source.images[part.places()] / np.float32(255) - made.train.mean
         np.testing.assert_allclose(images, expected, atol=1e-6)
-        labels = np.concatenate([labels for _, labels in batches])
-        np.testing.assert_array_equal(labels, part.labels)
+        np.testing.assert_array_equal(evaluator.labels, part.labels)
     assert [list(evaluator()) for evaluator in made.evaluators] == [
         ['validation/main/accuracy'],
         ['test/main/accuracy'],
