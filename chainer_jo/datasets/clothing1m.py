@@ -342,9 +342,7 @@ def _is_index(path):
 
 def _check_unchanged(facts):
     layout = layouts.recognise(facts['folder'])
-    # Indexes of class folders from before their names were recorded have the digest of nothing.
-    recorded = layout.kind != 'folders' or facts['lists_digest'] != hashlib.sha256().hexdigest()
-    changed = recorded and layout.digest() != facts['lists_digest']
+    changed = layout.digest() != facts['lists_digest']
     if changed or layout.title != facts['layout']:
         raise DataError(
             f'the lists or class folders in {facts["folder"]} are not those that were verified',
@@ -385,7 +383,7 @@ def _dataset(index, warn):
     arrays, facts = index
     check(facts)
     # The decoder changes the pixels, so the index decides it and not what is installed.
-    _check_decoder(_decoder(facts))
+    _check_decoder(facts['decoder'])
     for note in notes(facts):
         warn(f'clothing1m: {note}')
     mean = np.array(facts['mean'], 'f')
@@ -393,7 +391,7 @@ def _dataset(index, warn):
     # There are no published digests to compare with, so the published counts decide.
     official = all(facts['parts'][part]['images'] == count for part, count in COUNTS.items())
     whole = all(counts['used'] == counts['images'] for counts in facts['parts'].values())
-    same = (facts['size'], facts['crop'], _decoder(facts)) == (SIZE, CROP, 'pillow')
+    same = (facts['size'], facts['crop'], facts['decoder']) == (SIZE, CROP, 'pillow')
     digest = facts['digest']
     return Dataset(
         'clothing1m',
@@ -424,19 +422,14 @@ def _part(arrays, facts, part, mean, warn):
         (size, size),
         (crop, crop),
         stand_in=stand_in,
-        decode=DECODERS[_decoder(facts)],
+        decode=DECODERS[facts['decoder']],
     )
-
-
-def _decoder(facts):
-    # Indexes from before there was a choice name no decoder.
-    return facts.get('decoder', 'pillow')
 
 
 def summary(facts):
     """Returns the facts of an index as lines of text."""
     lines = [f'layout   {facts["layout"]}', f'files    {facts["files"]:,}']
-    lines.append(f'decoder  {_decoder(facts)}, for training')
+    lines.append(f'decoder  {facts["decoder"]}, for training')
     for part, counts in facts['parts'].items():
         lines.append(
             f'{part:10} {counts["images"]:>9,} listed, {counts["used"]:>9,} used, '

@@ -50,8 +50,6 @@ def show(out, trial, command):
 
 def _read_config(path):
     config, altered = store.read_unsealed(path)
-    # Configurations of older versions have no digest; running the trial again adds one.
-    altered = altered if 'threads' in config else None
     problem = config_problem(config) or altered
     if problem:
         raise DataError(

@@ -92,9 +92,7 @@ def _sizes(folder):
 def _look_at_result(config, folder, paces):
     try:
         result = store.read_sealed(folder / 'result.json')
-        log = b''
-        if digest := result.get('digests', {}).get('log'):
-            log = store.read_known(folder / 'log.jsonl', digest)
+        log = store.read_known(folder / 'log.jsonl', result['digests']['log'])
         made_from = {'data': result['data']['digest'], 'weights': result.get('weights')}
     except (DataError, WriteError) as error:
         return {'state': 'damaged', 'detail': f'{error.problem}: {error.seen}'}

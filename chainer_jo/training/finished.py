@@ -50,7 +50,7 @@ def read(config, machine, dataset, noisy_labels=None):
     method = made.method
     model = _arrays(folder / 'model.arrays', digests['model'])
     if method.predicts_itself:
-        own = _arrays(folder / 'method.arrays', _own_digest(digests, folder))
+        own = _arrays(folder / 'method.arrays', digests.get('method'))
         state.restore(method, state.on_host(method) | own)
     state.restore(method.net, model)
     y = _arrays(folder / 'labels.arrays', digests['labels'])['y']
@@ -80,16 +80,6 @@ def check_origin(folder, made_from, present):
                 seen=f'{what} {made_from[what]}, now {present[what]}',
                 fix=f'use the same {what}, or choose another folder with --out',
             )
-
-
-def _own_digest(digests, folder):
-    if 'method' not in digests:
-        raise DataError(
-            f'{folder} has no values of the method to predict by',
-            seen='a result of a version that did not save them',
-            fix='train in another folder; report still uses this result',
-        )
-    return digests['method']
 
 
 def _arrays(path, expected):

@@ -115,9 +115,7 @@ def _built(facts, arrays, device):
     net.to_device(device)
     state.restore(net, arrays)
     # Weights of another net of this size load as well, and would give wrong labels.
-    # A net that was saved before there was this digest has none.
-    found = _digest(arrays | {'mean': mean})
-    if facts.get('arrays', found) != found:
+    if facts['arrays'] != _digest(arrays | {'mean': mean}):
         raise ValueError('net.arrays has the weights of another net')
     return net, mean
 

@@ -168,7 +168,7 @@ def _checked(path, arrays):
 def head(arrays):
     """Returns the part of a snapshot that describes the trial, without the training state."""
     names = ('stage', 'resumes', 'log', 'environments', 'seconds')
-    return {name: arrays[name] for name in names if name in arrays}
+    return {name: arrays[name] for name in names}
 
 
 def remove_all(folder):
@@ -189,5 +189,4 @@ def environments(arrays):
 
 def seconds(arrays):
     """Returns the seconds that all processes had spent on the trial when it was saved."""
-    # Snapshots of the first versions have no time.
-    return float(arrays.get('seconds', 0.0))
+    return float(arrays['seconds'])

@@ -169,7 +169,7 @@ class _Trial:
         begun, train = self._read_config(), self.data.train
         arrays = snapshot.read_newest(self.folder, self.identity, self.observer.warn)
         if arrays:
-            # Needed if config.json is missing, or was written by an older version.
+            # Needed if config.json is missing.
             begun = snapshot.environments(arrays)[-1] | begun
         if begun:
             check_size(self.folder, begun.get('processes', 1), self.ranks)
@@ -195,8 +195,7 @@ class _Trial:
         own = ('labels_file', 'threads', 'processes', 'place')
         compared = {k: v for k, v in seen.items() if k not in own}
         differs = _difference(compared, self._content())
-        # Older versions wrote config.json without a digest, and without `threads`.
-        if problem and (differs or 'threads' in seen):
+        if problem:
             raise DataError(
                 f'{path} has been altered',
                 seen=f'{problem}; {differs}' if differs else problem,
@@ -287,7 +286,7 @@ class _Trial:
         present = result.environment(
             self.assembly.device, self.assembly.capturer is not None, self.threads, self.ranks.size
         )
-        # Versions before did not record all of them: that is no change.
+        # A machine without a GPU, or one process, does not record all of them.
         last = before[-1] if before else {}
         changed = [name for name in present if name in last and present[name] != last[name]]
         if changed:
