@@ -72,8 +72,8 @@ class ImageFiles:
         return len(self.paths)
 
     @property
-    def unreadable(self):
-        return 0 if self.stand_in is None else len(self.stand_in.paths)
+    def lost(self):
+        return {} if self.stand_in is None else self.stand_in.lost
 
     def read(self, index, offset):
         """Decodes the files. Raises :class:`DataError` for a file that cannot be read."""
@@ -109,26 +109,35 @@ class StandIn:
         limit (int): Largest number of files to replace.
         warn (callable): Called with a line of text, once per file.
 
-    Attributes:
-        paths (set): The files that could not be read so far.
     """
 
     def __init__(self, colour, limit, warn):
         self._colour, self._limit, self._warn = colour[:, None, None], limit, warn
-        self.paths, self._lock = set(), threading.Lock()
+        self._lost, self._lock = {}, threading.Lock()
 
     def __call__(self, path, error):
         """Returns an array that broadcasts to a blank image; raises DataError past the limit."""
+        self.add({path: f'{error.problem}: {error.seen}'})
+        return self._colour
+
+    @property
+    def lost(self):
+        """What was wrong with each file that could not be read so far, by its path; a new dict."""
         with self._lock:
-            new = path not in self.paths
-            self.paths.add(path)
-            if len(self.paths) > self._limit:
+            return dict(self._lost)
+
+    def add(self, lost):
+        """Adds files to :attr:`lost`, and warns of new ones; raises DataError past the limit."""
+        with self._lock:
+            new = {path: problem for path, problem in lost.items() if path not in self._lost}
+            self._lost |= new
+            if len(self._lost) > self._limit:
+                path, problem = list(self._lost.items())[-1]
                 raise DataError(
-                    f'{len(self.paths)} images have become unreadable; the last is {path}',
-                    seen=error.seen,
+                    f'{len(self._lost)} images have become unreadable; the last is {path}',
+                    seen=problem,
                     fix='repair the disk and run the same command again: it resumes from the last '
                     'snapshot',
-                ) from error
-        if new:
-            self._warn(f'{error.problem}: {error.seen}; a blank image replaces it')
-        return self._colour
+                )
+        for problem in new.values():
+            self._warn(f'{problem}; a blank image replaces it')

@@ -17,14 +17,15 @@ class LabelledImages(Protocol):
         shape: ``(channels, H, W)`` of the net's input.
         margin: The largest offset of a crop in rows and columns, in pixels: ``(0, 0)`` if images
             already have the net's size, ``(32, 32)`` for crops of 224 x 224 from 256 x 256.
-        unreadable: Number of images that blank images have replaced so far, in this process.
+        lost: What was wrong with each image that a blank image has replaced so far, by its path;
+            those that several processes have replaced are merged after each epoch.
     """
 
     labels: Any
     true_labels: Any
     shape: tuple
     margin: tuple
-    unreadable: int
+    lost: dict
 
     def __len__(self):
         """Returns ``N``."""
@@ -51,7 +52,7 @@ class ArrayImages:
         true_labels (numpy.ndarray or None): ``(N,)``, int32; may be ``labels`` itself.
     """
 
-    margin, unreadable = (0, 0), 0
+    margin, lost = (0, 0), {}
 
     def __init__(self, images, labels, true_labels=None):
         self.images, self.labels, self.true_labels = images, labels, true_labels

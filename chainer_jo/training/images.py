@@ -42,7 +42,7 @@ def pixel_mean(part):
 class ResidentImages:
     """Images in the device's memory, ``(n, channels, H, W)``, uint8, with their mean."""
 
-    unreadable = 0
+    lost = {}
 
     def __init__(self, images, mean):
         self.images, self.mean = images, mean
@@ -76,9 +76,13 @@ class StreamedImages:
         return len(self.part)
 
     @property
-    def unreadable(self):
-        """Number of images that blank images have replaced so far, in this process."""
-        return self.part.source.unreadable
+    def lost(self):
+        """As :attr:`Source.lost <chainer_jo.datasets.source.Source>`."""
+        return self.part.source.lost
+
+    def add_lost(self, lost):
+        """Adds the images that other processes have replaced to :attr:`lost`."""
+        self.part.source.stand_in.add(lost)
 
     def read(self, places, offset):
         """Returns images of the part on the host, ``(B, channels, H, W)``, uint8, cropped."""

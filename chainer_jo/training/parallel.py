@@ -70,6 +70,12 @@ class Ranks(processes.Alone):
             raise error
         return value
 
+    def rank_0_first(self, function):
+        found = []
+        # What is found is not sent: a data set is large, and one of files cannot be pickled.
+        self.lead(lambda: found.append(function()))
+        return found[0] if found else function()
+
     def connect(self, device):
         import chainermn
 
@@ -152,6 +158,10 @@ class Ranks(processes.Alone):
         return chainer.backend.get_device_from_array(array).send(whole.reshape(-1, *own.shape[1:]))
 
     def end_epoch(self, updater):
+        images = updater.iterator.dataset
+        for lost in self._world.allgather(images.lost):
+            if lost:
+                images.add_lost(lost)
         arrays = _own(state.arrays(updater, 'f'))
         mine = np.concatenate([_CPU.send(array).ravel() for array in arrays.values()], dtype='d')
         total = np.empty_like(mine)

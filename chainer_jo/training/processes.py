@@ -40,6 +40,10 @@ class Alone:
         """Calls ``function`` on rank 0 only; all ranks return its value, or raise its error."""
         return function()
 
+    def rank_0_first(self, function):
+        """Calls ``function`` on rank 0, then on the others; all raise if it fails on rank 0."""
+        return function()
+
     @contextlib.contextmanager
     def led(self, manager):
         """Returns a context manager that only rank 0 enters; if that fails, all ranks raise."""
@@ -73,7 +77,7 @@ class Alone:
         return array
 
     def end_epoch(self, updater):
-        """Merges the values that differ between ranks: sums are added, statistics averaged."""
+        """Adds the sums of the ranks, averages their statistics, and unites their lost images."""
 
     def agree(self, *numbers):
         """Returns the maximum of each integer over the ranks."""

@@ -89,8 +89,7 @@ def run(config, machine, observer, labels=None, dataset=None):
         check_batch(config.common['batch_size'], ranks)
         if dataset is None:
             # Rank 0 loads first, so that missing data are downloaded only once.
-            ranks.lead(lambda: _load(config, machine, observer))
-            dataset = _load(config, machine, observer)
+            dataset = ranks.rank_0_first(lambda: _load(config, machine, observer))
         data = trial_data.prepare(dataset, config, labels)
         method = methods.load(config.method)
         trial_data.check(data, config.method, method.uses_true_T(config.stages), method.pins)

@@ -110,7 +110,7 @@ class StageUpdater(training.updaters.StandardUpdater):
         loss, images, hits = self.sums.tolist()
         seen = {'main/loss': loss / images, 'main/accuracy': hits / images}
         # Told in the log, because a trial without these images could not be repeated.
-        lost = self.iterator.dataset.unreadable
+        lost = len(self.iterator.dataset.lost)
         return seen | ({'unreadable': lost} if lost else {})
 
     def finalize(self):

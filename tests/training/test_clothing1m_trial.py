@@ -65,7 +65,7 @@ def test_a_trial_that_lost_an_image_says_so_in_its_log(dataset, expected, tmp_pa
         tiny.run(CONFIG, tmp_path, dataset=dataset)
     finally:
         path.write_bytes(content)
-        dataset.train.stand_in.paths.clear()
+        dataset.train.stand_in._lost.clear()
     rows = tiny.outcome(CONFIG, tmp_path)['log.jsonl']
     assert [row['unreadable'] for row in rows] == [1] * len(rows)
     assert not any('unreadable' in row for row in expected['log.jsonl'])

@@ -17,8 +17,9 @@ import tiny
 
 from chainer_jo import config as configuration
 from chainer_jo import store
+from chainer_jo.datasets import clothing1m
 from chainer_jo.errors import ConfigError, OutOfMemoryError, StoppedError
-from chainer_jo.training import parallel, processes, tables
+from chainer_jo.training import data, parallel, processes, tables
 from chainer_jo.training.assembly import assemble
 
 BATCH = 'common.batch_size=48'  # For two ranks and for three; reaches over the ends of epochs.
@@ -180,6 +181,26 @@ def test_a_signal_to_mpiexec_leaves_a_snapshot_and_its_exit_code(tmp_path):
     assert started.wait(mpi.PATIENCE) == 128 + signal.SIGTERM
     assert log.read_text().count('error: stopped by SIGTERM') == 1
     assert len(list(tiny.folder(config, tmp_path).glob('snapshot-*'))) == 1
+
+
+@mpi.NEEDED
+def test_two_processes_train_on_files_and_tell_of_an_image_that_either_has_lost(tmp_path):
+    clothing_files.make(tmp_path / 'data', (300, 32, 32))
+    facts = clothing_files.verify(tmp_path / 'data', tmp_path / 'index', limit=0.02)
+    small = tiny.overrides('cross_entropy', 'clothing1m')
+    config = configuration.trial('cross_entropy', 'clothing1m', 'none', None, 0, 'quick', small)
+    train = data.prepare(clothing1m.load(facts['index']), config).train
+    # In the second half of the first batch, which the second process reads.
+    lost = tables.draw(0, 'train', 0, len(train), config.common).index[0, -1]
+    os.remove(train.source.paths[train.places()[lost]])
+
+    mpi.train(config, tmp_path / 'out', 2, '--data', facts['index'])
+
+    rows = tiny.outcome(config, tmp_path / 'out')['log.jsonl']
+    assert [row['unreadable'] for row in rows] == [1] * 3
+    said = (tmp_path / 'out.log').read_text()
+    assert said.count('a blank image replaces it') == 1
+    assert said.count('clothing1m: ') == len(list(clothing1m.notes(facts))) > 0
 
 
 @mpi.NEEDED
