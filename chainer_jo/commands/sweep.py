@@ -211,13 +211,17 @@ def _here(given, machine, device, todo, progress, size):
 
 def _processes(given, configs):
     """Returns the number of processes of each trial; on a cluster ``auto`` is one."""
-    if given.scheduler:
-        return 1
-    if given.processes != 'auto':
-        return given.processes
     from chainer_jo.sweep import local
     from chainer_jo.training import device
 
+    if given.scheduler:
+        return 1
+    if given.processes != 'auto':
+        # A fault is reported once here, and not by every trial.
+        device.check_shared(given.device, given.processes)
+        for config in configs:
+            processes.check_batch(config.common['batch_size'], given.processes)
+        return given.processes
     # With a named device, auto means this one device.
     gpus = device.count_gpus() if given.device == 'auto' else 0
     return min(

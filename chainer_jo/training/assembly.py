@@ -8,7 +8,6 @@ import numpy as np
 
 from chainer_jo import backends, methods, paper
 from chainer_jo.datasets.streams import rng
-from chainer_jo.errors import ConfigError
 from chainer_jo.links.resnet50 import ResNet50
 from chainer_jo.training import device as devices
 from chainer_jo.training import images, nets, tables, updaters
@@ -44,13 +43,8 @@ def _device(machine, ranks):
     name = devices.choose(machine.device, machine.backend)
     if ranks.size == 1 or name == '@numpy':
         return name
-    if machine.device != 'auto':
-        raise ConfigError(
-            f'{ranks.size} processes cannot share one GPU',
-            seen=f'--device {machine.device}',
-            fix='leave out --device: each process then takes a separate GPU',
-        )
-    return devices.choose(f'cuda:{ranks.local_rank}', machine.backend)
+    devices.check_shared(machine.device, ranks.size)
+    return devices.of_rank(ranks.local_rank, ranks.local_size)
 
 
 class Assembly:

@@ -37,6 +37,38 @@ def choose(device, backend):
     return f'@cupy:{number}'
 
 
+def check_shared(device, size):
+    """Raises ConfigError if several processes would share one GPU, named by ``--device``."""
+    if size > 1 and device.startswith('cuda'):
+        raise ConfigError(
+            f'{size} processes cannot share one GPU',
+            seen=f'--device {device}',
+            fix='leave out --device: each process then takes a separate GPU',
+        )
+
+
+def of_rank(number, size):
+    """Returns Chainer's name of the GPU of one of ``size`` processes on a machine.
+
+    Args:
+        number (int): The process's number on its machine, from 0.
+
+    Raises:
+        ConfigError: There are fewer GPUs than processes.
+    """
+    gpus = count_gpus()
+    # A scheduler such as Slurm may show each process its own GPU only, as number 0.
+    if gpus == 1:
+        return '@cupy:0'
+    if gpus < size:
+        raise ConfigError(
+            f'{size} processes on a machine with {gpus} GPUs',
+            seen='each process needs a GPU of its own',
+            fix=f'mpiexec -n {gpus}, or --device cpu',
+        )
+    return f'@cupy:{number}'
+
+
 def count_gpus():
     """Returns the number of usable GPUs of this machine."""
     if _why_no_gpu():

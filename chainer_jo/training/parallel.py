@@ -8,7 +8,9 @@ exchanges only gradients, and outputs if labels are computed from them (D-54).
 import os
 import re
 import shutil
+import socket
 import time
+from collections import Counter
 
 import chainer
 import numpy as np
@@ -37,7 +39,8 @@ class Ranks(processes.Alone):
 
     Attributes:
         rank, size (int): The number of this process, from 0, and ``K``.
-        local_rank (int): Its number among the processes of its machine, from 0.
+        local_rank, local_size (int): Its number among the processes of its machine, from 0, and
+            their number.
     """
 
     def __init__(self, MPI):
@@ -45,7 +48,8 @@ class Ranks(processes.Alone):
         # A separate communicator: messages of training cannot be mistaken for those of a failure.
         self._at_the_end = self._world.Dup()
         self._local = self._world.Split_type(MPI.COMM_TYPE_SHARED)
-        self.local_rank, self.size = self._local.rank, self._world.size
+        self.size = self._world.size
+        self.local_rank, self.local_size = self._local.rank, self._local.size
         # One rank of each machine holds the labels of that machine.
         colour = MPI.UNDEFINED if self.local_rank else 0
         self._holders = self._world.Split(colour, self._world.rank)
@@ -79,15 +83,12 @@ class Ranks(processes.Alone):
     def connect(self, device):
         import chainermn
 
+        _check_gpus(self._world.allgather((socket.gethostname(), _bus(device))))
         name = 'naive' if device.xp is np else 'pure_nccl'
         try:
             self._communicator = chainermn.create_communicator(name, self._world)
         except RuntimeError as error:
-            raise ConfigError(
-                'ChainerMN cannot use the GPUs of this machine',
-                seen=str(error),
-                fix='pip install nvidia-nccl-cu13 (nvidia-nccl-cu12 for CUDA 12), or --device cpu',
-            ) from error
+            raise _unusable(error) from error
         # The kernels that pack many arrays do not compile with CuPy 14; here is one array only.
         with self._communicator.config_scope():
             self._communicator.batched_copy = False
@@ -134,7 +135,11 @@ class Ranks(processes.Alone):
         return found.tolist()
 
     def begin(self, updater):
-        self._communicator.bcast_data(updater.method)
+        try:
+            self._communicator.bcast_data(updater.method)
+        # NCCL, which is first used here, may not reach the other GPUs.
+        except RuntimeError as error:
+            raise _unusable(error) from error
 
     def mean_gradients(self, method):
         # Not ChainerMN's optimizer: its first call only broadcasts parameters, and skips the step.
@@ -228,6 +233,42 @@ class Ranks(processes.Alone):
     def abort(self, exit_code):
         # Otherwise the other ranks would wait forever for this one.
         self._world.Abort(exit_code)
+
+
+def _bus(device):
+    """Returns the address of a GPU on its machine's bus, or ``None`` for the CPU."""
+    return None if device.xp is np else device.device.pci_bus_id
+
+
+def _check_gpus(found):
+    """Raises ConfigError unless all ranks train on CPUs, or each has a GPU of its own.
+
+    Args:
+        found (list of tuple): Host and :func:`_bus` of each rank.
+    """
+    gpus = [place for place in found if place[1] is not None]
+    if gpus and len(gpus) < len(found):
+        raise ConfigError(
+            f'{len(gpus)} of {len(found)} processes found a GPU',
+            seen=f'none on {", ".join(sorted({host for host, bus in found if bus is None}))}',
+            fix='start them on machines with GPUs only, or with --device cpu',
+        )
+    shared = sorted(place for place, count in Counter(gpus).items() if count > 1)
+    if shared:
+        raise ConfigError(
+            f'{len(found)} processes found {len(set(gpus))} GPU(s)',
+            seen=f'several use the GPU {shared[0][1]} of {shared[0][0]}',
+            fix=f'mpiexec -n {len(set(gpus))}, or --device cpu',
+        )
+
+
+def _unusable(error):
+    return ConfigError(
+        'ChainerMN cannot use the GPUs of this machine',
+        seen=str(error),
+        fix='pip install nvidia-nccl-cu13 (nvidia-nccl-cu12 for CUDA 12); in a container enlarge '
+        'the shared memory (docker run --shm-size=1g); NCCL_DEBUG=INFO tells more; or --device cpu',
+    )
 
 
 def _check_shared_memory(nbytes):

@@ -27,7 +27,7 @@ VARIABLES = {'PMI_SIZE': 'PMI_RANK', 'OMPI_COMM_WORLD_SIZE': 'OMPI_COMM_WORLD_RA
 class Alone:
     """A single process, with the methods of ``parallel.Ranks``."""
 
-    size, local_rank = 1, 0
+    size, local_rank, local_size = 1, 0, 1
 
     def __init__(self, rank=0):
         self.rank = rank
@@ -191,12 +191,12 @@ def killed_by(said):
     return None if found is None else int(found[1])
 
 
-def check_batch(batch_size, ranks):
-    """Raises ConfigError unless a batch can be divided equally among the ranks."""
-    if batch_size % ranks.size:
+def check_batch(batch_size, size):
+    """Raises ConfigError unless a batch can be divided equally among ``size`` processes."""
+    if batch_size % size:
         raise ConfigError(
-            f'a batch of {batch_size} cannot be divided among {ranks.size} processes',
-            seen=f'common.batch_size={batch_size}, mpiexec -n {ranks.size}',
+            f'a batch of {batch_size} cannot be divided among {size} processes',
+            seen=f'common.batch_size={batch_size}',
             fix=f'choose a number of processes that divides {batch_size}, or another batch size',
         )
 

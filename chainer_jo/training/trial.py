@@ -86,7 +86,7 @@ def run(config, machine, observer, labels=None, dataset=None):
     done = folder / 'result.json'
     # Checked before the folder is made, so that a trial that cannot be trained leaves no files.
     if not ranks.lead(done.exists):
-        check_batch(config.common['batch_size'], ranks)
+        check_batch(config.common['batch_size'], ranks.size)
         if dataset is None:
             # Rank 0 loads first, so that missing data are downloaded only once.
             dataset = ranks.rank_0_first(lambda: _load(config, machine, observer))

@@ -71,6 +71,19 @@ def test_table4_is_started_by_mpiexec_where_there_are_several_gpus(words, gpus, 
     assert (made.jobs, made._threads) == (1, 8 // size)
 
 
+@pytest.mark.parametrize(
+    ('words', 'problem'),
+    [
+        ('--processes 5', 'a batch of 32 cannot be divided among 5 processes'),
+        ('--processes 2 --device cuda:0', '2 processes cannot share one GPU'),
+    ],
+)
+def test_processes_that_no_trial_could_have_are_refused_before_the_first(words, problem):
+    given = cli.parser().parse_args(f'run table4 {words}'.split())
+    with pytest.raises(ConfigError, match=problem):
+        commands._processes(given, plan.trials('table4', 'paper'))
+
+
 def test_several_processes_without_mpi_are_an_error_with_its_fix(monkeypatch):
     monkeypatch.setattr(processes, 'find_mpiexec', lambda: None)
     assert processes.launcher(1) == []

@@ -32,6 +32,16 @@ def test_a_gpu_that_cannot_be_used_is_never_replaced_by_the_cpu_in_silence():
     assert device.describe().startswith('none: ')
 
 
+def test_each_process_has_a_gpu_of_its_own_or_the_only_one_that_it_sees(monkeypatch):
+    monkeypatch.setattr(device, 'count_gpus', lambda: 4)
+    assert [device.of_rank(number, 3) for number in range(3)] == ['@cupy:0', '@cupy:1', '@cupy:2']
+    with pytest.raises(ConfigError, match='5 processes on a machine with 4 GPUs') as refused:
+        device.of_rank(0, 5)
+    assert 'mpiexec -n 4' in refused.value.fix
+    monkeypatch.setattr(device, 'count_gpus', lambda: 1)
+    assert [device.of_rank(number, 2) for number in range(2)] == ['@cupy:0', '@cupy:0']
+
+
 def test_a_trial_on_the_cpu_captures_nothing_and_says_so(tmp_path):
     result = tiny.run(tiny.config('cross_entropy'), tmp_path)
     assert result['environment']['graph'] is False

@@ -346,6 +346,45 @@ assert not ranks._communicator.batched_copy
     assert mpi.run(2, ['-c', script], tmp_path / 'log') == 0, (tmp_path / 'log').read_text()
 
 
+@pytest.mark.parametrize(
+    ('found', 'problem'),
+    [
+        ([('a', None), ('a', None), ('b', None)], None),
+        ([('a', '0000:1'), ('a', '0000:2'), ('b', '0000:1')], None),
+        ([('a', '0000:1'), ('a', '0000:1')], '2 processes found 1 GPU'),
+        ([('a', '0000:1'), ('b', None)], '1 of 2 processes found a GPU'),
+    ],
+)
+def test_processes_that_would_share_a_gpu_or_mix_it_with_a_cpu_are_refused(found, problem):
+    refused = pytest.raises(ConfigError, match=problem) if problem else contextlib.nullcontext()
+    with refused:
+        parallel._check_gpus(found)
+
+
+@mpi.NEEDED
+def test_gpus_that_nccl_does_not_reach_are_an_error_with_its_fix(tmp_path):
+    script = """
+import chainer_jo
+from chainer_jo.errors import ConfigError
+from chainer_jo.training import parallel
+from mpi4py import MPI
+class Broken:
+    def bcast_data(self, method):
+        raise RuntimeError('NCCL_ERROR_SYSTEM_ERROR')
+class Updater:
+    method = None
+ranks = parallel.Ranks(MPI)
+ranks._communicator = Broken()
+try:
+    ranks.begin(Updater)
+except ConfigError as error:
+    assert 'NCCL_ERROR_SYSTEM_ERROR' in error.seen and '--shm-size' in error.fix
+else:
+    raise AssertionError
+"""
+    assert mpi.run(2, ['-c', script], tmp_path / 'log') == 0, (tmp_path / 'log').read_text()
+
+
 def test_an_error_is_the_same_in_another_process():
     for error in (
         ConfigError('wrong', seen='a', fix='b'),
