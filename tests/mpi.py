@@ -81,6 +81,11 @@ class Part(processes.Alone):
     def __init__(self, rank, size):
         super().__init__(rank)
         self.size = size
+        self.own = self.whole = None
+
+    def mean(self, array):
+        self.own = array
+        return array if self.whole is None else self.whole
 
 
 def emulate(config, size):
@@ -103,8 +108,10 @@ def emulate(config, size):
 
 def _step(updaters):
     methods, outputs = [u.method for u in updaters], []
-    for updater, method in zip(updaters, methods, strict=True):
+    for updater in updaters:
         next(updater.iterator)
+    _tell_the_mean(updaters)
+    for updater, method in zip(updaters, methods, strict=True):
         loss, log_f = method(updater.batch())
         method.cleargrads()
         loss.backward()
@@ -126,6 +133,19 @@ def _step(updaters):
                 param.grad = mean.copy()
     for updater in updaters:
         updater.optimizer.update()
+
+
+def _tell_the_mean(updaters):
+    """Finds the mean output of the whole batch, by copies whose statistics nobody uses."""
+    ranks = [updater.ranks for updater in updaters]
+    for part, updater in zip(ranks, updaters, strict=True):
+        part.own = part.whole = None
+        method = updater.method.copy('copy')
+        # Chainer copies what a method is bound to as well.
+        method.mean = part.mean
+        method(updater.batch())
+    for part in ranks if ranks[0].own is not None else ():
+        part.whole = sum(other.own for other in ranks) / len(ranks)
 
 
 def _end_epoch(updaters, epoch):

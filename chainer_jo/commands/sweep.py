@@ -202,7 +202,7 @@ def _here(given, machine, device, todo, progress, size):
     if todo and size > 1:
         parts = sorted({config.common['batch_size'] // size for config in todo})
         say(
-            f'note     {size} processes train each trial: batch normalisation and L_p see '
+            f'note     {size} processes train each trial: batch normalisation sees '
             f'{" or ".join(map(str, parts))} images at a time, so results differ from those of one '
             'process (D-54)'
         )

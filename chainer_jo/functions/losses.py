@@ -34,14 +34,21 @@ def kl_divergence(y, log_f):
     return F.sum(y_log_y - y * log_f) / len(y)
 
 
-def prior_loss(log_f):
+def prior_loss(log_f, mean=None):
     """``L_p = sum_j p_j log(p_j / f_j)`` with ``p_j = 1/C``, Eq. (6).
 
     ``f_j`` is the mean output over the mini-batch (D-08).
+
+    Args:
+        mean (callable): Returns the mean of an array over all processes, if ``log_f`` is only one
+            process's part of the mini-batch. The mean of their gradients is then exact.
     """
     # The mean over all images would take a pass over the whole training set.
     n_class = log_f.shape[1]
     mean_f = F.mean(F.exp(log_f), axis=0)
+    if mean:
+        # The value of the whole, and the gradient of the part.
+        mean_f += mean(mean_f.array) - mean_f.array
     return -F.mean(F.log(n_class * mean_f))
 
 
@@ -51,15 +58,15 @@ def entropy(log_f):
     return -F.sum(F.exp(log_f) * log_f) / len(log_f)
 
 
-def joint_loss(y, log_f, alpha, beta):
-    """``L = L_c + alpha L_p + beta L_e``, Eq. (3)."""
+def joint_loss(y, log_f, alpha, beta, mean=None):
+    """``L = L_c + alpha L_p + beta L_e``, Eq. (3); ``mean`` as for :func:`prior_loss`."""
     # One kernel: with a kernel per operation, launching them would take far longer than computing.
-    if backends.op('joint_loss', y, log_f):
+    if not mean and backends.op('joint_loss', y, log_f):
         return fused_loss(y, log_f, alpha, beta)
     loss = kl_divergence(y, log_f)
     # L_p may be infinite, and 0 times it NaN.
     if alpha:
-        loss += alpha * prior_loss(log_f)
+        loss += alpha * prior_loss(log_f, mean)
     return loss + beta * entropy(log_f)
 
 

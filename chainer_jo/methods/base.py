@@ -110,6 +110,9 @@ class Method(chainer.Chain):
         Called once, while the net is still on the host. Arguments as above.
         """
 
+    #: Returns the mean of an array over all processes; ``None`` with a single process.
+    mean = None
+
     @staticmethod
     def gather(array):
         """Gathers the parts of a batch from all processes, and returns the whole batch in order.

@@ -19,7 +19,7 @@ class Tanaka(Method):
 
     def correct(self, batch):
         log_f = self.log_f(batch.x)
-        return joint_loss(batch.y, log_f, self.hyper.alpha, self.hyper.beta), log_f
+        return joint_loss(batch.y, log_f, self.hyper.alpha, self.hyper.beta, self.mean), log_f
 
     def retrain(self, batch):
         log_f = self.log_f(batch.x)

@@ -70,6 +70,8 @@ class Assembly:
         mean = np.array(np.broadcast_to(_mean(net, data), self._shape), 'f')
         self.method = ranks.share_labels(lambda: _method(config, net, data).to_device(device))
         self.method.gather = ranks.gather
+        if ranks.size > 1:
+            self.method.mean = ranks.mean
         self.train = images.of(data.train, mean, device)
         self.true_labels = None if data.true_labels is None else device.send(data.true_labels)
         parts = {'validation': data.validation, 'test': data.test}

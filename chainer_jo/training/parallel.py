@@ -162,6 +162,11 @@ class Ranks(processes.Alone):
         self._world.Allgather(own, whole)
         return chainer.backend.get_device_from_array(array).send(whole.reshape(-1, *own.shape[1:]))
 
+    def mean(self, array):
+        total = np.empty(array.shape, array.dtype)
+        self._world.Allreduce(_CPU.send(array), total)
+        return chainer.backend.get_device_from_array(array).send(total / self.size)
+
     def end_epoch(self, updater):
         images = updater.iterator.dataset
         for lost in self._world.allgather(images.lost):

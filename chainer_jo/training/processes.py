@@ -76,6 +76,10 @@ class Alone:
         """Returns the arrays ``(B / K, ...)`` of all ranks as one ``(B, ...)``, in rank order."""
         return array
 
+    def mean(self, array):
+        """Returns the mean of an array over the ranks."""
+        return array
+
     def end_epoch(self, updater):
         """Adds the sums of the ranks, averages their statistics, and unites their lost images."""
 

@@ -65,7 +65,7 @@ def test_table4_is_started_by_mpiexec_where_there_are_several_gpus(words, gpus, 
         commands._processes(given, todo),
     )
     # They depart from the paper's batch of 32.
-    assert [f'L_p see {32 // size} images' in line for line in said] == [True] * (size > 1)
+    assert [f' sees {32 // size} images' in line for line in said] == [True] * (size > 1)
     assert made.launcher == (['/bin/mpiexec', '-n', str(size)] if size > 1 else [])
     # They share the cores beside their GPUs.
     assert (made.jobs, made._threads) == (1, 8 // size)
