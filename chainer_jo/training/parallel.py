@@ -25,6 +25,8 @@ SUMS, STATISTICS = ('sums',), ('avg_mean', 'avg_var')
 OWN = re.compile('rank([0-9]+)/(.*)')
 #: Seconds that a failing rank waits for the others, which fail too if the settings are wrong.
 SECONDS_TO_FAIL = 2.0
+#: Seconds for mpiexec to pass on the message of a rank that ends all others.
+SECONDS_TO_TELL = 0.5
 
 SHARED_MEMORY = '/dev/shm'
 
@@ -236,6 +238,8 @@ class Ranks(processes.Alone):
         return self._at_the_end.allgather(text)
 
     def abort(self, exit_code):
+        # mpiexec drops the output that it has not passed on when it stops.
+        time.sleep(SECONDS_TO_TELL)
         # Otherwise the other ranks would wait forever for this one.
         self._world.Abort(exit_code)
 
