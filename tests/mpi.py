@@ -11,13 +11,14 @@ import numpy as np
 import pytest
 import tiny
 
-from chainer_jo.training import parallel, processes
+from chainer_jo.training import evaluation, parallel, processes
 from chainer_jo.training.assembly import assemble
 from chainer_jo.training.extensions import learning_rate
 from chainer_jo.training.updaters import LabelCorrectionUpdater
 
 # Chainer itself could not be the first import.
 STEPS = ['-c', 'import chainer_jo, mpi; mpi.main()']
+OUTPUTS = ['-c', 'import chainer_jo, mpi; mpi.save_outputs()']
 PATIENCE = 100  # Seconds until a test gives up; nothing is expected to take long.
 MPIEXEC = shutil.which('mpiexec', path=str(Path(sys.executable).parent))
 NEEDED = pytest.mark.skipif(
@@ -165,3 +166,13 @@ def main():
     method, stage, n, file, *settings = sys.argv[1:]
     ranks = parallel.join()
     np.savez(f'{file}{ranks.rank}', **steps(tiny.config(method, *settings), stage, int(n), ranks))
+
+
+def save_outputs():
+    """Computes the outputs for all images as one of the ranks, and writes its file: FILE."""
+    ranks, (file,) = parallel.join(), sys.argv[1:]
+    made, read = tiny.assembly(tiny.config('ours', 'common.batch_size=48'), ranks=ranks), []
+    method, log_f = made.method, made.method.log_f
+    method.log_f = lambda x: read.append(len(x)) or log_f(x)
+    f = evaluation.outputs(method, made.train, ranks=ranks)
+    np.savez(f'{file}{ranks.rank}', f=f, read=sum(read))

@@ -80,12 +80,12 @@ class Assembly:
         ]
 
     def _evaluate(self, name, part, mean):
-        ranks, n = self.ranks, len(part)
         # Each rank evaluates its share of the images, and the hits are summed.
-        own = slice(n * ranks.rank // ranks.size, n * (ranks.rank + 1) // ranks.size)
+        own = self.ranks.share(len(part))
         part = replace(part, index=part.places(own), labels=part.labels[own])
         labels = self.device.send(part.labels)
-        return Evaluate(name, images.of(part, mean, self.device), labels, self.method, ranks.total)
+        shown = images.of(part, mean, self.device)
+        return Evaluate(name, shown, labels, self.method, self.ranks.total)
 
     def net(self, purpose):
         """Returns a net on the host, with initial weights drawn for ``purpose``."""

@@ -5,6 +5,8 @@ import math
 import chainer
 import numpy as np
 
+from chainer_jo.training.processes import ALONE
+
 BATCH_SIZE = 500
 # Python takes the same time to launch a batch of any size, so a GPU gets few large ones.
 GPU_BATCH_SIZE = 2500
@@ -43,6 +45,11 @@ def collect(function, images, places=None, between=lambda: None):
         return xp.concatenate(results)
 
 
-def outputs(method, images, between=lambda: None):
-    """Returns the probabilities ``f``, ``(n, C)``, of images without augmentation."""
-    return method.xp.exp(collect(method.log_f, images, between=between))
+def outputs(method, images, between=lambda: None, ranks=ALONE):
+    """Returns the probabilities ``f``, ``(n, C)``, of images without augmentation.
+
+    Each of ``ranks`` reads its share of the images, and all have the result.
+    """
+    own = ranks.share(len(images))
+    places = None if ranks.size == 1 else method.xp.arange(own.start, own.stop)
+    return ranks.join(method.xp.exp(collect(method.log_f, images, places, between)))

@@ -120,10 +120,10 @@ class Probe:
     def __init__(self, updater, seed, validation_accuracy, between=lambda: None):
         self.validation_accuracy, self._between = validation_accuracy, between
         self._method, self._images = updater.method, updater.iterator.dataset
-        self._seed, self._epoch = seed, updater.epoch - 1
+        self._ranks, self._seed, self._epoch = updater.ranks, seed, updater.epoch - 1
 
     def outputs(self):
-        return evaluation.outputs(self._method, self._images, self._between)
+        return evaluation.outputs(self._method, self._images, self._between, self._ranks)
 
     def features(self, index):
         features = self._method.net.features

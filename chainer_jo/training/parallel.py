@@ -164,6 +164,13 @@ class Ranks(processes.Alone):
         self._world.Allgather(own, whole)
         return chainer.backend.get_device_from_array(array).send(whole.reshape(-1, *own.shape[1:]))
 
+    def join(self, array):
+        own = np.ascontiguousarray(_CPU.send(array))
+        counts = self._world.allgather(own.size)
+        whole = np.empty(sum(counts), own.dtype)
+        self._world.Allgatherv(own, [whole, counts])
+        return chainer.backend.get_device_from_array(array).send(whole.reshape(-1, *own.shape[1:]))
+
     def mean(self, array):
         total = np.empty(array.shape, array.dtype)
         self._world.Allreduce(_CPU.send(array), total)

@@ -76,6 +76,14 @@ class Alone:
         """Returns the arrays ``(B / K, ...)`` of all ranks as one ``(B, ...)``, in rank order."""
         return array
 
+    def share(self, n):
+        """Returns this rank's share of ``n`` images, a slice."""
+        return slice(n * self.rank // self.size, n * (self.rank + 1) // self.size)
+
+    def join(self, array):
+        """Returns the arrays ``(n_k, ...)`` of all ranks, whose lengths may differ, as one."""
+        return array
+
     def mean(self, array):
         """Returns the mean of an array over the ranks."""
         return array

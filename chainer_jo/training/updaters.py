@@ -144,9 +144,8 @@ class LabelCorrectionUpdater(StageUpdater):
         hyper, labels = self.method.hyper, self.method.labels
         if hyper.label_pass == 'eval':
             # Chainer has already counted the epoch that has just ended.
-            labels.record_all(
-                evaluation.outputs(self.method, self.iterator.dataset), self.epoch - 1
-            )
+            f = evaluation.outputs(self.method, self.iterator.dataset, ranks=self.ranks)
+            labels.record_all(f, self.epoch - 1)
         if self.epoch >= hyper.begin:
             labels.average_outputs(hard=hyper.labels == 'hard')
 

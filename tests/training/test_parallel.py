@@ -19,7 +19,7 @@ from chainer_jo import config as configuration
 from chainer_jo import store
 from chainer_jo.datasets import clothing1m
 from chainer_jo.errors import ConfigError, OutOfMemoryError, StoppedError
-from chainer_jo.training import data, parallel, processes, tables
+from chainer_jo.training import data, evaluation, parallel, processes, tables
 from chainer_jo.training.assembly import assemble
 
 BATCH = 'common.batch_size=48'  # For two ranks and for three; reaches over the ends of epochs.
@@ -268,6 +268,22 @@ def test_the_accuracy_of_parts_added_up_is_that_of_the_whole(size):
     whole = assemble(config, data, tiny.machine()).evaluators[0]()
     assert images == len(data.validation)
     assert whole == {'validation/main/accuracy': right / images}
+
+
+@mpi.NEEDED
+@pytest.mark.parametrize('size', [2, 3])
+def test_a_pass_over_all_images_is_divided_and_all_processes_have_its_outputs(size, tmp_path):
+    words = [*mpi.OUTPUTS, tmp_path / 'rank']
+    assert mpi.run(size, words, tmp_path / 'log') == 0, (tmp_path / 'log').read_text()
+    ranks = [np.load(tmp_path / f'rank{rank}.npz') for rank in range(size)]
+    made = tiny.assembly(tiny.config('ours', BATCH))
+    expected = evaluation.outputs(made.method, made.train)
+    for rank in ranks:
+        np.testing.assert_allclose(rank['f'], expected, atol=1e-6)
+    # 128 images: each of them was read by one process.
+    read = [int(rank['read']) for rank in ranks]
+    assert sum(read) == 128
+    assert max(read) <= 128 // size + 1
 
 
 @mpi.NEEDED
