@@ -502,8 +502,10 @@ def lock(folder):
     try:
         write_text(folder / '.holder', f'pid {os.getpid()} on {socket.gethostname()}')
         for path in folder.glob('.*.tmp'):
-            # A folder is a tree of corrected labels that was not finished.
-            shutil.rmtree(path) if path.is_dir() else path.unlink(missing_ok=True)
+            # One of another user only takes space.
+            with contextlib.suppress(OSError):
+                # A folder is a tree of corrected labels that was not finished.
+                shutil.rmtree(path) if path.is_dir() else path.unlink()
         yield
     finally:
         with contextlib.suppress(OSError):

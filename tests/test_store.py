@@ -7,6 +7,7 @@ import stat
 import time
 import tracemalloc
 import zipfile
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -216,6 +217,23 @@ def test_whoever_takes_a_lock_sweeps_the_temporary_files_of_the_dead_and_nothing
     store.write_text(tmp_path / 'log.jsonl', json.dumps({}))
     with store.lock(tmp_path):
         assert names(tmp_path) == ['.holder', '.lock', 'log.jsonl', 'notes.tmp']
+
+
+def test_a_temporary_file_that_cannot_be_deleted_does_not_keep_a_folder_from_its_user(
+    tmp_path, monkeypatch
+):
+    for name in ('.a.json.7.tmp', '.b.json.7.tmp'):
+        (tmp_path / name).touch()
+    unlink = Path.unlink
+
+    def not_mine(path, **options):
+        if path.name.startswith('.a'):
+            raise PermissionError(path)
+        unlink(path, **options)
+
+    monkeypatch.setattr(Path, 'unlink', not_mine)
+    with store.lock(tmp_path):
+        assert names(tmp_path) == ['.a.json.7.tmp', '.holder', '.lock']
 
 
 def test_arrays_are_written_as_numpy_writes_them_after_the_head(tmp_path):

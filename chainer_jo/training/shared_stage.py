@@ -79,7 +79,9 @@ def remove_all(out):
     """Deletes the shared files of an output folder, which a finished table no longer needs."""
     folder = Path(out) / SHARED
     for path in [*folder.glob('*.arrays'), *folder.glob('.*.tmp')]:
-        path.unlink(missing_ok=True)
+        # A file of another user only takes space.
+        with contextlib.suppress(OSError):
+            path.unlink()
     # Another run that ends now may do the same; a folder with files stays.
     with contextlib.suppress(OSError):
         folder.rmdir()

@@ -1,6 +1,7 @@
 """A first stage that is the same for several trials is trained once, and nobody can tell."""
 
 import threading
+from pathlib import Path
 
 import pytest
 import tiny
@@ -220,6 +221,19 @@ def test_removing_what_was_handed_on_leaves_everything_else(tmp_path):
     shared_stage.remove_all(tmp_path)
     shared_stage.remove_all(tmp_path)
     assert {path.name for path in tmp_path.iterdir()} == {'runs'}
+
+
+def test_what_was_handed_on_may_stay_where_it_cannot_be_removed(tmp_path, monkeypatch):
+    theirs = tmp_path / shared_stage.SHARED / 'theirs.arrays'
+    store.make_folder(theirs.parent)
+    store.write_text(theirs, '')
+
+    def not_mine(path, **_):
+        raise PermissionError(path)
+
+    monkeypatch.setattr(Path, 'unlink', not_mine)
+    shared_stage.remove_all(tmp_path)
+    assert handed_on(tmp_path) == [theirs]
 
 
 def test_the_papers_settings_give_its_method_and_tanakas_the_same_first_stage():
