@@ -173,7 +173,7 @@ class _Trial:
         if begun:
             check_size(self.folder, begun.get('processes', 1), self.ranks)
         threads = self._threads(begun.get('threads'))
-        self._write_config(threads)
+        self._write_config(threads, begun)
         noise_digest = save_noise(
             self.folder / 'noisy_labels.arrays',
             train.labels,
@@ -221,7 +221,7 @@ class _Trial:
             )
         return begun or asked or machines.threads()
 
-    def _write_config(self, threads):
+    def _write_config(self, threads, begun):
         # Recorded because the times in its log hold for this device and processor only.
         device = devices.choose(self.machine.device, self.machine.backend)
         place = {
@@ -229,6 +229,9 @@ class _Trial:
             'backend': backends.name_on(device),
             'processor': machines.processor()['processor'],
         }
+        if begun and begun.get('place') != place:
+            # Its log then has the times of several devices, and holds for none.
+            place = {}
         content = self._content() | self.config.as_record() | {'threads': threads, 'place': place}
         if self.ranks.size > 1:
             content['processes'] = self.ranks.size

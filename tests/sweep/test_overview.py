@@ -2,6 +2,7 @@
 
 import json
 import os
+import signal
 import socket
 import subprocess
 import sys
@@ -11,9 +12,10 @@ import pytest
 import tiny
 
 from chainer_jo import paper, store
+from chainer_jo.errors import StoppedError
 from chainer_jo.sweep import overview, pace, plan
 from chainer_jo.sweep.overview import Overview
-from chainer_jo.training import failure, machine
+from chainer_jo.training import failure, machine, trial
 from chainer_jo.training.machine import SHARED
 
 HERE = {
@@ -213,6 +215,25 @@ def test_a_trial_that_moved_is_no_measurement(tmp_path):
     moved = [HERE, HERE | {'processor': 'another'}]
     store.write_sealed(folder / 'result.json', result | {'environments': moved})
     assert Overview([config], tmp_path).trials[0].seconds is None
+
+
+def test_a_trial_that_moved_before_its_end_is_no_measurement(tmp_path):
+    config = tiny.config('cross_entropy', 'cross_entropy.train.epochs=12')
+    path = tiny.folder(config, tmp_path) / 'config.json'
+    stops = trial.Observer(epoch=lambda row: os.kill(os.getpid(), signal.SIGTERM))
+
+    def measured():
+        with pytest.raises(StoppedError):
+            trial.run(config, tiny.machine(tmp_path), stops)
+        threads = store.read_sealed(path)['threads']
+        return Overview([config], tmp_path, 'cpu', threads).trials[0].seconds
+
+    assert measured() is not None
+    assert measured() is not None
+    begun = store.read_sealed(path)
+    store.write_sealed(path, begun | {'place': begun['place'] | {'processor': 'another'}})
+    assert measured() is None
+    assert measured() is None
 
 
 def test_the_summary_counts_states_and_the_time_that_is_left(tmp_path):
