@@ -8,6 +8,7 @@ from statistics import median
 from chainer_jo import paper
 from chainer_jo.training import machine
 
+MOST_SECONDS = 1e7  # Of an epoch; a longer one is a damaged log.
 LOGS = 3  # Logs read for each kind of stage: more add nothing, and a thousand take long to read.
 
 
@@ -47,6 +48,8 @@ class Paces:
             (where,) = {self._here(place) for place in places}
             by_stage = {stage: [] for stage in config.stages}
             for row in map(json.loads, log.splitlines()):
+                if not 0 <= row['seconds'] < MOST_SECONDS:
+                    return
                 by_stage[row['stage']].append(round(row['seconds'], 3))
             for stage, seconds in by_stage.items():
                 if seconds and where:

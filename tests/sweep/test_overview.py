@@ -328,6 +328,17 @@ def test_a_torn_log_is_no_measurement(torn, tmp_path):
     assert (found.state, found.epochs_done, found.seconds) == ('begun', 0, None)
 
 
+@pytest.mark.parametrize('absurd', [1e300, float('inf'), float('nan'), -1.0, 1e7])
+def test_a_log_with_an_absurd_time_is_no_measurement(absurd, tmp_path):
+    configs = trials('cross_entropy', count=2)
+    begin(tmp_path, configs[0], 3)
+    with (tiny.folder(configs[0], tmp_path) / 'log.jsonl').open('a') as file:
+        file.write(log_of(configs[0], absurd, 1))
+    seen = Overview(configs, tmp_path)
+    assert [found.seconds for found in seen.trials] == [None, None]
+    assert 'training left' not in seen.summary()
+
+
 def test_the_disk_at_the_end_is_that_of_the_trials_that_are_done(tmp_path):
     configs = trials('cross_entropy', count=3)
     assert 'the final size is unknown' in Overview(configs, tmp_path).as_text()
