@@ -130,10 +130,17 @@ class ClusterSweep:
         return self._failures
 
     def _connect(self):
-        self._client = _client(self.address)
-        self._client.subscribe_topic(self._run, self._events.put)
-        self._workers = Workers(self._client, self._order, self.say)
-        self._workers.update()
+        try:
+            self._client = _client(self.address)
+            self._client.subscribe_topic(self._run, self._events.put)
+            self._workers = Workers(self._client, self._order, self.say)
+            self._workers.update()
+        except Exception as error:
+            raise ConfigError(
+                f'the scheduler {self.address} cannot be reached',
+                seen=f'{type(error).__name__}: {error}',
+                fix='start one with dask scheduler and name the address that it prints',
+            ) from error
         count = len(self._workers.present)
         self.say(f'cluster  {self.address}: {count} workers; {self._client.dashboard_link}')
 
@@ -164,7 +171,7 @@ class ClusterSweep:
                 )
             try:
                 self._connect()
-            except (ConfigError, OSError):
+            except ConfigError:
                 self._disconnect()
                 if time.monotonic() > end:
                     raise
@@ -370,7 +377,8 @@ class ClusterSweep:
             StoppedError: Always.
         """
         begun = [task for task in self._tasks.values() if task.address]
-        with contextlib.suppress(OSError, CancelledError):
+        # A client without its scheduler raises errors of many kinds.
+        with contextlib.suppress(Exception):
             self._client.cancel([task.future for task in self._tasks.values()])
         end = time.monotonic() + SNAPSHOT_SECONDS
         while any(task.address for task in begun) and time.monotonic() < end:
@@ -407,14 +415,7 @@ def _client(address):
     logging.getLogger('distributed').setLevel(logging.CRITICAL)
     for name in ('client', 'core', 'batched', 'comm'):
         logging.getLogger(f'distributed.{name}').setLevel(logging.CRITICAL)
-    try:
-        return distributed.Client(address, timeout=CONNECT_SECONDS, set_as_default=False)
-    except (OSError, ValueError) as error:
-        raise ConfigError(
-            f'the scheduler {address} cannot be reached',
-            seen=f'{type(error).__name__}: {error}',
-            fix='start one with dask scheduler and name the address that it prints',
-        ) from error
+    return distributed.Client(address, timeout=CONNECT_SECONDS, set_as_default=False)
 
 
 def _everywhere(machine):

@@ -14,7 +14,7 @@ import tiny
 from dask_cluster import Run
 
 from chainer_jo import cli, datasets, store
-from chainer_jo.errors import StoppedError
+from chainer_jo.errors import ConfigError, StoppedError
 
 pytestmark = [
     dask_cluster.NEEDED,
@@ -390,6 +390,36 @@ def test_a_scheduler_that_cannot_be_reached_ends_the_run_in_three_lines(
     lines = capsys.readouterr().err.splitlines()[-3:]
     assert lines[0] == f'error: the scheduler {address} cannot be reached'
     assert [line[:8] for line in lines[1:]] == ['  seen: ', '  fix:  ']
+
+
+def test_a_scheduler_that_does_not_say_who_its_workers_are_cannot_be_reached(
+    dask, tmp_path, monkeypatch
+):
+    def silent(workers):
+        raise TimeoutError('no answer')
+
+    monkeypatch.setattr(cluster_workers.Workers, '_look', silent)
+    with pytest.raises(ConfigError) as error:
+        Run(dask.address, tmp_path)([tiny.config('cross_entropy')])
+    assert error.value.problem == f'the scheduler {dask.address} cannot be reached'
+    assert error.value.seen == 'TimeoutError: no answer'
+
+
+def test_a_client_that_cannot_cancel_does_not_keep_a_signal_from_stopping_the_run(
+    dask, tmp_path, monkeypatch
+):
+    def closed(*_):
+        raise distributed.client.ClosedClientError('closed')
+
+    monkeypatch.setattr(distributed.Client, 'cancel', closed)
+    dask.worker('one')
+    run = Run(
+        dask.address,
+        tmp_path,
+        lambda _, line: os.kill(os.getpid(), signal.SIGTERM) if line.get('epoch') == 3 else None,
+    )
+    with pytest.raises(StoppedError):
+        run([long()])
 
 
 def test_without_dask_the_run_says_how_to_install_it(capsys, tmp_path, monkeypatch):
