@@ -43,6 +43,7 @@ RETRY_SECONDS = 2.0  # First pause; it doubles with each retry, up to PATIENCE_S
 POLL_SECONDS = 0.1
 TRIES = 3  # Failures of a trial without a new epoch in between.
 MARK = '.cluster-'
+MARK_SECONDS = 60.0  # Age from which a mark that is not locked is that of a dead run.
 
 
 @dataclass
@@ -398,10 +399,13 @@ def _snapshots(begun):
 @contextlib.contextmanager
 def _marked(out, run):
     """Yields a new folder in ``out`` whose lock this process holds while the block runs."""
-    # Folders of dead runs are removed; those of live runs are locked, and stay.
+    # Folders of dead runs are removed; those of live runs are locked, and stay, as do new ones,
+    # whose runs may be about to lock them.
     for left in out.glob(f'{MARK}*'):
-        with contextlib.suppress(InUseError, WriteError), store.lock(left):
-            shutil.rmtree(left, ignore_errors=True)
+        with contextlib.suppress(OSError, InUseError, WriteError):
+            if time.time() - left.stat().st_mtime > MARK_SECONDS:
+                with store.lock(left):
+                    shutil.rmtree(left, ignore_errors=True)
     mark = out / f'{MARK}{run}'
     try:
         with store.lock(mark):

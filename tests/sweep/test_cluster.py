@@ -197,10 +197,16 @@ def test_the_trials_of_a_run_that_was_killed_end_after_a_snapshot(dask, tmp_path
     (folder,) = (tmp_path / 'out/runs').iterdir()
     hold_when_free(folder)
     assert list(folder.glob('snapshot-*.arrays'))
-    # The mark that it has left is swept away by the next one.
+    # The mark that it has left is swept away by the next one, once it is old.
     (left,) = (tmp_path / 'out').glob('.cluster-*')
+    age(left)
     with cluster._marked(tmp_path / 'out', 'next'):
         assert not left.exists()
+
+
+def age(folder):
+    """Has the folder look an hour old."""
+    os.utime(folder, (time.time() - 3600,) * 2)
 
 
 def hold_when_free(folder):
@@ -442,6 +448,16 @@ def test_examine_accepts_a_worker_that_has_all(tmp_path):
     with cluster._marked(tmp_path, 'x') as mark:
         data = {'fashion_mnist': datasets.load('fashion_mnist').digest}
         assert on_worker.examine(order(mark, data=data)) is None
+
+
+def test_a_mark_is_left_to_a_run_that_has_just_begun(tmp_path):
+    fresh, old = tmp_path / '.cluster-x', tmp_path / '.cluster-z'
+    for folder in (fresh, old):
+        folder.mkdir()
+    age(old)
+    with cluster._marked(tmp_path, 'y'):
+        assert fresh.exists()
+        assert not old.exists()
 
 
 def test_examine_names_what_is_other_or_missing(tmp_path):
