@@ -8,6 +8,7 @@ import re
 import select
 import subprocess
 import sys
+import threading
 from types import SimpleNamespace
 
 import pytest
@@ -16,6 +17,7 @@ from narrow import ROOT
 from rich.console import Console
 
 from chainer_jo import console
+from chainer_jo.sweep import arrival
 
 FACTS = {
     'trial': 'ours-symmetric-0.7-s0-12345678',
@@ -300,6 +302,28 @@ def test_the_time_of_arrival_is_that_of_all_that_is_left(clock, monkeypatch, sai
     progress.of('a').step(step(left=900.0, epochs_done=15, step=40))
     left = '2 of 5 trials done, 0:15:00 left, about Thu 01 Jan 00:15'
     assert drawn(progress, 80)[-1].strip() == left
+
+
+def test_the_time_of_arrival_can_be_asked_for_while_trials_begin(monkeypatch):
+    # Threads take turns as often as they can.
+    before = sys.getswitchinterval()
+    monkeypatch.setattr(arrival, 'SECONDS', 0)
+    asked, ended = arrival.Arrival({}), threading.Event()
+
+    def begin_many():
+        for trial in range(20_000):
+            asked.place(trial, 0, 1)
+        ended.set()
+
+    begins = threading.Thread(target=begin_many)
+    try:
+        sys.setswitchinterval(1e-6)
+        begins.start()
+        while not ended.is_set():
+            asked.seconds()
+    finally:
+        sys.setswitchinterval(before)
+        begins.join()
 
 
 def test_a_terminal_that_is_not_utf_8_has_a_bar_too():
