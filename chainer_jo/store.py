@@ -191,16 +191,6 @@ def write_json(path, value):
     write_text(path, json.dumps(value, indent=1, allow_nan=False) + '\n')
 
 
-def read_json(path):
-    """Returns the value in a strict JSON file.
-
-    Raises:
-        DataError: The file is missing, truncated, far too large, or has ``NaN``.
-        WriteError: The user has no permission to read it.
-    """
-    return _parsed(path, read_regular(path, most=MOST_JSON))
-
-
 _MADE_AGAIN = 'delete the file and run the command that wrote it again'
 
 

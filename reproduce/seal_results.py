@@ -28,7 +28,7 @@ def main(folder):
 def _seal(path):
     """Adds the digests to a result; returns the reason if it cannot, or ``None``."""
     try:
-        result, log = store.read_json(path), (path.parent / 'log.jsonl').read_bytes()
+        result, log = store.read_unsealed(path)[0], (path.parent / 'log.jsonl').read_bytes()
         result['digests']['log'] = store.sha256(log)
         unlike_log = log_problem(read_log(path.parent), result)
         if wrong := [unlike_log] if unlike_log else misfits(result, path.parent):

@@ -52,7 +52,7 @@ def test_a_stopped_trial_goes_on_and_ends_the_same_bit_for_bit(signum, code, who
     assert process.wait(PATIENCE) == code
     done = call(*command(LONG, tmp_path))
     assert done.returncode == 0, done.stderr
-    result = store.read_json(tiny.folder(LONG, tmp_path) / 'result.json')
+    result = store.read_sealed(tiny.folder(LONG, tmp_path) / 'result.json')
     assert result['times']['resumes'] == 1
     assert result['environment']['device'] == '@cupy:0'
     assert result['environment']['graph'] is True

@@ -203,7 +203,7 @@ def test_trials_side_by_side_share_a_first_stage_and_end_as_alone(tmp_path):
 
     for config in configs:
         shared, alone = (
-            store.read_json(tiny.folder(config, tmp_path / out) / 'result.json')
+            store.read_sealed(tiny.folder(config, tmp_path / out) / 'result.json')
             for out in ('shared', 'alone')
         )
         assert tiny.digests(shared) == tiny.digests(alone)
