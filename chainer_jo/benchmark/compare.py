@@ -1,8 +1,6 @@
 """Compares systems on one machine. They take turns, so that the conditions are the same for all."""
 
 import contextlib
-import datetime
-import json
 import tempfile
 from pathlib import Path
 from statistics import median
@@ -48,8 +46,7 @@ def run(device, rounds, peer, out, say, create=workload.papers):
         ChainerJoError: No system runs, or one exited early.
     """
     device = choose(device)
-    started = datetime.datetime.now(datetime.UTC)
-    described = machine.describe(device)
+    head = machine.head(SCHEMA, device)
     with tempfile.TemporaryDirectory() as folder, contextlib.ExitStack() as processes:
         work = create(folder, **sizes(device))
         # All are started before any is measured, so that all share memory and caches throughout.
@@ -58,11 +55,7 @@ def run(device, rounds, peer, out, say, create=workload.papers):
         if device != 'cpu':
             # Last, because counting kernels disturbs the timing.
             notes += _count_kernels(running, say)
-    report = {
-        'schema': SCHEMA,
-        'date': started.isoformat(timespec='seconds'),
-        'device': device,
-        'machine': described,
+    report = head | {
         'workload': {'net': work.net, 'batch': work.batch, 'epoch_images': work.epoch_images},
         'steps_a_turn': 1 if device == 'cpu' else GPU_STEPS,
         'notes': notes,
@@ -110,8 +103,7 @@ def _start(wanted, work, processes, say):
     for group in [wanted] if together else [[system] for system in wanted]:
         for system in group:
             say(f'{system.title}: starts')
-            task = json.dumps(system.task | {'workload': work.as_dict()})
-            system.process = WorkerProcess([*system.words, task])
+            system.process = WorkerProcess(system.command(work))
             processes.push(system.process)
             # Sent at once, so that all systems of a group compile at the same time.
             for _ in range(workload.BATCHES):
@@ -138,8 +130,8 @@ def _warm_up(system):
     system.losses = [system.process.read()['loss'] for _ in range(workload.BATCHES)]
 
 
-def _last_lines(error, count=3):
-    said = '; '.join(line.strip() for line in error.seen.splitlines()[-count:])
+def _last_lines(error):
+    said = '; '.join(line.strip() for line in error.seen.splitlines()[-3:])
     return said if isinstance(error, WorkerError) else f'{error.problem}: {said}'
 
 

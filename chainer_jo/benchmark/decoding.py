@@ -1,6 +1,5 @@
 """Measures how fast a streamed data set is read, compared with plain decoding by Pillow."""
 
-import datetime
 import time
 from functools import partial
 from statistics import median
@@ -51,8 +50,8 @@ def run(folder, device, rounds, out, say):
         ConfigError: There are fewer than 64 readable JPEG files in the folder.
     """
     paths = _readable(folder)
-    device, started = compare.choose(device), datetime.datetime.now(datetime.UTC)
-    described, sides = machine.describe(device), [_sides(path) for path in paths]
+    device = compare.choose(device)
+    head, sides = machine.head(SCHEMA, device), [_sides(path) for path in paths]
     found = [name for name in DECODERS if name == 'pillow' or not fast_decode.missing()]
     sources = {name: _source(paths, name) for name in found}
     ways = {BARE: (_bare(paths), len(paths))}
@@ -66,11 +65,7 @@ def run(folder, device, rounds, out, say):
         for name, rate in rates.items()
     ]
     epochs = overlap.measure(sources[found[-1]], device, rounds, say)
-    report = {
-        'schema': SCHEMA,
-        'date': started.isoformat(timespec='seconds'),
-        'device': device,
-        'machine': described,
+    report = head | {
         'files': len(paths),
         'mean_sides': np.mean(sides, axis=0).round(1).tolist(),
         'bytes': sum(path.stat().st_size for path in paths),

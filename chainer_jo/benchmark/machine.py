@@ -1,10 +1,24 @@
 """Describes the machine on which a benchmark runs."""
 
+import datetime
 import os
 import platform
 
 from chainer_jo.training import device as devices
 from chainer_jo.training.machine import cores, name_value_lines, processor
+
+
+def head(schema, device='cpu'):
+    """Returns the first entries of a report: ``schema``, ``date``, ``device`` and ``machine``.
+
+    To be called before any worker starts, whose load would count.
+    """
+    return {
+        'schema': schema,
+        'date': datetime.datetime.now(datetime.UTC).isoformat(timespec='seconds'),
+        'device': device,
+        'machine': describe(device),
+    }
 
 
 def describe(device='cpu'):

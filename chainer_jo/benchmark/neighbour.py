@@ -1,8 +1,6 @@
 """Measures a step alone, and next to a process that keeps one core busy all the time."""
 
 import contextlib
-import datetime
-import json
 import os
 import subprocess
 import sys
@@ -42,8 +40,7 @@ def run(rounds, peer, out, say, create=workload.papers):
     Raises:
         WorkerError: A process of this package's own system exited early.
     """
-    started = datetime.datetime.now(datetime.UTC)
-    described, notes = machine.describe(), []
+    head, notes = machine.head(SCHEMA), []
     with tempfile.TemporaryDirectory() as folder, contextlib.ExitStack() as processes:
         work = create(folder)
         systems = []
@@ -60,11 +57,7 @@ def run(rounds, peer, out, say, create=workload.papers):
             say(f'round {i + 1} of {rounds}')
             for system in systems:
                 system.take_turns()
-        report = {
-            'schema': SCHEMA,
-            'date': started.isoformat(timespec='seconds'),
-            'device': 'cpu',
-            'machine': described,
+        report = head | {
             'workload': {'net': work.net, 'batch': work.batch},
             'notes': list(dict.fromkeys(notes)),
             'rows': [system.row() for system in systems],
@@ -88,8 +81,7 @@ class _Measured:
 
     def __init__(self, system, threads, work, processes):
         self.system, self.threads = system, threads
-        words = [*system.words, json.dumps(system.task | {'workload': work.as_dict()})]
-        self._process = WorkerProcess(words, threads=threads)
+        self._process = WorkerProcess(system.command(work), threads=threads)
         # Before waiting for it, so that a process that fails to start is cleaned up too.
         processes.push(self._process)
         self._process.__enter__()

@@ -1,8 +1,6 @@
 """Measures how many images per second several simultaneous trials on one device train in total."""
 
 import contextlib
-import datetime
-import json
 import tempfile
 import time
 from statistics import median
@@ -37,8 +35,7 @@ def run(device, jobs, rounds, out, say, create=workload.papers):
         WorkerError: A process exited early.
     """
     device = compare.choose(device)
-    started = datetime.datetime.now(datetime.UTC)
-    described = machine.describe(device)
+    head = machine.head(SCHEMA, device)
     with tempfile.TemporaryDirectory() as folder, contextlib.ExitStack() as processes:
         work = create(folder, **compare.sizes(device))
         groups = [
@@ -50,11 +47,7 @@ def run(device, jobs, rounds, out, say, create=workload.papers):
             say(f'round {i + 1} of {rounds}')
             for group in groups:
                 group.step(STEPS[compare.kind(device)])
-        report = {
-            'schema': SCHEMA,
-            'date': started.isoformat(timespec='seconds'),
-            'device': device,
-            'machine': described,
+        report = head | {
             'workload': {'net': work.net, 'batch': work.batch},
             'rows': [group.row(work) for group in groups],
         }
@@ -74,9 +67,8 @@ class _Group:
     def __init__(self, system, count, work, processes, say):
         say(f'{system.title}: {count} side by side')
         self.system, self.seconds = system, []
-        words = [*system.words, json.dumps(system.task | {'workload': work.as_dict()})]
         # All are started before the first is waited for, so that they load at the same time.
-        starting = [WorkerProcess(words, count) for _ in range(count)]
+        starting = [WorkerProcess(system.command(work), count) for _ in range(count)]
         self.members = [processes.enter_context(process) for process in starting]
         self._ask('step 2')
 

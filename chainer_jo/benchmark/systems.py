@@ -1,5 +1,6 @@
 """The systems that a benchmark compares, with their workers and precisions."""
 
+import json
 import sys
 import time
 from dataclasses import dataclass, field
@@ -45,6 +46,10 @@ class System:
     @property
     def title(self):
         return f'{self.name} {self.precision}'
+
+    def command(self, work):
+        """Returns the command line of its worker for a Workload."""
+        return [*self.words, json.dumps(self.task | {'workload': work.as_dict()})]
 
     @property
     def computes_the_reference(self):

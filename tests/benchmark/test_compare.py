@@ -109,8 +109,7 @@ def test_systems_that_compute_different_things_are_not_compared(tmp_path):
     other = dataclasses.replace(one, optimizer=OPTIMIZER | {'learning_rate': 0.08})
     running = systems.systems('cpu', '/no/such/python', NET)[:2]
     for system, work in zip(running, (one, other), strict=True):
-        task = json.dumps(system.task | {'workload': work.as_dict()})
-        with process.WorkerProcess([*system.words, task]) as system.process:
+        with process.WorkerProcess(system.command(work)) as system.process:
             system.losses = [system.process.ask('step 1')['loss'] for _ in range(2)]
     assert running[0].losses[0] == pytest.approx(running[1].losses[0], rel=1e-5)
     with pytest.raises(ChainerJoError, match='chainer_jo float32 does not compute the same'):
@@ -152,8 +151,7 @@ def test_a_worker_that_dies_is_an_error_that_says_why(tmp_path):
 
 def test_an_idle_worker_uses_no_processor_time(tmp_path):
     system = systems.systems('cpu', '/no/such/python', NET)[0]
-    task = json.dumps(system.task | {'workload': small(tmp_path).as_dict()})
-    with process.WorkerProcess([*system.words, task]) as worker:
+    with process.WorkerProcess(system.command(small(tmp_path))) as worker:
         worker.ask('step 1')
         time.sleep(systems.PAUSE_SECONDS)
         before = processor_seconds(worker._process.pid)
