@@ -5,13 +5,8 @@ import chainer.functions as F
 import numpy as np
 
 from chainer_jo.functions.low_precision import in_low_precision
-from chainer_jo.links.layers import (
-    BatchNormalization,
-    Convolution2D,
-    Linear,
-    global_average_pooling,
-    max_pooling_2d,
-)
+from chainer_jo.functions.pooling import global_average_pooling, max_pooling_2d
+from chainer_jo.links.layers import BatchNormalization, Convolution2D, Linear
 
 
 class Net(chainer.Chain):

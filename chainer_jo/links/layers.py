@@ -2,7 +2,6 @@
 
 Every layer takes and returns Variables ``(N, C, H, W)``, float32, or the Activations of
 :func:`~chainer_jo.functions.low_precision.in_low_precision`. Layers have no second derivatives.
-Pooling has no parameters, so it is a function.
 """
 
 import chainer
@@ -13,11 +12,6 @@ from chainer_jo import backends
 from chainer_jo.functions.batch_normalization import batch_normalization
 from chainer_jo.functions.convolution import convolution_2d
 from chainer_jo.functions.linear import linear
-from chainer_jo.functions.pooling import global_average_pooling, max_pooling_2d
-
-__all__ = [
-    'BatchNormalization', 'Convolution2D', 'Linear', 'global_average_pooling', 'max_pooling_2d',
-]  # fmt: skip
 
 
 class Convolution2D(chainer.Link):

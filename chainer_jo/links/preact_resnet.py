@@ -5,12 +5,8 @@ from chainer import initializers
 
 from chainer_jo import backends
 from chainer_jo.functions.low_precision import in_precision
-from chainer_jo.links.layers import (
-    BatchNormalization,
-    Convolution2D,
-    Linear,
-    global_average_pooling,
-)
+from chainer_jo.functions.pooling import global_average_pooling
+from chainer_jo.links.layers import BatchNormalization, Convolution2D, Linear
 
 
 class Block(chainer.Chain):

@@ -8,13 +8,8 @@ from chainer import initializers
 
 from chainer_jo import backends
 from chainer_jo.functions.low_precision import in_precision
-from chainer_jo.links.layers import (
-    BatchNormalization,
-    Convolution2D,
-    Linear,
-    global_average_pooling,
-    max_pooling_2d,
-)
+from chainer_jo.functions.pooling import global_average_pooling, max_pooling_2d
+from chainer_jo.links.layers import BatchNormalization, Convolution2D, Linear
 
 BLOCKS, WIDTHS = (3, 4, 6, 3), (64, 128, 256, 512)
 EXPANSION = 4
