@@ -1,5 +1,7 @@
 """Training labels, and the past outputs from which they are corrected."""
 
+import operator
+
 import chainer
 import numpy as np
 
@@ -84,10 +86,6 @@ class AllPast(chainer.Link):
         return self.count > 0
 
 
-def _call(function):
-    function()
-
-
 class LabelStore(chainer.Chain):
     """Soft labels ``y`` and the net's past outputs for every training image.
 
@@ -111,7 +109,7 @@ class LabelStore(chainer.Chain):
 
     def __init__(self, labels, n_class, window=0):
         super().__init__()
-        self.change = _call
+        self.change = operator.call
         # Rows of float32 from the start, so that noisy and corrected labels have the same form.
         self.add_persistent('y', np.eye(n_class, dtype='f')[labels])
         n = len(labels)
