@@ -30,6 +30,16 @@ def test_put_leaves_the_last_value_of_each_place(index, shape):
     np.testing.assert_array_equal(array, expected)
 
 
+def added(add, index, shape):
+    """Returns what ``add`` makes of an array, and what a loop makes of it."""
+    array, values = draw(index, shape)
+    expected = array.copy()
+    for i, value in zip(index, values, strict=True):
+        expected[i] += value
+    add(array, np.array(index), values)
+    return array, expected
+
+
 at_most_twice = st.lists(
     st.sampled_from([*range(N), *range(N)]), min_size=1, max_size=2 * N
 ).filter(lambda index: max(map(index.count, index)) <= 2)
@@ -38,12 +48,7 @@ at_most_twice = st.lists(
 @pytest.mark.parametrize('add', ADDS)
 @given(index=at_most_twice, shape=st.sampled_from([(), (3,)]))
 def test_add_adds_both_values_of_a_place_in_their_order(add, index, shape):
-    array, values = draw(index, shape)
-    expected = array.copy()
-    for i, value in zip(index, values, strict=True):
-        expected[i] += value
-    add(array, np.array(index), values)
-    np.testing.assert_array_equal(array, expected)
+    np.testing.assert_array_equal(*added(add, index, shape))
 
 
 @pytest.mark.parametrize('add', ADDS)
@@ -52,12 +57,7 @@ def test_add_adds_both_values_of_a_place_in_their_order(add, index, shape):
     shape=st.sampled_from([(), (3,)]),
 )
 def test_add_adds_all_values_of_a_place_however_often_it_occurs(add, index, shape):
-    array, values = draw(index, shape)
-    expected = array.copy()
-    for i, value in zip(index, values, strict=True):
-        expected[i] += value
-    add(array, np.array(index), values)
-    np.testing.assert_allclose(array, expected, atol=1e-5)
+    np.testing.assert_allclose(*added(add, index, shape), atol=1e-5)
 
 
 @pytest.mark.parametrize('add', ADDS)
