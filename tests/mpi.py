@@ -1,6 +1,7 @@
 """Commands as several processes of a real MPI, and a slow reference for what they compute."""
 
 import importlib.util
+import json
 import shutil
 import subprocess
 import sys
@@ -42,6 +43,13 @@ def start(size, words, log):
 def run(size, words, log):
     """Runs ``python`` as ``size`` processes to their end; returns their exit code."""
     return start(size, words, log).wait(PATIENCE)
+
+
+def answer(size, words, log):
+    """Runs ``python`` as ``size`` processes, which must end well; returns its last line of JSON."""
+    code, said = run(size, words, log), log.read_text()
+    assert code == 0, said
+    return json.loads(said.splitlines()[-1])
 
 
 def train(config, out, size, *more):

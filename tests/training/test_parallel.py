@@ -206,10 +206,7 @@ def test_two_processes_train_on_files_and_tell_of_an_image_that_either_has_lost(
 @mpi.NEEDED
 @pytest.mark.skipif(not Path('/proc/self/smaps_rollup').exists(), reason='only Linux says')
 def test_a_million_labels_of_14_classes_take_200_mb_in_three_processes_together(tmp_path):
-    code = mpi.run(3, SHARED, tmp_path / 'log')
-    said = (tmp_path / 'log').read_text()
-    assert code == 0, said
-    found = json.loads(said.splitlines()[-1])
+    found = mpi.answer(3, SHARED, tmp_path / 'log')
     assert found['right'] == 3
     # Labels, sums and counts once: 116 MB.
     assert 100e6 < found['bytes'] < 200e6
@@ -220,10 +217,7 @@ def test_a_million_labels_of_14_classes_take_200_mb_in_three_processes_together(
 def test_the_index_of_clothing1m_is_held_once_by_three_processes_together(tmp_path, monkeypatch):
     n = 60_000
     index = clothing_files.large_index(tmp_path / 'data', n, monkeypatch)
-    code = mpi.run(3, [*INDEX, index], tmp_path / 'log')
-    said = (tmp_path / 'log').read_text()
-    assert code == 0, said
-    found = json.loads(said.splitlines()[-1])
+    found = mpi.answer(3, [*INDEX, index], tmp_path / 'log')
     assert (found['right'], found['images']) == (3, n - 200)
     # Path, its end, place and label are 42; each process its own would be 126 and more.
     assert 40 * n < found['bytes'] < 100 * n
@@ -232,10 +226,7 @@ def test_the_index_of_clothing1m_is_held_once_by_three_processes_together(tmp_pa
 @mpi.NEEDED
 @pytest.mark.skipif(not Path('/proc/self/smaps_rollup').exists(), reason='only Linux says')
 def test_a_rank_that_goes_on_gets_its_own_part_of_a_snapshot_and_no_copy_of_the_labels(tmp_path):
-    code = mpi.run(3, RESUME, tmp_path / 'log')
-    said = (tmp_path / 'log').read_text()
-    assert code == 0, said
-    found = json.loads(said.splitlines()[-1])
+    found = mpi.answer(3, RESUME, tmp_path / 'log')
     assert found['right'] == 3
     assert found['bytes'] < found['labels'] / 4
 
