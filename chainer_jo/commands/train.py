@@ -42,9 +42,8 @@ def add(command):
 
 def run(given):
     """Runs the trial of the options, alone or as one of several processes."""
-    from chainer_jo.sweep import local
     from chainer_jo.training import trial
-    from chainer_jo.training.machine import threads
+    from chainer_jo.training.machine import cores, threads
 
     ranks = processes.present()
     # mpiexec gives stdin only to rank 0.
@@ -61,7 +60,7 @@ def run(given):
     if ranks.size > 1:
         machine = _shared_out(machine, ranks)
     elif device == '@numpy':
-        options.warn_of_threads(1, machine.threads or threads(), local.cores())
+        options.warn_of_threads(1, machine.threads or threads(), cores())
     with _watching(described, given) as observer:
         result = trial.run(described, machine, observer, labels, dataset)
     show(json.dumps({'result': result}) if given.json else _in_a_line(described, machine, result))
