@@ -11,7 +11,7 @@ from chainer_jo.datasets import augment
 from chainer_jo.datasets.streams import rng
 from chainer_jo.links.preact_resnet import PreActResNet
 from chainer_jo.links.resnet50 import ResNet50
-from chainer_jo.training import evaluation, state, tables
+from chainer_jo.training import epoch_tables, evaluation, state
 
 CHANNELS, SIZE, CLASSES = 3, 32, 10  # CIFAR-10's
 RESNET50 = {'name': 'resnet50', 'size': 224, 'n_class': 14}
@@ -124,7 +124,7 @@ def first_batches(n, batch):
     """Returns the first batches of a trial on ``n`` images: ``(BATCHES, batch, ...)``."""
     common = paper.hyperparameters('paper')['common'] | {'batch_size': batch}
     images, mean, t = draw_images(n)
-    drawn = tables.draw(SEED, STAGE, 0, n, common)
+    drawn = epoch_tables.draw(SEED, STAGE, 0, n, common)
     x = [
         augment.augment(
             images, mean, drawn.index[row], drawn.offset[row], drawn.flip[row], common['pad']

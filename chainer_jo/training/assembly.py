@@ -10,7 +10,7 @@ from chainer_jo import backends, methods, paper
 from chainer_jo.datasets.streams import rng
 from chainer_jo.links.resnet50 import ResNet50
 from chainer_jo.training import device as devices
-from chainer_jo.training import images, nets, tables, updaters
+from chainer_jo.training import epoch_tables, images, nets, updaters
 from chainer_jo.training.extensions import Evaluate
 from chainer_jo.training.optimizer import MomentumSGD
 from chainer_jo.training.processes import ALONE
@@ -102,7 +102,7 @@ class Assembly:
         optimizer = MomentumSGD(common['momentum'], common['weight_decay']).setup(self.method)
         draw = partial(self._draw, stage, 'mix_up' in names)
         # `epoch` counts from 0 in each stage, so its tables do not depend on the length of others.
-        n = tables.images_per_epoch(len(self.train), common)
+        n = epoch_tables.images_per_epoch(len(self.train), common)
         iterator = self.train.iterate(
             draw, common['batch_size'], common['pad'], self.device, n, self.ranks.size
         )
@@ -117,7 +117,7 @@ class Assembly:
     def _draw(self, stage, mixes, epoch):
         config, settings = self.config, self.config.stages[stage]
         mixing = {'a': settings['a'], 'per': settings['mix_lambda']} if mixes else None
-        drawn = tables.draw(
+        drawn = epoch_tables.draw(
             config.seed,
             stage,
             epoch,

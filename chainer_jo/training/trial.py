@@ -25,10 +25,10 @@ from chainer_jo.training import (
 )
 from chainer_jo.training import machine as machines
 from chainer_jo.training.assembly import assemble
+from chainer_jo.training.epoch_tables import images_per_epoch
 from chainer_jo.training.neighbours import NoticeNeighbours
 from chainer_jo.training.processes import ALONE, check_batch, check_size
 from chainer_jo.training.shared_stage import SharedStage
-from chainer_jo.training.tables import images_per_epoch
 from chainer_jo.training.updaters import LabelCorrectionUpdater
 
 

@@ -3,13 +3,13 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from chainer_jo.training import tables
+from chainer_jo.training import epoch_tables
 
 COMMON = {'batch_size': 56, 'pad': 2, 'flip': True}
 
 
 def draw(epoch, n=128, seed=0, stage='correct', **changes):
-    return tables.draw(seed, stage, epoch, n, COMMON | changes)
+    return epoch_tables.draw(seed, stage, epoch, n, COMMON | changes)
 
 
 @given(st.integers(1, 60), st.integers(1, 60), st.integers(1, 5))
@@ -58,7 +58,7 @@ def test_a_table_is_a_function_of_seed_stage_and_epoch():
 @pytest.mark.parametrize(('per', 'shape'), [('batch', (3,)), ('sample', (3, 56))])
 def test_mixing_adds_partners_and_weights_and_changes_no_other_draw(per, shape):
     mixed = draw(0)
-    tables.add_mixing(mixed, 0, 'correct', 0, 4.0, per)
+    epoch_tables.add_mixing(mixed, 0, 'correct', 0, 4.0, per)
     assert mixed.lam.shape == shape
     assert ((mixed.lam >= 0) & (mixed.lam <= 1)).all()
     for row in mixed.partner:
@@ -69,7 +69,7 @@ def test_mixing_adds_partners_and_weights_and_changes_no_other_draw(per, shape):
 
 def mixing(seed=0, stage='fine_tune', epoch=0):
     table = draw(0)
-    tables.add_mixing(table, seed, stage, epoch, 4.0, 'batch')
+    epoch_tables.add_mixing(table, seed, stage, epoch, 4.0, 'batch')
     return table
 
 
@@ -88,7 +88,7 @@ def test_mixing_is_a_function_of_seed_stage_and_epoch(other):
 def test_a_balanced_epoch_draws_as_many_images_of_every_class(labels, count, batch_size, epoch):
     labels = np.array(labels)
     common = COMMON | {'batch_size': batch_size, 'balanced_batches': count}
-    drawn = tables.draw(0, 'train', epoch, len(labels), common, labels=labels)
+    drawn = epoch_tables.draw(0, 'train', epoch, len(labels), common, labels=labels)
     assert drawn.index.shape == drawn.turn.shape == (count, batch_size)
     assert (drawn.turn == epoch).all()
     images = np.bincount(drawn.index.ravel(), minlength=len(labels))
@@ -97,12 +97,12 @@ def test_a_balanced_epoch_draws_as_many_images_of_every_class(labels, count, bat
     assert max(totals) - min(totals) <= 1
     # No image of a class is drawn again before all of them were.
     assert all(own.max() - own.min() <= 1 for own in classes)
-    assert tables.images_per_epoch(len(labels), common) == count * batch_size
+    assert epoch_tables.images_per_epoch(len(labels), common) == count * batch_size
 
 
 def test_balanced_epochs_differ_in_their_images_and_no_class_is_always_the_larger():
     labels, common = np.arange(300) % 3, COMMON | {'batch_size': 10, 'balanced_batches': 1}
-    epochs = [tables.draw(0, 'train', e, 300, common, labels=labels).index for e in range(30)]
+    epochs = [epoch_tables.draw(0, 'train', e, 300, common, labels=labels).index for e in range(30)]
     assert len({tuple(np.sort(index.ravel())) for index in epochs}) == 30
     larger = {int(np.bincount(labels[index.ravel()]).argmax()) for index in epochs}
     assert larger == {0, 1, 2}

@@ -13,7 +13,7 @@ from test_resume import run_until_done
 
 from chainer_jo.datasets.image_files import ImageFiles
 from chainer_jo.errors import DataError
-from chainer_jo.training import data, processes, read_ahead, tables
+from chainer_jo.training import data, epoch_tables, processes, read_ahead
 from chainer_jo.training.images import ResidentImages, StreamedImages, pixel_mean
 from chainer_jo.training.iterators import ResidentIterator, StreamedIterator
 
@@ -89,7 +89,7 @@ def test_the_mean_image_of_files_has_the_bits_of_that_of_arrays(files, resident)
 
 
 def draw(epoch):
-    return tables.draw(0, 'train', epoch, 100, {'batch_size': 30, 'pad': 2, 'flip': True})
+    return epoch_tables.draw(0, 'train', epoch, 100, {'batch_size': 30, 'pad': 2, 'flip': True})
 
 
 def iterators(files, resident, batch_size=30):
@@ -180,7 +180,7 @@ def test_a_source_with_a_margin_crops_its_own_images_and_no_border_is_added(tmp_
 
     def draw(epoch):
         common = {'batch_size': 25, 'pad': 7, 'flip': True}
-        return tables.draw(0, 'train', epoch, 50, common, larger.margin)
+        return epoch_tables.draw(0, 'train', epoch, 50, common, larger.margin)
 
     mean = np.full(larger.shape, 0.25, 'f')
     images = StreamedImages(data.Part(larger, index, files.labels), mean, CPU)

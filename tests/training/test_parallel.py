@@ -19,7 +19,7 @@ from chainer_jo import config as configuration
 from chainer_jo import store
 from chainer_jo.datasets import clothing1m
 from chainer_jo.errors import ConfigError, OutOfMemoryError, StoppedError
-from chainer_jo.training import data, evaluation, parallel, processes, tables
+from chainer_jo.training import data, epoch_tables, evaluation, parallel, processes
 from chainer_jo.training.assembly import assemble
 
 BATCH = 'common.batch_size=48'  # For two ranks and for three; reaches over the ends of epochs.
@@ -191,7 +191,7 @@ def test_two_processes_train_on_files_and_tell_of_an_image_that_either_has_lost(
     config = configuration.trial('cross_entropy', 'clothing1m', 'none', None, 0, 'quick', small)
     train = data.prepare(clothing1m.load(facts['index']), config).train
     # In the second half of the first batch, which the second process reads.
-    lost = tables.draw(0, 'train', 0, len(train), config.common).index[0, -1]
+    lost = epoch_tables.draw(0, 'train', 0, len(train), config.common).index[0, -1]
     os.remove(train.source.paths[train.places()[lost]])
 
     mpi.train(config, tmp_path / 'out', 2, '--data', facts['index'])
@@ -298,7 +298,7 @@ def test_one_process_is_not_mentioned(tmp_path):
 @pytest.mark.parametrize('size', [2, 3])
 def test_the_parts_of_a_table_are_its_columns_and_partners_lie_within_a_part(size):
     common = {'batch_size': 12, 'pad': 4, 'flip': True}
-    whole = tables.draw(0, 'x', 0, 50, common, mixing={'a': 4.0, 'per': 'batch'})
+    whole = epoch_tables.draw(0, 'x', 0, 50, common, mixing={'a': 4.0, 'per': 'batch'})
     parts = [whole.part(rank, size) for rank in range(size)]
     for name in ('index', 'turn', 'offset', 'flip'):
         joined = np.concatenate([getattr(part, name) for part in parts], axis=1)

@@ -9,7 +9,7 @@ import tiny
 from chainer_jo import backends, datasets, store
 from chainer_jo.datasets.streams import rng
 from chainer_jo.links.preact_resnet import PreActResNet
-from chainer_jo.training import data, tables
+from chainer_jo.training import data, epoch_tables
 
 N, B = 128, 56
 
@@ -57,9 +57,11 @@ class Simulation:
             for e in settings.get('divide_after', []):
                 optimizer.lr /= 10 if epoch >= e else 1
             self.rates.append(optimizer.lr)
-            table, row = tables.draw(self.config.seed, stage, epoch, N, self.config.common), 0
+            table, row = epoch_tables.draw(self.config.seed, stage, epoch, N, self.config.common), 0
             if 'a' in settings:
-                tables.add_mixing(table, self.config.seed, stage, epoch, settings['a'], 'batch')
+                epoch_tables.add_mixing(
+                    table, self.config.seed, stage, epoch, settings['a'], 'batch'
+                )
             while steps * B < (epoch + 1) * N:
                 self.step(optimizer, loss, table, row)
                 row, steps = row + 1, steps + 1
