@@ -14,53 +14,23 @@ SAMPLINGS = ('exact', 'bernoulli')
 def noisy_labels(
     labels, n_class, rng, *, kind, rate, sampling='exact', exclude_true=False, flips=None
 ):
-    """Draws noisy labels of any kind. The true labels are not modified.
+    """Draws noisy labels of one of :data:`KINDS`. The true labels are not modified.
 
-    Args:
-        labels (numpy.ndarray): True labels, ``(N,)``, ``int32`` in ``[0, n_class)``.
-        n_class (int): Number of classes ``C``.
-        rng (numpy.random.Generator): Every draw comes from here.
-        kind (str): One of :data:`KINDS`.
-        rate (float): The noise rate, a fraction in ``[0, 1]``; ignored for ``'none'``.
-        sampling (str): See :func:`symmetric`.
-        exclude_true (bool): See :func:`symmetric`; only symmetric noise uses it.
-        flips (dict or None): The map of the data set; see :func:`asymmetric`.
-
-    Returns:
-        numpy.ndarray: Noisy labels, ``(N,)``, ``int32``.
-
-    Raises:
-        ConfigError: The kind or sampling is unknown, the rate is not a fraction, or asymmetric
-            noise has no map.
+    Arguments as for :func:`symmetric` and :func:`asymmetric`.
     """
-    _check(kind, rate, sampling, flips)
     if kind == 'symmetric':
         return symmetric(labels, rate, n_class, rng, sampling=sampling, exclude_true=exclude_true)
     if kind == 'asymmetric':
         return asymmetric(labels, rate, flips, rng, sampling=sampling)
+    _check(kind, rate, sampling)
     return labels.astype(np.int32)
 
 
 def symmetric(labels, rate, n_class, rng, *, sampling='exact', exclude_true=False):
-    """Replaces a share of the labels by classes drawn uniformly.
+    """Replaces a share of the labels by classes drawn uniformly. ``labels`` are not modified.
 
-    The true class may be drawn again, so the share of wrong labels is below ``rate``: about
-    ``rate * (C - 1) / C``, which is 63 % for ten classes at a rate of 0.7.
-
-    Args:
-        labels (numpy.ndarray): True labels, ``(N,)``, ``int32`` in ``[0, n_class)``.
-        rate (float): Share of examples redrawn, a fraction in ``[0, 1]``.
-        n_class (int): Number of classes ``C``.
-        rng (numpy.random.Generator): Draws which examples, then which classes.
-        sampling (str): ``'exact'``: exactly ``rate * N`` examples, rounded up, whatever the seed;
-            ``'bernoulli'``: each example independently with probability ``rate``.
-        exclude_true (bool): If true, the true class is never drawn.
-
-    Returns:
-        numpy.ndarray: Noisy labels, ``(N,)``, ``int32``.
-
-    Raises:
-        ConfigError: ``rate`` is outside ``[0, 1]``, or ``sampling`` is unknown.
+    Arguments as for :func:`chainer_jo.symmetric_noise`; ``labels`` is an array, and ``rng`` a
+    generator, which draws first which examples, then which classes.
 
     Source: Eq. (10) of the paper; the exact share as in Tanaka's public code.
     """
@@ -78,21 +48,9 @@ def symmetric(labels, rate, n_class, rng, *, sampling='exact', exclude_true=Fals
 def asymmetric(labels, rate, flips, rng, *, sampling='exact'):
     """Replaces a share of the labels of some classes by a similar class.
 
-    Classes outside the map stay clean. At a rate of 0.4, the map of CIFAR-10 makes 20 % of all
-    labels wrong.
-
-    Args:
-        labels (numpy.ndarray): True labels, ``(N,)``, ``int32``.
-        rate (float): Share of each mapped class that changes, a fraction in ``[0, 1]``.
-        flips (dict): True class -> noisy class.
-        rng (numpy.random.Generator): Draws for one class after the other.
-        sampling (str): As in :func:`symmetric`, within each class.
-
-    Returns:
-        numpy.ndarray: Noisy labels, ``(N,)``, ``int32``.
-
-    Raises:
-        ConfigError: ``rate`` is outside ``[0, 1]``, ``sampling`` is unknown, or there is no map.
+    ``labels`` are not modified; classes outside the map stay clean. Arguments as for
+    :func:`chainer_jo.asymmetric_noise`; ``labels`` is an array, and ``rng`` a generator, which
+    draws for one class after the other.
 
     Source: Sec. 4.1 of the paper; drawn as in Tanaka's public code.
     """
@@ -111,20 +69,8 @@ def asymmetric(labels, rate, flips, rng, *, sampling='exact'):
 def transition_matrix(kind, rate, n_class, *, exclude_true=False, flips=None):
     """Returns the transition matrix of the noise, ``T[i, j] = P(noisy = j | true = i)``.
 
-    The matrix is singular for asymmetric noise that swaps two classes at a rate of 0.5.
-
-    Args:
-        kind (str): One of :data:`KINDS`.
-        rate (float): A fraction in ``[0, 1]``.
-        n_class (int): Number of classes ``C``.
-        exclude_true (bool): Whether symmetric noise never draws the true class.
-        flips (dict or None): The map of asymmetric noise.
-
-    Returns:
-        numpy.ndarray: ``(C, C)``, ``float64``; rows sum to 1.
-
-    Raises:
-        ConfigError: As :func:`noisy_labels`.
+    Arguments as for :func:`chainer_jo.transition_matrix`. The matrix is singular for asymmetric
+    noise that swaps two classes at a rate of 0.5.
     """
     _check(kind, rate, flips=flips)
     T = np.eye(n_class)
