@@ -3,7 +3,7 @@
 **Layout.** Images have the shape ``(N, C, H, W)`` and are channel-last in memory, ``(N, H, W, C)``;
 only their strides show it. Convolutions are fastest in this layout, and batch normalisation finds
 all channels of a pixel next to each other. Arguments in another layout are copied first; results
-are channel-last. Vectors, ``(C,)``, may have any strides.
+are channel-last. Vectors, ``(C,)``, may have any strides, except those of ``running``.
 
 **Types.** Images are float32 or the backend's 16-bit type. All images of one call have the same
 type, and so does the result. Sums are accumulated in float32. Weights, biases, statistics and the
@@ -54,9 +54,11 @@ class Backend(typing.Protocol):
     def normalize(self, x, gamma, beta, eps, running=None, relu=False, residual=None):
         """Batch normalisation with the batch's statistics, plus ``residual``, then ReLU.
 
-        ``running`` is ``(mean, variance, decay)``. The two arrays ``(C,)`` are updated in place, to
-        ``decay`` times the old value plus ``1 - decay`` times the batch's mean and unbiased
-        variance.
+        ``y = gamma * (x - mean) / sqrt(variance + eps) + beta``, before residual and ReLU.
+
+        ``running`` is ``(mean, variance, decay)``. The two arrays ``(C,)``, which must be
+        contiguous, are updated in place, to ``decay`` times the old value plus ``1 - decay`` times
+        the batch's mean and unbiased variance.
 
         Returns ``y``, mean and biased variance ``(C,)``, and what ``normalize_gradients`` needs.
         """
@@ -74,7 +76,12 @@ class Backend(typing.Protocol):
         """
 
     def max_pooling(self, x, k, stride, pad, cover_all=False):
-        """Returns ``y`` and the positions of the maxima, the first of equal ones."""
+        """Returns ``y`` and the positions of the maxima, the first of equal ones.
+
+        Windows are squares of ``k``; ``pad < k``, and cuDNN takes ``k`` up to 16. The padding is
+        never the maximum. With ``cover_all`` a last window may reach beyond the image, and
+        ``stride + pad <= k``.
+        """
 
     def max_pooling_gradient(self, x_shape, places, gy, k, stride, pad, cover_all=False):
         """Returns the gradient of ``x``, of shape ``x_shape``."""
@@ -122,13 +129,22 @@ class GPUBackend(Backend, typing.Protocol):
         """Returns the gradient of ``x`` from the result ``y``."""
 
     def joint_loss(self, y, log_f, alpha, beta, kl):
-        """Returns the loss of :func:`chainer_jo.functions.losses.joint_loss` and the sums of f."""
+        """Returns the loss of :func:`chainer_jo.functions.losses.joint_loss` and the sums of f.
+
+        The loss is ``L_c + alpha L_p + beta L_e``, ``()``; ``L_c`` is the KL divergence if ``kl``,
+        else the cross entropy. A term whose weight is 0 is not computed. The sums are those of the
+        batch, ``(C,)``; the gradient needs them.
+        """
 
     def joint_loss_gradient(self, y, log_f, alpha, beta, f_sums, gy):
         """Returns the gradient of ``log_f``, ``(B, C)``."""
 
     def add_to_sums(self, sums, loss, log_f, y):
-        """Adds loss times images, images, and hits to ``sums`` (3,), float64, in place."""
+        """Adds loss times images, images, and hits to ``sums`` (3,), float64, in place.
+
+        ``loss`` is the mean over the batch, ``()``. A hit is a row whose maximum is at the same
+        class in ``y`` and in ``log_f``, both ``(B, C)``.
+        """
 
     def mix_up(self, v, partner, lam):
         """Returns ``lam v_i + (1 - lam) v_j`` with ``j = partner[i]``, of images or labels."""

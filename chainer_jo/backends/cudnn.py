@@ -303,18 +303,7 @@ _BN = 'batch_normalization_relu'
 
 
 def normalize(x, gamma, beta, eps, running=None, relu=False, residual=None):
-    """Returns ``gamma * (x - mean) / sqrt(variance + eps) + beta`` with the batch's statistics.
-
-    Args:
-        running (tuple): None, or ``(mean, variance, decay)``: two contiguous arrays that move
-            towards the batch's mean and unbiased variance, and the share of them that is kept.
-        relu (bool): Whether ReLU follows, after ``residual`` is added.
-        residual (array): None, or an array to add.
-
-    Returns:
-        tuple: The result; mean and (biased) variance of each channel; what
-        :func:`normalize_gradients` needs to find the signs before ReLU.
-    """
+    """Normalises with the batch's statistics. Returns the result, the statistics and the signs."""
     x = _channel_last(x)
     rows, (mean, variance) = _Rows(x, RELU=0), _empty((2, x.shape[1]))
     # The kernel takes null pointers for "no running statistics".
@@ -344,10 +333,7 @@ def normalize_fixed(x, gamma, beta, mean, variance, eps, keep, relu=False, resid
 def normalize_gradients(
     x, gamma, mean, variance, kept, gy, eps, fixed, relu=False, with_residual=False
 ):
-    """Returns the gradients of ``x``, ``gamma``, ``beta`` and the residual, if there was one.
-
-    ``fixed`` says that the statistics are constants, not those of ``x``.
-    """
+    """Returns the gradients of ``x``, ``gamma``, ``beta`` and the residual, if there was one."""
     if relu and with_residual:
         gy = relu_gradient(kept, gy)
     x, gy, gx = _channel_last(x), _channel_last(gy), _empty_images(x.shape, x.dtype)
@@ -374,13 +360,7 @@ def relu_gradient(y, gy):
 
 
 def max_pooling(x, k, stride, pad, cover_all=False):
-    """Returns the maximum of each window, and what :func:`max_pooling_gradient` needs.
-
-    Args:
-        k, stride, pad (int): Size and stride of the square windows, and the padding, which is never
-            the maximum; ``pad < k``, ``k`` at most 16.
-        cover_all (bool): Whether a last window may reach beyond the image; ``stride + pad <= k``.
-    """
+    """Returns the maximum of each window, and what :func:`max_pooling_gradient` needs."""
     shape = output_shape(x.shape, (x.shape[1], 0, k, k), stride, pad, cover_all)
     x, y, places = _channel_last(x), _empty_images(shape, x.dtype), _empty_images(shape, np.uint8)
     _pool('max_pooling', y, (x, y, places), x.shape, shape, k, stride, pad)
@@ -475,19 +455,7 @@ def log_softmax_gradient(y, gy):
 
 
 def joint_loss(y, log_f, alpha, beta, kl):
-    """Returns ``L_c + alpha L_p + beta L_e``; see :mod:`chainer_jo.functions.losses`.
-
-    Args:
-        y (array): Labels, ``(B, C)``, float32.
-        log_f (array): ``(B, C)``, float32.
-        alpha (float): Weight of ``L_p``, which is not computed if this is 0.
-        beta (float): Weight of ``L_e``, which is not computed if this is 0.
-        kl (bool): Whether ``L_c`` is the KL divergence or the cross entropy.
-
-    Returns:
-        tuple: The loss, ``()``, and the sums of ``f`` over the batch, ``(C,)``, which
-        :func:`joint_loss_gradient` needs.
-    """
+    """Returns the loss of :mod:`chainer_jo.functions.losses`, and the sums of ``f``."""
     # (B, C) is small, and a single block can sum it without a second kernel.
     loss, f_sums = _empty(()), _empty(y.shape[1])
     arguments = (*_contiguous(y, log_f), float(alpha), float(beta), int(kl), loss, f_sums)
@@ -504,14 +472,7 @@ def joint_loss_gradient(y, log_f, alpha, beta, f_sums, gy):
 
 
 def add_to_sums(sums, loss, log_f, y):
-    """Adds a batch to an epoch's ``sums``, (3,), float64: loss times images, images, hits.
-
-    Args:
-        loss (array): The mean over the batch, ``()``, float32.
-        log_f (array): Scores, ``(B, C)``, float32.
-        y (array): Labels, ``(B, C)``, float32. A hit is a row whose maximum is at the same class in
-            ``y`` and in ``log_f``.
-    """
+    """Adds a batch to an epoch's ``sums``: loss times images, images, hits."""
     arguments = (*_contiguous(loss, log_f, y), sums, *y.shape)
     _launch('losses', 'add_to_sums', (1,), (THREADS,), *arguments, THREADS=THREADS)
 

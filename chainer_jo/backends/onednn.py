@@ -385,18 +385,7 @@ def _normalization_backward(dtype, shape, eps, fixed, relu):
 
 
 def normalize(x, gamma, beta, eps, running=None, relu=False, residual=None):
-    """Returns ``gamma * (x - mean) / sqrt(variance + eps) + beta`` with the batch's statistics.
-
-    Args:
-        running (tuple): None, or ``(mean, variance, decay)``: two arrays that move towards the
-            batch's mean and unbiased variance, and the share of them that is kept.
-        relu (bool): Whether ReLU follows, after ``residual`` is added.
-        residual (array): None, or an array to add.
-
-    Returns:
-        tuple: The result; mean and (biased) variance of each channel; what
-        :func:`normalize_gradients` needs to find the signs before ReLU.
-    """
+    """Normalises with the batch's statistics. Returns the result, the statistics and the signs."""
     mean, variance = np.empty((2, x.shape[1]), np.float32)
     y, kept = _normalized(x, gamma, beta, mean, variance, eps, False, relu, residual, True)
     if running is not None:
@@ -443,10 +432,7 @@ def _normalized(x, gamma, beta, mean, variance, eps, fixed, relu, residual, keep
 def normalize_gradients(
     x, gamma, mean, variance, kept, gy, eps, fixed, relu=False, with_residual=False
 ):
-    """Returns the gradients of ``x``, ``gamma``, ``beta`` and the residual, if there was one.
-
-    ``fixed`` says that the statistics are constants, not those of ``x``.
-    """
+    """Returns the gradients of ``x``, ``gamma``, ``beta`` and the residual, if there was one."""
     fused = relu and not with_residual
     if relu and with_residual:
         gy = relu_gradient(kept, gy)
@@ -517,13 +503,7 @@ def _whole(shape):
 
 
 def max_pooling(x, k, stride, pad, cover_all=False):
-    """Returns the maximum of each window, and what :func:`max_pooling_gradient` needs.
-
-    Args:
-        k, stride, pad (int): Size and stride of the square windows, and the padding, which is never
-            the maximum; ``pad < k``.
-        cover_all (bool): Whether a last window may reach beyond the image; ``stride + pad <= k``.
-    """
+    """Returns the maximum of each window, and what :func:`max_pooling_gradient` needs."""
     window = (k, stride, pad, cover_all)
     primitive = _pooling_forward(*_windows(x.dtype, x.shape, *window))
     y = _empty_images(output_shape(x.shape, (x.shape[1], 0, k, k), *window[1:]), x.dtype)
