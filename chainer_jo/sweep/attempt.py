@@ -9,7 +9,13 @@ import sys
 import threading
 from collections import deque
 
-from chainer_jo.errors import ChainerJoError, KilledError, UnforeseenError, excerpt
+from chainer_jo.errors import (
+    ChainerJoError,
+    KilledError,
+    OutOfMemoryError,
+    UnforeseenError,
+    excerpt,
+)
 from chainer_jo.training import failure, processes
 from chainer_jo.training.machine import THREAD_VARIABLES
 
@@ -44,12 +50,36 @@ class Attempt:
     def run(self, on_line, on_text):
         """Waits for the process to end; returns its exit code and the last lines of its stderr.
 
+        A process that cannot be started counts as one that ran out of memory.
+
         Args:
             on_line (callable): Called with every JSON line on its stdout, a dict.
             on_text (callable): Called with any other line on its stdout, such as those of
                 libraries.
         """
-        with subprocess.Popen(
+        said, texts = deque(maxlen=LINES_KEPT), deque(maxlen=LINES_KEPT)
+        try:
+            reader = self._start(said)
+        except (OSError, RuntimeError) as error:
+            # The machine lacks memory, processes, files or threads, and may have them again.
+            said = f'error: its process cannot be started\nseen: {error}'
+            return OutOfMemoryError.exit_code, said
+        with self._process:
+            # stop() may have been called before the process existed.
+            if self._signum is not None:
+                self._process.send_signal(self._signum)
+            for line in self._process.stdout:
+                _hand_on(line, on_line, lambda text: (texts.append(text), on_text(text)))
+            reader.join()
+            code, said = self._process.wait(), ''.join(said)
+            # MPICH tells it on stdout, Open MPI on stderr.
+            told = '\n'.join([*texts, said])
+            killed = processes.killed_by(told) if code and self._launched else None
+            return (code if killed is None else -killed), said
+
+    def _start(self, said):
+        """Starts the process, and the thread that appends its lines on stderr to ``said``."""
+        self._process = subprocess.Popen(
             self._words,
             cwd=self._folder,
             env=self._environment,
@@ -62,23 +92,16 @@ class Attempt:
             errors='replace',
             # A new session: otherwise Ctrl-C would reach the child twice, from the terminal too.
             start_new_session=True,
-        ) as self._process:
-            # stop() may have been called before the process existed.
-            if self._signum is not None:
-                self._process.send_signal(self._signum)
-            said = deque(maxlen=LINES_KEPT)
-            # In a thread: a child that fills one pipe blocks while this process reads the other.
-            reader = threading.Thread(target=lambda: said.extend(self._process.stderr))
+        )
+        # In a thread: a child that fills one pipe blocks while this process reads the other.
+        reader = threading.Thread(target=lambda: said.extend(self._process.stderr))
+        try:
             reader.start()
-            texts = deque(maxlen=LINES_KEPT)
-            for line in self._process.stdout:
-                _hand_on(line, on_line, lambda text: (texts.append(text), on_text(text)))
-            reader.join()
-            code, said = self._process.wait(), ''.join(said)
-            # MPICH tells it on stdout, Open MPI on stderr.
-            told = '\n'.join([*texts, said])
-            killed = processes.killed_by(told) if code and self._launched else None
-            return (code if killed is None else -killed), said
+        except RuntimeError:
+            # Closes the pipe on which the process depends, and waits for its end.
+            self._process.communicate()
+            raise
+        return reader
 
     def stop(self, signum):
         """Signals the process, now or once it has started, to take a snapshot and end."""

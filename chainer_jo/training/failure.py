@@ -2,6 +2,7 @@
 
 import contextlib
 import datetime
+import os
 
 from chainer_jo import store
 from chainer_jo.errors import DataError, WriteError, excerpt
@@ -20,7 +21,8 @@ def keep(folder, exit_code, reason):
         reason (str): The reason, in one line.
     """
     when = datetime.datetime.now(datetime.UTC).isoformat(timespec='seconds')
-    if not folder.parent.exists():
+    # Not Path.exists, which raises an error of its own where a file server fails.
+    if not os.path.exists(folder.parent):
         return
     with contextlib.suppress(WriteError):
         store.make_folder(folder)

@@ -1,6 +1,8 @@
+import errno
 import os
 import re
 import signal
+import subprocess
 import threading
 import time
 from collections import deque
@@ -75,6 +77,68 @@ def test_a_trial_whose_process_is_killed_is_tried_again_and_ends_the_same(tmp_pa
     tiny.run(config, tmp_path / 'whole', threads=1)
     whole = store.read_sealed(tiny.folder(config, tmp_path / 'whole') / 'result.json')
     assert tiny.digests(result) == tiny.digests(whole)
+
+
+@pytest.fixture
+def starts_fail(monkeypatch):
+    """Has the starts of a process, or of the thread that reads it, fail that have these numbers."""
+
+    def fail(kind, name, error, numbers):
+        real, count = getattr(kind, name), iter(range(100))
+
+        def start(self, *args, **options):
+            # The threads of the pool that runs the trials start.
+            if not getattr(self, 'name', '').startswith('ThreadPool') and next(count) in numbers:
+                raise error
+            return real(self, *args, **options)
+
+        monkeypatch.setattr(kind, name, start)
+
+    return fail
+
+
+@pytest.mark.parametrize(
+    ('kind', 'name', 'error'),
+    [
+        (subprocess.Popen, '__init__', BlockingIOError(errno.EAGAIN, 'no more processes')),
+        (threading.Thread, 'start', RuntimeError("can't start new thread")),
+    ],
+    ids=['process', 'thread'],
+)
+def test_a_trial_whose_process_cannot_be_started_is_tried_again(
+    kind, name, error, tmp_path, starts_fail
+):
+    configs, texts = [tiny.config('cross_entropy', seed=seed) for seed in (0, 1)], []
+    starts_fail(kind, name, error, {0})
+    on_text = lambda config, text: texts.append(text)  # noqa: E731
+    assert sweep(tmp_path, 1, on_text=on_text).run(configs) == []
+    assert texts == [
+        f'trial {configs[0].trial} failed: its process cannot be started ({error}); '
+        'it is tried again'
+    ]
+    assert all((tiny.folder(config, tmp_path) / 'result.json').exists() for config in configs)
+
+
+def test_a_trial_whose_process_never_starts_has_failed_and_the_others_are_trained(
+    tmp_path, starts_fail
+):
+    never, trained = (tiny.config('cross_entropy', seed=seed) for seed in (0, 1))
+    error = OSError(errno.ENOMEM, 'Cannot allocate memory')
+    starts_fail(subprocess.Popen, '__init__', error, {0, 2})
+    (failed,) = sweep(tmp_path, 1).run([never, trained])
+    assert (failed.trial, failed.exit_code) == (never.trial, 7)
+    assert 'its process cannot be started' in failed.seen
+    assert (tiny.folder(trained, tmp_path) / 'result.json').exists()
+
+
+def test_a_failure_that_cannot_be_recorded_raises_nothing(tmp_path, monkeypatch):
+    def stale(path, **_):
+        raise OSError(errno.ESTALE, '')
+
+    monkeypatch.setattr(os, 'stat', stale)
+    failure.keep(tmp_path / 'runs' / 'trial', 8, 'killed')
+    monkeypatch.undo()
+    assert list(tmp_path.iterdir()) == []
 
 
 @mpi.NEEDED
