@@ -418,8 +418,27 @@ def _drawing(drawn):
     from rich.console import Console
     from rich.live import Live
 
-    with Live(console=Console(stderr=True), get_renderable=drawn, transient=True) as live:
+    screen = Console(file=_Unfailing(sys.stderr))
+    with Live(console=screen, get_renderable=drawn, transient=True) as live:
         yield live
+
+
+class _Unfailing:
+    """A stream whose errors are ignored, because the terminal may go away while trials run."""
+
+    def __init__(self, stream):
+        self._stream = stream
+
+    def __getattr__(self, name):
+        return getattr(self._stream, name)
+
+    def write(self, text):
+        with suppress(OSError, ValueError):
+            self._stream.write(text)
+
+    def flush(self):
+        with suppress(OSError, ValueError):
+            self._stream.flush()
 
 
 def accuracies(result):

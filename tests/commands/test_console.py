@@ -413,6 +413,39 @@ def test_on_a_terminal_a_live_bar_is_drawn_below_the_lines():
     assert 'done (1 of 1)' in shown
 
 
+def test_what_is_said_to_a_terminal_that_is_gone_raises_nothing(monkeypatch):
+    ours, theirs = pty.openpty()
+    terminal = os.fdopen(theirs, 'w')
+    monkeypatch.setattr(sys, 'stderr', terminal)
+    monkeypatch.setenv('TERM', 'xterm')
+    with console.TrialProgress(3).shown() as progress:
+        assert progress.live
+        os.close(ours)
+        progress.say('x')
+        # As a thread does, whose errors would not be seen here.
+        progress.live.refresh()
+    assert sys.stderr is terminal
+    with pytest.raises(OSError, match='Input/output error'):
+        terminal.close()
+
+
+def test_a_trial_whose_terminal_goes_away_is_trained_to_its_end(tmp_path):
+    ours, theirs = pty.openpty()
+    config = tiny.config('cross_entropy', 'cross_entropy.train.epochs=40')
+    words = [sys.executable, '-m', 'chainer_jo', *tiny.words(config, tmp_path)]
+    environment = os.environ | {'TERM': 'xterm', 'OMP_NUM_THREADS': '1'}
+    process = subprocess.Popen(
+        words, cwd=ROOT, stdout=subprocess.DEVNULL, stderr=theirs, env=environment
+    )
+    output = b''
+    while b'epochs: train 40' not in output:
+        output += os.read(ours, 10_000)
+    os.close(ours)
+    os.close(theirs)
+    assert process.wait() == 0
+    assert (tiny.folder(config, tmp_path) / 'result.json').exists()
+
+
 def test_on_a_dumb_terminal_there_are_plain_lines():
     shown = on_terminal(TERM='dumb')
     assert '\x1b' not in shown
