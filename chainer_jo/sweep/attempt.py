@@ -68,8 +68,13 @@ class Attempt:
             # stop() may have been called before the process existed.
             if self._signum is not None:
                 self._process.send_signal(self._signum)
-            for line in self._process.stdout:
-                _hand_on(line, on_line, lambda text: (texts.append(text), on_text(text)))
+            try:
+                for line in self._process.stdout:
+                    _hand_on(line, on_line, lambda text: (texts.append(text), on_text(text)))
+            except BaseException:
+                # The process ends; its stderr, which is being read, can be closed only then.
+                self._process.stdin.close()
+                raise
             reader.join()
             code, said = self._process.wait(), ''.join(said)
             # MPICH tells it on stdout, Open MPI on stderr.
