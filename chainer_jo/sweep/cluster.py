@@ -265,9 +265,7 @@ class ClusterSweep:
             error = attempt.failed(trial.config, self.machine, code, said, worker)
             # A diverged trial would diverge on every worker.
             if code == DivergedError.exit_code or trial.failures >= TRIES:
-                self.on_line(trial.config, {'failed': error.exit_code})
-                self.say(str(error))
-                self._failures.append(error)
+                self._fail(trial.config, error)
             else:
                 self.say(f'{error.problem}; it is tried again: {error.seen}')
                 self._again(trial, self._todo.append)
@@ -324,21 +322,29 @@ class ClusterSweep:
 
     def _receive(self):
         """Reads the results that have appeared in the folder."""
-        arriving, self._arriving = self._arriving, []
-        for config, end in arriving:
+        for config, end in tuple(self._arriving):
             path = self.machine.folder(config.trial) / 'result.json'
             if os.path.exists(path):
                 self._read(config, path)
             elif time.monotonic() < end:
-                self._arriving.append((config, end))
+                continue
             else:
-                self._failures.append(_not_arrived(config, path))
+                self._fail(config, _not_arrived(config, path))
+            # Only now: a result whose telling raises an error has to be told again.
+            self._arriving.remove((config, end))
 
     def _read(self, config, path):
         try:
-            self.on_line(config, {'result': store.read_sealed(path)})
+            result = store.read_sealed(path)
         except ChainerJoError as error:
-            self._failures.append(error)
+            self._fail(config, error)
+        else:
+            self.on_line(config, {'result': result})
+
+    def _fail(self, config, error):
+        self.on_line(config, {'failed': error.exit_code})
+        self.say(str(error))
+        self._failures.append(error)
 
     def _explain(self):
         """Tells the user why, if no trial has been training for a while.

@@ -8,6 +8,7 @@ import tiny
 
 pytest.importorskip('distributed')
 
+from chainer_jo import store
 from chainer_jo.sweep import cluster
 
 
@@ -24,12 +25,21 @@ class Gone:
 
 
 def sweep(tmp_path):
-    told = []
+    told, said = [], []
     made = cluster.ClusterSweep(
-        'tcp://gone:1', tiny.machine(tmp_path), {}, lambda *line: told.append(line), None, print
+        *('tcp://gone:1', tiny.machine(tmp_path), {}),
+        *(lambda *line: told.append(line), None, said.append),
     )
-    made.told = told
+    made.told, made.said = told, said
     return made
+
+
+def two_arriving(made, tmp_path, end):
+    configs = [tiny.config('cross_entropy', seed=seed) for seed in (0, 1)]
+    made._arriving = [(config, end) for config in configs]
+    for config in configs:
+        store.make_folder(tiny.folder(config, tmp_path))
+    return configs
 
 
 def test_a_trial_whose_answer_is_lost_is_handed_out_again(tmp_path, monkeypatch):
@@ -56,3 +66,43 @@ def test_only_an_epoch_that_was_not_trained_before_clears_failures(tmp_path):
         left.append((trial.failures, len(trial.failed_at)))
     assert left == [(0, 0), (0, 0), (1, 1), (2, 1), (0, 0)]
     assert [line['epoch'] for _, line in made.told] == [1, 2, 2, 1, 3]
+
+
+def test_a_result_that_nobody_takes_is_told_again_and_no_other_is_lost(tmp_path):
+    made = sweep(tmp_path)
+    configs = two_arriving(made, tmp_path, 0.0)
+    for config in configs:
+        store.write_sealed(tiny.folder(config, tmp_path) / 'result.json', {'a': 1})
+    tell, failed = made.on_line, []
+
+    def fail_once(config, line):
+        if not failed:
+            failed.append(config)
+            raise OSError('gone')
+        tell(config, line)
+
+    made.on_line = fail_once
+    with pytest.raises(OSError, match='gone'):
+        made._receive()
+    made._receive()
+    assert made.told == [(config, {'result': {'a': 1}}) for config in configs]
+    assert made._arriving == []
+
+
+def test_a_result_that_does_not_arrive_or_is_damaged_is_told_as_a_failure(tmp_path):
+    made = sweep(tmp_path)
+    missing, damaged = two_arriving(made, tmp_path, 0.0)
+    store.write_text(tiny.folder(damaged, tmp_path) / 'result.json', '{}')
+    made._receive()
+    assert made.told == [(missing, {'failed': 6}), (damaged, {'failed': 3})]
+    assert made.said == [str(error) for error in made._failures]
+    assert 'fix:  make sure that all machines use the same results folder' in made.said[0]
+    assert made._arriving == []
+
+
+def test_a_result_may_arrive_later(tmp_path):
+    made = sweep(tmp_path)
+    two_arriving(made, tmp_path, float('inf'))
+    made._receive()
+    assert len(made._arriving) == 2
+    assert made.told == made.said == []
