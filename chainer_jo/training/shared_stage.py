@@ -10,6 +10,7 @@ both train the stage and write the same content.
 
 import contextlib
 import json
+import os
 from pathlib import Path
 
 import chainer
@@ -43,20 +44,39 @@ class SharedStage:
 
         Args:
             warn (callable): Called with a line of text that says which trial is used, or that the
-                file is damaged.
+                file is damaged or cannot be read.
         """
-        if not self.path.exists():
+        # Not Path.exists, which raises an error of its own where a file server fails.
+        if not os.path.exists(self.path):
             return None
         try:
-            arrays = store.read_arrays(self.path)
+            trial, arrays = self._read()
+        except WriteError as error:
+            # It may be intact, so it stays.
+            warn(f'{error.problem} ({error.seen}): the first stage is trained again')
+            return None
         except DataError as error:
             warn(f'{error.problem}: the first stage is trained again')
-            self.path.unlink(missing_ok=True)
+            with contextlib.suppress(OSError):
+                self.path.unlink(missing_ok=True)
             return None
-        told = {'trial': str(arrays.pop('trial')), 'digest': self.digest}
+        told = {'trial': trial, 'digest': self.digest}
         rows = [row | {'shared': told} for row in snapshot.rows(arrays)]
-        warn(f'{self.trial}: starts from the end of stage {arrays["stage"]} of {told["trial"]}')
+        warn(f'{self.trial}: starts from the end of stage {arrays["stage"]} of {trial}')
         return arrays | {'log': np.array(json.dumps(rows))}
+
+    def _read(self):
+        """Returns the trial that trained the stage, and its arrays."""
+        arrays = store.read_arrays(self.path)
+        trial, digest = (str(arrays.pop(name, '')) for name in ('trial', 'digest'))
+        # The name of the file proves nothing: it may have been renamed.
+        if digest != self.digest or not trial:
+            raise DataError(
+                f'{self.path} is of another first stage',
+                seen=f'digest {digest or "missing"}, expected {self.digest}',
+                fix='delete the file',
+            )
+        return trial, arrays
 
     def offer(self, path):
         """Shares a snapshot at the end of the stage, unless another trial already has.
@@ -65,14 +85,17 @@ class SharedStage:
             path (pathlib.Path): The snapshot. It is not shared if another environment took part in
                 training it, because its last digits then belong to neither environment.
         """
-        arrays = store.read_arrays(path)
-        if self.path.exists() or snapshot.environments(arrays) != [self.environment]:
+        if os.path.exists(self.path):
             return
+        arrays = store.read_arrays(path)
+        if snapshot.environments(arrays) != [self.environment]:
+            return
+        own = {'trial': np.array(self.trial), 'digest': np.array(self.digest)}
         # Sharing only saves time, so a failed write is ignored. Another process may be removing the
         # folder because its table is done.
         with contextlib.suppress(WriteError):
             store.make_folder(self.path.parent)
-            store.write_arrays(self.path, arrays | {'trial': np.array(self.trial)})
+            store.write_arrays(self.path, arrays | own)
 
 
 def remove_all(out):

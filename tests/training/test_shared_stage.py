@@ -7,7 +7,7 @@ import pytest
 import tiny
 
 from chainer_jo import paper, store
-from chainer_jo.errors import StoppedError
+from chainer_jo.errors import StoppedError, WriteError
 from chainer_jo.methods.ours import Ours
 from chainer_jo.training import shared_stage, trial
 
@@ -157,6 +157,54 @@ def test_a_damaged_file_is_told_and_the_stage_trained_anew(tmp_path):
     assert any('damaged' in line and 'trained again' in line for line in said)
     assert tiny.digests(second) == tiny.digests(run(tiny.config('tanaka'), tmp_path / 'alone'))
     assert 'shared' in run(tiny.config('ours', KL), tmp_path / 'shared')
+
+
+def test_a_file_under_the_name_of_another_is_told_and_the_stage_trained_anew(tmp_path):
+    for seed in (0, 1):
+        run(tiny.config('ours', seed=seed), tmp_path / 'shared')
+    one, other = handed_on(tmp_path / 'shared')
+    one.rename(tmp_path / 'aside')
+    other.rename(one)
+    (tmp_path / 'aside').rename(other)
+    said = []
+
+    second = run(tiny.config('tanaka'), tmp_path / 'shared', said=said)
+
+    assert 'shared' not in second
+    assert [line for line in said if 'first stage is trained again' in line]
+    assert tiny.digests(second) == tiny.digests(run(tiny.config('tanaka'), tmp_path / 'alone'))
+    assert 'shared' in run(tiny.config('ours', KL), tmp_path / 'shared')
+
+
+@pytest.mark.parametrize('name', ['trial', 'digest'])
+def test_a_file_that_does_not_say_what_it_is_is_not_used(name, tmp_path):
+    run(tiny.config('ours'), tmp_path)
+    [path] = handed_on(tmp_path)
+    arrays = store.read_arrays(path)
+    del arrays[name]
+    store.write_arrays(path, arrays)
+    said = []
+
+    assert 'shared' not in run(tiny.config('tanaka'), tmp_path, said=said)
+    assert [line for line in said if 'trained again' in line]
+
+
+def test_a_file_that_may_not_be_read_is_told_and_kept(tmp_path, monkeypatch):
+    run(tiny.config('ours'), tmp_path)
+    [path] = handed_on(tmp_path)
+    content, read, said = path.read_bytes(), store.read_arrays, []
+
+    def refused(file):
+        if file == path:
+            raise WriteError(f'cannot read {path}', seen='Permission denied', fix='')
+        return read(file)
+
+    monkeypatch.setattr(store, 'read_arrays', refused)
+
+    assert 'shared' not in run(tiny.config('tanaka'), tmp_path, said=said)
+    words = f'cannot read {path} (Permission denied): the first stage is trained again'
+    assert words in said
+    assert path.read_bytes() == content
 
 
 def test_a_trial_stopped_later_still_says_who_trained_its_first_stage(sigterm_at, tmp_path):
