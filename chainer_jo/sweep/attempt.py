@@ -11,6 +11,7 @@ from collections import deque
 
 from chainer_jo.errors import (
     ChainerJoError,
+    InUseError,
     KilledError,
     OutOfMemoryError,
     UnforeseenError,
@@ -18,6 +19,7 @@ from chainer_jo.errors import (
 )
 from chainer_jo.training import failure, processes
 from chainer_jo.training.machine import THREAD_VARIABLES
+from chainer_jo.training.signals import SIGNALS
 
 LINES_KEPT = 200
 
@@ -113,6 +115,13 @@ class Attempt:
         self._signum = signum
         if self._process is not None:
             self._process.send_signal(signum)
+
+
+def is_unsaved(code):
+    """Returns whether a process that was asked to stop ended with this code, and no snapshot."""
+    # One that found its trial in use, or that the signal itself has killed, had not begun.
+    fine = (0, InUseError.exit_code, *(-number for number in SIGNALS))
+    return code < 128 and code not in fine
 
 
 def _hand_on(line, on_line, on_text):

@@ -63,6 +63,7 @@ class _Task:
     future: distributed.Future
     addresses: set
     address: str | None = None
+    end: tuple = (0, '')
 
 
 class ClusterSweep:
@@ -204,7 +205,7 @@ class ClusterSweep:
             task.address = event['address']
             self.say(f'{config.trial}: on worker {self._workers.place(task.address)}')
         elif 'ends' in event:
-            task.address = None
+            task.address, task.end = None, (event['ends'], event['said'].strip())
             if event['ends']:
                 self.on_line(config, {'end': event['ends']})
         elif 'text' in event:
@@ -390,13 +391,19 @@ class ClusterSweep:
         end = time.monotonic() + SNAPSHOT_SECONDS
         while any(task.address for task in begun) and time.monotonic() < end:
             self._hear(POLL_SECONDS)
+        unsaved = [task for task in begun if attempt.is_unsaved(task.end[0])]
+        for task in unsaved:
+            # The answer of a task that was cancelled does not come.
+            self.say(str(attempt.failed(task.trial.config, self.machine, *task.end)))
         raise StoppedError(
-            signals.last, seen=_snapshots(begun), fix='the same command resumes from there'
+            signals.last,
+            seen=_snapshots(begun, unsaved),
+            fix='the same command resumes from there',
         )
 
 
-def _snapshots(begun):
-    left = sum(task.address is not None for task in begun)
+def _snapshots(begun, unsaved):
+    left = sum(task.address is not None for task in begun) + len(unsaved)
     if left:
         return f'{left} of {len(begun)} running trials have not confirmed a snapshot'
     return 'every running trial took a snapshot' if begun else 'no trial was running'

@@ -12,8 +12,8 @@ from collections import Counter, deque
 from concurrent.futures import ThreadPoolExecutor, wait
 
 from chainer_jo import store
-from chainer_jo.errors import InUseError, KilledError, OutOfMemoryError, StoppedError
-from chainer_jo.sweep.attempt import Attempt, failed, words
+from chainer_jo.errors import InUseError, KilledError, OutOfMemoryError, StoppedError, count_of
+from chainer_jo.sweep.attempt import Attempt, failed, is_unsaved, words
 from chainer_jo.training.machine import asked_threads, cores
 from chainer_jo.training.signals import Signals
 
@@ -45,14 +45,15 @@ class LocalSweep:
         self.launcher = launcher
         self._threads = threads
         self._attempts, self._lock = set(), threading.Lock()
-        self._failures = Counter()
+        self._failures, self._unsaved = Counter(), []
         self._signals = Signals()
 
     def run(self, configs):
         """Runs all trials and returns the errors of those that failed.
 
         Raises:
-            StoppedError: A signal came; every running trial has taken a snapshot.
+            StoppedError: A signal came; the running trials have taken a snapshot, or it says how
+                many have not.
         """
         # Signals are only recorded, and passed on to the children, which then save a snapshot.
         with self._signals:
@@ -63,9 +64,12 @@ class LocalSweep:
                 self._heed_signals(workers)
             failures = [error for worker in workers for error in worker.result()]
         if self._signals.last is not None:
+            unsaved = len(self._unsaved)
             raise StoppedError(
                 self._signals.last,
-                seen='every running trial took a snapshot',
+                seen=f'{count_of(unsaved, "running trial")} ended without a snapshot'
+                if unsaved
+                else 'every running trial took a snapshot',
                 fix='the same command resumes from there',
             )
         return failures
@@ -92,7 +96,9 @@ class LocalSweep:
             if code == InUseError.exit_code:
                 # Another process took it between the check in _next and the start.
                 todo.append(config)
-            elif code and self._signals.last is None:
+            elif self._signals.last is not None:
+                self._note_end(config, code, said)
+            elif code:
                 error = failed(config, self.machine, code, said)
                 self._failures[config.trial] += 1
                 if self._failures[config.trial] <= RETRIES.get(error.exit_code, 0):
@@ -104,6 +110,12 @@ class LocalSweep:
                     self.on_text(config, str(error))
                     failures.append(error)
         return failures
+
+    def _note_end(self, config, code, said):
+        """Tells why a trial that was asked to stop has not taken a snapshot."""
+        if is_unsaved(code):
+            self._unsaved.append(config)
+            self.on_text(config, str(failed(config, self.machine, code, said)))
 
     def _next(self, todo):
         """Takes the first trial that no process is training out of ``todo``; ``None`` if none."""

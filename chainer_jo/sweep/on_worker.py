@@ -114,7 +114,7 @@ def train(order):
     tell(begins=True)
     with _stopping_when(lambda: _is_unwanted(worker, key), attempt):
         code, said = attempt.run(lambda line: tell(line=line), lambda text: tell(text=text))
-    tell(ends=code)
+    tell(ends=code, said=said)
     return {'address': worker.address, 'code': code, 'said': said}
 
 

@@ -9,7 +9,7 @@ import children
 import pytest
 import tiny
 
-from chainer_jo.errors import KilledError, OutOfMemoryError, UnforeseenError
+from chainer_jo.errors import KilledError, OutOfMemoryError, StoppedError, UnforeseenError
 from chainer_jo.sweep import attempt, local
 from chainer_jo.training import failure, snapshot
 
@@ -85,9 +85,9 @@ def test_damaged_snapshots_are_told_through_run(tmp_path, figure):
     figure('warnings', 'both snapshots damaged under run: 2 warnings told')
 
 
-def sweep_of(script, tmp_path, monkeypatch):
+def sweep_of(script, tmp_path, monkeypatch, texts=None):
     """Sweeps over one trial whose process runs ``script``; returns failures, lines and texts."""
-    lines, texts = [], []
+    lines, texts = [], [] if texts is None else texts
     monkeypatch.setattr(attempt.sys, 'executable', '/bin/sh')
     real = attempt.shlex.split
     monkeypatch.setattr(attempt.shlex, 'split', lambda text: ['python', '-c', script])
@@ -106,6 +106,30 @@ def test_what_is_not_json_on_stdout_is_passed_on_as_text(tmp_path, monkeypatch):
     failures, lines, texts = sweep_of(script, tmp_path, monkeypatch)
     assert (failures, lines) == ([], [{'epoch': 1}])
     assert texts == ['onednn_verbose,exec,cpu', '3', '{"ep']
+
+
+STOPPED = 'trap "{}" TERM; kill -TERM $PPID; while :; do sleep 0.1; done'
+
+
+def test_a_child_that_takes_no_snapshot_after_a_signal_is_told(tmp_path, monkeypatch):
+    texts, script = [], STOPPED.format('echo full >&2; exit 6')
+    (tmp_path / 'runs').mkdir()
+    with pytest.raises(StoppedError) as error:
+        sweep_of(script, tmp_path, monkeypatch, texts)
+    assert error.value.exit_code == 128 + signal.SIGTERM
+    assert error.value.seen == '1 running trial ended without a snapshot'
+    (text,) = texts
+    assert text.startswith(f'error: trial {CONFIG.trial} failed\n  seen: full')
+    assert failure.reason(tiny.folder(CONFIG, tmp_path)) == 'full'
+
+
+@pytest.mark.parametrize('end', ['exit 143', 'exit 0', 'exit 4', 'trap - TERM; kill -TERM $$'])
+def test_a_child_that_ends_by_the_signal_as_it_should_has_not_failed(end, tmp_path, monkeypatch):
+    texts = []
+    with pytest.raises(StoppedError) as error:
+        sweep_of(STOPPED.format(end), tmp_path, monkeypatch, texts)
+    assert error.value.seen == 'every running trial took a snapshot'
+    assert texts == []
 
 
 @pytest.mark.parametrize(
@@ -158,7 +182,6 @@ def test_snapshots_that_may_not_be_read_are_no_damage(tmp_path, figure):
 
 
 def test_the_time_of_a_resumed_trial_is_the_sum(tmp_path):
-    from chainer_jo.errors import StoppedError
     from chainer_jo.training import trial
 
     def stop(row):

@@ -9,6 +9,7 @@ import tiny
 pytest.importorskip('distributed')
 
 from chainer_jo import store
+from chainer_jo.errors import StoppedError
 from chainer_jo.sweep import cluster
 
 
@@ -106,3 +107,19 @@ def test_a_result_may_arrive_later(tmp_path):
     made._receive()
     assert len(made._arriving) == 2
     assert made.told == made.said == []
+
+
+@pytest.mark.parametrize(('code', 'unsaved'), [(6, 1), (143, 0)])
+def test_a_trial_that_takes_no_snapshot_after_a_signal_is_told(code, unsaved, tmp_path):
+    made = sweep(tmp_path)
+    made._client = SimpleNamespace(cancel=lambda futures: None)
+    for seed in (0, 1):
+        trial = cluster._Trial(tiny.config('cross_entropy', seed=seed))
+        made._tasks[seed] = cluster._Task(trial, None, {'a'}, 'a')
+    for seed, event in ((0, {'ends': code, 'said': 'full\n'}), (1, {'ends': 143, 'said': ''})):
+        made._events.put((0.0, {'key': seed} | event))
+    with pytest.raises(StoppedError) as error:
+        made._stop(SimpleNamespace(last=15))
+    seen = ['every running trial took a snapshot', '1 of 2 running trials have not confirmed']
+    assert error.value.seen.startswith(seen[unsaved])
+    assert [('full' in text) for text in made.said] == [True] * unsaved
