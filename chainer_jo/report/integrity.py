@@ -1,5 +1,7 @@
 """Checks that the files of finished and unfinished trials are as they were written."""
 
+import fnmatch
+import os
 from pathlib import Path
 
 from chainer_jo import config, store
@@ -39,16 +41,22 @@ class _Check:
 
     def __init__(self, folder):
         self.folder, self.files, self.problems = folder, 0, []
+        try:
+            self._names = sorted(os.listdir(folder))
+        except OSError as error:
+            # Other trials are still checked.
+            self._names = []
+            self._complain('', error.strerror)
         self.result = self._checked_result() if self._has('result.json') else None
         for name in FILES:
             needed = name == 'log.jsonl' and self.result is not None
             if needed or self._has(name):
                 self._try(name, getattr(self, f'_check_{name.partition(".")[0]}'))
-        for path in sorted(folder.glob('snapshot-*.arrays')):
-            self._try(path.name, store.read_arrays)
+        for name in fnmatch.filter(self._names, 'snapshot-*.arrays'):
+            self._try(name, store.read_arrays)
 
     def _has(self, name):
-        return (self.folder / name).exists()
+        return name in self._names
 
     def _complain(self, name, problem):
         path = plain(self.folder / name, 1000)

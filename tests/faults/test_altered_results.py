@@ -3,6 +3,7 @@
 import json
 import random
 import shutil
+import sys
 from pathlib import Path
 
 import children
@@ -152,6 +153,19 @@ def test_an_index_of_clothing1m_that_has_changed_is_refused(flips, cuts, tmp_pat
 def test_a_trial_that_is_not_there_is_not_in_order(out):
     for name in ('no such trial', 'a/runs/b'):
         assert integrity.verify(out / 'runs' / name) == (0, 0, [])
+
+
+@pytest.mark.skipif(not sys.platform.startswith('linux'), reason='needs capabilities')
+def test_a_folder_that_may_not_be_entered_hides_no_damage_of_others(out, tmp_path):
+    folder = tiny.folder(CONFIG, out)
+    closed = shutil.copytree(folder, folder.with_name('closed'))
+    (folder / 'log.jsonl').write_text('damaged')
+    closed.chmod(0)
+    child = children.Child(['verify', str(out)], tmp_path / 'log', children.without_privileges)
+    assert child.wait() == 3
+    closed.chmod(0o700)
+    assert f'{closed}: Permission denied' in child.said().splitlines()
+    assert f'{folder / "log.jsonl"}: ' in child.said()
 
 
 def test_verify_notices_whole_files_of_another_trial(out, tmp_path):
