@@ -251,6 +251,8 @@ def out_folder(options, table=None):
     out = options.out or Path('results') / named
     try:
         out.exists()
+        # Fails if the folder is there, but may not be entered.
+        (out / 'runs').exists()
     except OSError as error:
         raise WriteError(
             f'cannot use the folder {excerpt(out)}',

@@ -1,5 +1,6 @@
 """Noisy labels in files: those that a user provides, and those that a trial drew."""
 
+import os
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -66,7 +67,7 @@ def _split(place):
     """Returns the path and the key. A colon may be part of a path, so the whole is tried first."""
     path, colon, key = place.rpartition(':')
     try:
-        whole = not colon or Path(place).exists()
+        whole = not colon or os.path.exists(place)
     except OSError:
         whole = True
     return (Path(place), None) if whole else (Path(path), key)

@@ -1,5 +1,6 @@
 """The label sets that are the columns of a table: those of CIFAR-10N, which are in one file."""
 
+import os
 from pathlib import Path
 
 from chainer_jo import datasets, paper, store
@@ -52,15 +53,15 @@ def _split(labels, names):
     if name in names:
         return path, [name]
     # A colon may also be part of the file's name.
-    if path and not Path(labels).exists() and Path(path).exists():
+    if path and not os.path.exists(labels) and os.path.exists(path):
         raise paper.unknown('set of labels', name, names)
     return labels, names
 
 
 def _beside(data):
     place = Path(named_place(data) or '.').expanduser()
-    folder = place if place.is_dir() else place.parent
-    if not (folder / NAME).exists():
+    folder = place if os.path.isdir(place) else place.parent
+    if not os.path.exists(folder / NAME):
         raise DataError(
             'the human labels of CIFAR-10 (CIFAR-10N) are missing',
             seen=f'no {NAME} in {folder}',

@@ -1,5 +1,6 @@
 """An overview of a table: trials done and left in each cell, with time and disk space."""
 
+import os
 import shutil
 from collections import Counter
 from datetime import timedelta
@@ -45,7 +46,7 @@ class Overview:
     def epochs_left(self):
         """The epochs that each trial has left, ``{stage: epochs}`` by trial id."""
         shared = self._out / SHARED
-        ends = shared.is_dir() and any(shared.glob('*.arrays'))
+        ends = os.path.isdir(shared) and any(shared.glob('*.arrays'))
         return pace.epochs_left(self.trials, ends, self._share)
 
     @cached_property

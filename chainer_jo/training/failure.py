@@ -32,7 +32,7 @@ def keep(folder, exit_code, reason):
 
 def reason(folder):
     """Returns why the trial in a folder last failed, in one printable line, or ``None``."""
-    if not (folder / NAME).exists():
+    if not os.path.exists(folder / NAME):
         return None
     try:
         return excerpt(store.read_sealed(folder / NAME).get('reason'), MOST_LETTERS)
@@ -42,5 +42,5 @@ def reason(folder):
 
 def forget(folder):
     """Removes the record, because the trial is trained again."""
-    if (folder / NAME).exists():
+    if os.path.exists(folder / NAME):
         (folder / NAME).unlink()

@@ -63,3 +63,13 @@ def test_labels_that_are_not_there_are_an_error_that_says_where_it_looked(given,
     with pytest.raises(DataError, match='human labels of CIFAR-10') as error:
         label_sets.read('human', 'paper', None, empty)
     assert str(empty) in error.value.seen
+
+
+@pytest.mark.parametrize(
+    ('labels', 'data'), [('x' * 300 + ':y', None), ('x' * 300, None), (None, 'x' * 300)]
+)
+def test_a_name_that_no_file_can_have_is_a_missing_file(labels, data, given):
+    with pytest.raises(DataError) as error:
+        label_sets.read('human', 'paper', labels, data)
+    assert error.value.seen
+    assert error.value.fix

@@ -1,0 +1,36 @@
+"""A results folder that may not be entered."""
+
+import sys
+
+import children
+import pytest
+import tiny
+
+from chainer_jo.errors import excerpt
+
+PLAN = ['table2', '--preset', 'quick', '--only', 'cross_entropy', '--rates', '0.5']
+
+
+@pytest.mark.skipif(not sys.platform.startswith('linux'), reason='needs capabilities')
+@pytest.mark.parametrize(
+    'words',
+    [
+        ['plan', *PLAN],
+        ['run', *PLAN, '--device', 'cpu'],
+        tiny.words(tiny.config('cross_entropy'), 'another'),
+    ],
+    ids=lambda words: words[0],
+)
+def test_a_results_folder_that_may_not_be_entered_is_one_message(words, tmp_path):
+    out = tmp_path / 'out'
+    out.mkdir(mode=0)
+    child = children.Child(
+        [*words, '--out', str(out)], tmp_path / 'log', children.without_privileges
+    )
+    assert child.wait() == 6
+    out.chmod(0o700)
+    assert child.said().splitlines() == [
+        f'error: cannot use the folder {excerpt(out)}',
+        '  seen: Permission denied',
+        '  fix:  choose another folder with --out',
+    ]
