@@ -1,6 +1,7 @@
 """A first stage that is the same for several trials is trained once, and nobody can tell."""
 
 import threading
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -76,6 +77,27 @@ def test_a_trial_of_another_first_stage_trains_its_own(other, tmp_path):
 
     assert 'shared' not in run(other, tmp_path)
     assert len(handed_on(tmp_path)) == 2
+
+
+def digest_of(*more, data='d', **changes):
+    """The digest of the paper's first stage; ``changes`` are of the configuration alone."""
+    config = tiny.config('ours', *more)
+    method = tiny.assembly(config).method
+    return shared_stage.SharedStage('', replace(config, **changes), method, data, {}).digest
+
+
+def test_a_stage_of_other_data_in_another_precision_or_of_another_net_is_another_one():
+    # A stride changes no shape of a weight, so the state at the start is the same.
+    others = [{'data': 'e'}, {'precision': 'bfloat16'}]
+    digests = [digest_of(), *(digest_of(**how) for how in others), digest_of('net.stem_stride=2')]
+    assert len(set(digests)) == 4
+    assert digest_of() == digests[0]
+
+
+def test_a_stage_of_another_version_of_the_code_is_another_one(monkeypatch):
+    present = digest_of()
+    monkeypatch.setattr(shared_stage, 'source_digest', lambda: 'another')
+    assert digest_of() != present
 
 
 def test_what_a_later_setting_makes_of_the_start_is_part_of_the_stage(tmp_path):
