@@ -4,6 +4,7 @@ import ast
 import doctest
 import importlib
 import inspect
+import itertools
 import json
 import pydoc
 import re
@@ -17,6 +18,7 @@ import warnings
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from pathlib import Path
+from types import SimpleNamespace
 
 import chainer
 import chainer.functions as F
@@ -136,6 +138,23 @@ def test_asymmetric_noise_of_the_papers_map_changes_each_class_to_its_neighbour(
     assert (noisy != chainer_jo.asymmetric_noise(labels, 0.4, FLIPS, rng=2)).any()
 
 
+def test_asymmetric_bernoulli_noise_varies_in_number_and_exact_noise_does_not():
+    def counts(sampling):
+        how = {'n_class': 2, 'sampling': sampling}
+        draws = (
+            chainer_jo.asymmetric_noise([0] * 100, 0.3, {0: 1}, rng=i, **how) for i in range(8)
+        )
+        return {int(noisy.sum()) for noisy in draws}
+
+    assert counts('exact') == {30}
+    assert len(counts('bernoulli')) > 1
+
+
+def test_the_matrix_of_noise_that_excludes_the_true_class_has_the_rate_beside_the_diagonal():
+    T = chainer_jo.transition_matrix('symmetric', 0.3, 4, exclude_true=True)
+    assert np.allclose(T, np.where(np.eye(4), 0.7, 0.1))
+
+
 @pytest.mark.parametrize('per', ['batch', 'sample'])
 def test_mix_up_is_equation_8_for_images_and_labels(per):
     rng = np.random.default_rng(0)
@@ -177,18 +196,23 @@ def test_the_joint_loss_is_equation_3():
 def test_the_loss_of_a_stage_has_the_hyper_parameters_of_table_1():
     net, x, y = batch()
     f = F.softmax(net(x)).array
-    for rate, alpha, beta in ((0.7, 1.2, 0.8), (0.9, 0.8, 0.4)):
-        loss, log_f = chainer_jo.method_loss('ours', 'correct', net, x, y, rate=rate)
+    for noise, rate, alpha, beta in (
+        ('symmetric', 0.7, 1.2, 0.8), ('symmetric', 0.9, 0.8, 0.4), ('asymmetric', 0.3, 0.8, 0.4),
+    ):  # fmt: skip
+        how = {'noise': noise, 'rate': rate}
+        loss, log_f = chainer_jo.method_loss('ours', 'correct', net, x, y, **how)
         assert np.isclose(float(loss.array), slow_joint_loss(y, f, alpha, beta))
         assert np.allclose(np.exp(log_f.array), f)
 
 
-def test_the_loss_of_step_2_is_kl_divergence_and_mix_up():
+@pytest.mark.parametrize('per', ['batch', 'sample'])
+def test_the_loss_of_step_2_is_kl_divergence_and_mix_up(per):
     net, x, y = batch()
-    mixed = chainer_jo.mix_up(x, y, 4.0, rng=2)  # Table 1 at 70 %.
+    mixed = chainer_jo.mix_up(x, y, 4.0, per=per, rng=2)  # Table 1 at 70 %.
     log_f, log_f_mixed = (np.log(F.softmax(net(v)).array) for v in (x, mixed.x))
     expected = (y * (np.log(y) - log_f)).sum() / 8 - (mixed.y * log_f_mixed).sum() / 8
-    loss, _ = chainer_jo.method_loss('ours', 'fine_tune', net, x, y, rate=0.7, rng=2)
+    how = {'rate': 0.7, 'rng': 2, 'overrides': [f'ours.fine_tune.mix_lambda={per}']}
+    loss, _ = chainer_jo.method_loss('ours', 'fine_tune', net, x, y, **how)
     assert np.isclose(float(loss.array), expected, rtol=1e-5)
 
 
@@ -503,6 +527,20 @@ def test_image_sets_that_differ_in_what_is_trained_have_other_digests(changed):
     assert own().digest == own().digest
 
 
+def test_image_sets_that_differ_in_their_test_part_have_other_digests():
+    labels = [0, 1] * 20
+    parts = [None, (IMAGES, labels), (IMAGES + np.uint8(1), labels), (IMAGES, labels[::-1])]
+    assert len({chainer_jo.image_set(IMAGES, labels, test=part).digest for part in parts}) == 4
+
+
+def test_a_trial_has_the_precision_that_was_asked_for(monkeypatch):
+    described = []
+    monkeypatch.setattr(trials, '_run', lambda config, *_: described.append(config))
+    for precision in ('float32', 'bfloat16'):
+        chainer_jo.train(own(), precision=precision)
+    assert [config.precision for config in described] == ['float32', 'bfloat16']
+
+
 def test_the_arrays_of_the_caller_stay_writeable():
     images, labels = np.zeros((40, 1, 8, 8), np.uint8), np.arange(40) % 2
     chainer_jo.image_set(images, labels, true_labels=labels)
@@ -536,6 +574,14 @@ def test_a_table_is_the_rows_of_report_and_results_are_the_trials(monkeypatch, c
     found = {(r['method'], r['rate'], r['last_test']) for r in trials if not r['modified']}
     assert {(r['method'], r['rate'], r['last_mean']) for r in rows if r['trials'] == 1} <= found
     assert chainer_jo.columns(rows)['rate'] == [row['rate'] for row in rows]
+
+
+def test_a_row_of_results_has_the_accuracies_of_the_best_and_of_the_last_epoch():
+    out = ROOT / 'results/reference/quick'
+    for row in chainer_jo.results(out):
+        result = store.read_sealed(out / 'runs' / row['trial'] / 'result.json')
+        for which, part in itertools.product(('best', 'last'), ('test', 'validation')):
+            assert row[f'{which}_{part}'] == result[which][f'{part}_accuracy']
 
 
 def test_a_result_that_cannot_be_read_is_a_warning(tmp_path):
@@ -580,6 +626,26 @@ def test_labels_of_arrays_are_judged_and_what_is_known_is_kept(tmp_path):
     assert len(rows) == 3
     with pytest.raises(ConfigError, match='another size'):
         found.predict(np.zeros((1, 1, 8, 8), np.uint8))
+
+
+def test_labels_are_judged_by_the_threshold_with_copies_together_and_without_the_known(monkeypatch):
+    images = np.arange(8, dtype=np.uint8).repeat(64).reshape(8, 1, 8, 8)
+    labels = np.arange(8) % 2
+    images[1] = images[0]
+    # The net takes images 2 and 3 for the other class.
+    p = np.where(np.eye(2, dtype=bool)[labels], 0.9, 0.1).astype('f')
+    p[2:4] = [[0.4, 0.6], [0.6, 0.4]]
+    trained = SimpleNamespace(probabilities=p, held_out=None, result=None, net=None)
+    monkeypatch.setattr(corrections, 'run', lambda *_: trained)
+
+    def issues(**how):
+        found = chainer_jo.correct(images, labels, device='cpu', **how)
+        return np.flatnonzero(found.is_label_issue).tolist()
+
+    # One label of the two copies is wrong, whatever the threshold.
+    assert issues(threshold=0) == [1]
+    assert issues(threshold=1) == [1, 2, 3]
+    assert issues(threshold=1, known=np.arange(8) == 3) == [1, 2]
 
 
 X, Y = np.zeros((2, 3, 4, 4), 'f'), np.eye(2, dtype='f')
