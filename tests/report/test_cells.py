@@ -53,6 +53,8 @@ def test_overrides_form_their_own_cell(grid, published, standard, add_trial):
     ('change', 'departure'),
     [
         ({'common': {'batch_size': 32, 'validation_labels': 'clean'}}, 'common.batch_size=32'),
+        ({'stages': {'correct': {'epochs': 3}, 'fine_tune': {'epochs': 2, 'a': 0.5}}},
+         'ours.fine_tune.a=0.5'),
         ({'precision': 'bfloat16'}, 'precision=bfloat16'),
         ({'noise': {'sampling': 'bernoulli'}}, None),
         ({'data': {'variant': 'variant 1234abcd', 'digest': '1234abcd' * 8}},

@@ -55,6 +55,17 @@ def test_the_interval_holds_the_mean_moves_and_turns_with_the_differences():
     assert interval(differences) == (low, high)
 
 
+def test_the_interval_is_scipys_bca_interval_of_95_percent():
+    from scipy import stats
+
+    differences = list(np.random.default_rng(3).exponential(0.01, 12))
+    expected = stats.bootstrap(
+        (np.array(differences),), np.mean, n_resamples=9999, confidence_level=0.95, method='BCa',
+        rng=np.random.default_rng(0),
+    ).confidence_interval  # fmt: skip
+    assert interval(differences) == (expected.low, expected.high)
+
+
 def test_the_interval_covers_the_true_mean_about_as_often_as_it_says():
     rng = np.random.default_rng(0)
     covered = 0
