@@ -209,6 +209,14 @@ def test_estimate_is_kept_from_the_epoch_with_the_best_validation_accuracy():
     np.testing.assert_allclose(method.T, estimated(good, 0.1), rtol=1e-6)
 
 
+def test_a_class_that_no_label_has_stays_as_it_is_in_the_estimate():
+    method = ForwardEstimated(Net(), np.arange(60) % 2, 3, STAGES, np.eye(3))
+    method.begin('estimate')
+    method.end_epoch(1, probe(0.5, np.random.default_rng(0).dirichlet(np.ones(3), 60)))
+    np.testing.assert_array_equal(method.T[2], [0, 0, 1])
+    assert method.T[0, 2] > 0
+
+
 def test_estimate_does_not_change_while_the_method_trains_with_it():
     method = ForwardEstimated(Net(), np.zeros(8, int), 3, STAGES, np.eye(3))
     method.begin('train')

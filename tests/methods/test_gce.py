@@ -90,6 +90,13 @@ def test_images_are_left_out_by_the_net_with_the_best_validation_accuracy_so_far
     assert 0 < expected.sum() < 5
 
 
+def test_a_net_that_is_seldom_right_is_the_best_so_far_if_none_was_better():
+    method = bare.method('gce', [0, 1], 'gce.train.prune_from=1', 'gce.train.prune_every=1')
+    first, second = np.array([[[0.6, 0.3, 0.1]] * 2, [[0.3, 0.6, 0.1]] * 2], 'f')
+    seen = epochs(method, [0.01, 0.02, 0.01], [first, second, first])
+    assert [w.tolist() for w in seen] == [[1, 0], [0, 1], [0, 1]]
+
+
 def test_plain_gce_never_leaves_an_image_out():
     method = bare.method('gce', LABELS, *SHORT, 'gce.train.truncated=false')
     f = np.full((5, 3), 1 / 3, 'f')
