@@ -7,7 +7,7 @@
 # DIR is verified first, unless it has been verified before; this reads every file once. The quick
 # preset writes real images in the layout of Clothing1M, and trains a small net on them. Results go to
 # results/<preset>/. Run the same command again to resume. --processes auto trains each trial on all
-# GPUs of the machine; batch normalisation and L_p then see a part of the 32 images only. Options:
+# GPUs of the machine; batch normalisation then sees a part of the 32 images only. Options:
 # python -m chainer_jo run --help.
 set -euo pipefail
 cd "$(dirname "${BASH_SOURCE[0]}")/.."

@@ -66,10 +66,7 @@ def read_labels(place, n, classes):
 def _split(place):
     """Returns the path and the key. A colon may be part of a path, so the whole is tried first."""
     path, colon, key = place.rpartition(':')
-    try:
-        whole = not colon or os.path.exists(place)
-    except OSError:
-        whole = True
+    whole = not colon or os.path.exists(place)
     return (Path(place), None) if whole else (Path(path), key)
 
 
