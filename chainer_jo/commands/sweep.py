@@ -219,6 +219,8 @@ def _processes(given, configs):
     if given.processes != 'auto':
         # A fault is reported once here, and not by every trial.
         device.check_shared(given.device, given.processes)
+        if given.device == 'auto' and (gpus := device.count_gpus()):
+            device.check_count(gpus, given.processes, f'--processes {gpus}')
         for config in configs:
             processes.check_batch(config.common['batch_size'], given.processes)
         return given.processes

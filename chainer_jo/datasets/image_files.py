@@ -108,7 +108,6 @@ class StandIn:
         colour (numpy.ndarray): Mean colour, ``(channels,)``, uint8.
         limit (int): Largest number of files to replace.
         warn (callable): Called with a line of text, once per file.
-
     """
 
     def __init__(self, colour, limit, warn):

@@ -16,8 +16,8 @@ LOG = {
     'test/main/accuracy': 'the same on the test images; left out without a test set',
     'label_accuracy': 'fraction of training images whose current label is the true one, after the '
     'epoch; left out if the true labels are not known',
-    'unreadable': 'number of training images that blank images have replaced since the process '
-    'started, because their files could not be read; left out if none',
+    'unreadable': 'number of training images that blank images have replaced since the trial was '
+    'last started, because their files could not be read; left out if none',
     'seconds': 'time of the epoch, including evaluation',
     'shared': 'if another trial trained this epoch for both: that `trial`, and the `digest` of all '
     'that determines the stage; left out otherwise',

@@ -74,8 +74,10 @@ class Attempt:
                 for line in self._process.stdout:
                     _hand_on(line, on_line, lambda text: (texts.append(text), on_text(text)))
             except BaseException:
-                # The process ends; its stderr, which is being read, can be closed only then.
+                # The process ends, as if this one were gone; only then can its stderr be closed.
                 self._process.stdin.close()
+                self._process.stdout.close()
+                reader.join()
                 raise
             reader.join()
             code, said = self._process.wait(), ''.join(said)

@@ -137,6 +137,8 @@ class ClusterSweep:
             self._client.subscribe_topic(self._run, self._events.put)
             self._workers = Workers(self._client, self._order, self.say)
             self._workers.update()
+            # Inside, because it asks the scheduler once more.
+            dashboard = self._client.dashboard_link
         except Exception as error:
             raise ConfigError(
                 f'the scheduler {self.address} cannot be reached',
@@ -144,7 +146,7 @@ class ClusterSweep:
                 fix='start one with dask scheduler and name the address that it prints',
             ) from error
         count = len(self._workers.present)
-        self.say(f'cluster  {self.address}: {count} workers; {self._client.dashboard_link}')
+        self.say(f'cluster  {self.address}: {count} workers; {dashboard}')
 
     def _disconnect(self):
         if self._client is not None:
@@ -286,7 +288,7 @@ class ClusterSweep:
         for trial in due[: max(0, free)]:
             # A worker on which the trial failed gets it only if there is no other.
             self._submit(trial, able - trial.failed_at or able, gpu)
-            # Only now: a trial whose submission fails has to be submitted again.
+            # Only now: if the submission fails, the trial stays in the queue.
             self._todo.remove(trial)
 
     def _needs_gpu(self):
@@ -331,7 +333,7 @@ class ClusterSweep:
                 continue
             else:
                 self._fail(config, _not_arrived(config, path))
-            # Only now: a result whose telling raises an error has to be told again.
+            # Only now: if on_line raises an error, the result is reported again.
             self._arriving.remove((config, end))
 
     def _read(self, config, path):
@@ -393,12 +395,12 @@ class ClusterSweep:
             self._hear(POLL_SECONDS)
         unsaved = [task for task in begun if attempt.is_unsaved(task.end[0])]
         for task in unsaved:
-            # The answer of a task that was cancelled does not come.
+            # A cancelled task returns no answer.
             self.say(str(attempt.failed(task.trial.config, self.machine, *task.end)))
         raise StoppedError(
             signals.last,
             seen=_snapshots(begun, unsaved),
-            fix='the same command resumes from there',
+            fix='the same command resumes each trial from its last snapshot',
         )
 
 

@@ -70,7 +70,7 @@ class LocalSweep:
                 seen=f'{count_of(unsaved, "running trial")} ended without a snapshot'
                 if unsaved
                 else 'every running trial took a snapshot',
-                fix='the same command resumes from there',
+                fix='the same command resumes each trial from its last snapshot',
             )
         return failures
 

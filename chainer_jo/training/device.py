@@ -60,13 +60,18 @@ def of_rank(number, size):
     # A scheduler such as Slurm may show each process its own GPU only, as number 0.
     if gpus == 1:
         return '@cupy:0'
+    check_count(gpus, size, f'mpiexec -n {gpus}')
+    return f'@cupy:{number}'
+
+
+def check_count(gpus, size, fix):
+    """Raises ConfigError if there are fewer GPUs than processes; ``fix`` is what to type."""
     if gpus < size:
         raise ConfigError(
-            f'{size} processes on a machine with {gpus} GPUs',
+            f'{size} processes on a machine with {gpus} GPU(s)',
             seen='each process needs a GPU of its own',
-            fix=f'mpiexec -n {gpus}, or --device cpu',
+            fix=f'{fix}, or --device cpu',
         )
-    return f'@cupy:{number}'
 
 
 def count_gpus():

@@ -77,7 +77,7 @@ class StreamedImages:
 
     @property
     def lost(self):
-        """As :attr:`Source.lost <chainer_jo.datasets.source.Source>`."""
+        """As :attr:`LabelledImages.lost <chainer_jo.datasets.source.LabelledImages>`."""
         return self.part.source.lost
 
     def add_lost(self, lost):

@@ -2,7 +2,8 @@
 
 Each rank takes its columns of the same epoch tables. It has its own copy of the net, and shares the
 labels and past outputs with the other ranks of its machine, of which one writes. Each step
-exchanges only gradients, and outputs if labels are computed from them (D-54).
+exchanges gradients, the mean output if L_p is part of the loss, and outputs if labels are computed
+from them (D-54).
 """
 
 import os
@@ -141,6 +142,8 @@ class Ranks(processes.Alone):
             self._communicator.bcast_data(updater.method)
         # NCCL, which is first used here, may not reach the other GPUs.
         except RuntimeError as error:
+            if updater.method.xp is np:
+                raise
             raise _unusable(error) from error
 
     def mean_gradients(self, method):

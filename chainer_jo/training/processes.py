@@ -89,7 +89,7 @@ class Alone:
         return array
 
     def end_epoch(self, updater):
-        """Adds the sums of the ranks, averages their statistics, and unites their lost images."""
+        """Adds the sums of the ranks, averages their statistics, and merges their lost images."""
 
     def agree(self, *numbers):
         """Returns the maximum of each integer over the ranks."""

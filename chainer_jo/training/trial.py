@@ -126,8 +126,7 @@ def _finished(config, machine, observer, dataset, folder):
     Snapshots are deleted only after the result and its log have been verified.
     """
     found = store.read_sealed(folder / 'result.json')
-    if found['digests'].get('log'):
-        store.read_known(folder / 'log.jsonl', found['digests']['log'])
+    store.read_known(folder / 'log.jsonl', found['digests'].get('log'))
     try:
         # No data set is downloaded just to read a finished trial.
         if dataset is None and datasets.at_hand(config.dataset, machine.data):
@@ -173,7 +172,8 @@ class _Trial:
         if begun:
             check_size(self.folder, begun.get('processes', 1), self.ranks)
         threads = self._threads(begun.get('threads'))
-        self._write_config(threads, begun)
+        # Without a snapshot the log starts anew, on this device alone.
+        self._write_config(threads, begun if arrays else {})
         noise_digest = save_noise(
             self.folder / 'noisy_labels.arrays',
             train.labels,
@@ -230,7 +230,7 @@ class _Trial:
             'processor': machines.processor()['processor'],
         }
         if begun and begun.get('place') != place:
-            # Its log then has the times of several devices, and holds for none.
+            # Its log then mixes the times of several devices.
             place = {}
         content = self._content() | self.config.as_record() | {'threads': threads, 'place': place}
         if self.ranks.size > 1:

@@ -437,12 +437,13 @@ def test_a_trial_whose_terminal_goes_away_is_trained_to_its_end(tmp_path):
     process = subprocess.Popen(
         words, cwd=ROOT, stdout=subprocess.DEVNULL, stderr=theirs, env=environment
     )
+    # Otherwise nobody would notice here if the trial ended early.
+    os.close(theirs)
     output = b''
     while b'epochs: train 40' not in output:
         output += os.read(ours, 10_000)
     os.close(ours)
-    os.close(theirs)
-    assert process.wait() == 0
+    assert process.wait(100) == 0
     assert (tiny.folder(config, tmp_path) / 'result.json').exists()
 
 

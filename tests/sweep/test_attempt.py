@@ -11,6 +11,7 @@ WAITS = """
 import sys
 print('{}', flush=True)
 sys.stdin.read()
+print('stopped', file=sys.stderr, flush=True)
 """
 
 

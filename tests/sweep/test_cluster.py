@@ -205,7 +205,7 @@ def test_the_trials_of_a_run_that_was_killed_end_after_a_snapshot(dask, tmp_path
 
 
 def age(folder):
-    """Has the folder look an hour old."""
+    """Makes the folder look an hour old."""
     os.utime(folder, (time.time() - 3600,) * 2)
 
 

@@ -76,9 +76,13 @@ def test_table4_is_started_by_mpiexec_where_there_are_several_gpus(words, gpus, 
     [
         ('--processes 5', 'a batch of 32 cannot be divided among 5 processes'),
         ('--processes 2 --device cuda:0', '2 processes cannot share one GPU'),
+        ('--processes 4', '4 processes on a machine with 3 GPU'),
     ],
 )
-def test_processes_that_no_trial_could_have_are_refused_before_the_first(words, problem):
+def test_processes_that_no_trial_could_have_are_refused_before_the_first(
+    words, problem, monkeypatch
+):
+    monkeypatch.setattr(device, 'count_gpus', lambda: 0 if '5' in words else 3)
     given = cli.parser().parse_args(f'run table4 {words}'.split())
     with pytest.raises(ConfigError, match=problem):
         commands._processes(given, plan.trials('table4', 'paper'))

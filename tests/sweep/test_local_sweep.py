@@ -81,7 +81,7 @@ def test_a_trial_whose_process_is_killed_is_tried_again_and_ends_the_same(tmp_pa
 
 @pytest.fixture
 def starts_fail(monkeypatch):
-    """Has the starts of a process, or of the thread that reads it, fail that have these numbers."""
+    """Makes starts with these numbers fail, of a process or of the thread that reads it."""
 
     def fail(kind, name, error, numbers):
         real, count = getattr(kind, name), iter(range(100))

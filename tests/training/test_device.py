@@ -35,7 +35,7 @@ def test_a_gpu_that_cannot_be_used_is_never_replaced_by_the_cpu_in_silence():
 def test_each_process_has_a_gpu_of_its_own_or_the_only_one_that_it_sees(monkeypatch):
     monkeypatch.setattr(device, 'count_gpus', lambda: 4)
     assert [device.of_rank(number, 3) for number in range(3)] == ['@cupy:0', '@cupy:1', '@cupy:2']
-    with pytest.raises(ConfigError, match='5 processes on a machine with 4 GPUs') as refused:
+    with pytest.raises(ConfigError, match='5 processes on a machine with 4 GPU') as refused:
         device.of_rank(0, 5)
     assert 'mpiexec -n 4' in refused.value.fix
     monkeypatch.setattr(device, 'count_gpus', lambda: 1)

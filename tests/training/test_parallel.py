@@ -379,7 +379,8 @@ class Broken:
     def bcast_data(self, method):
         raise RuntimeError('NCCL_ERROR_SYSTEM_ERROR')
 class Updater:
-    method = None
+    class method:
+        xp = None
 ranks = parallel.Ranks(MPI)
 ranks._communicator = Broken()
 try:
