@@ -220,14 +220,8 @@ def using_threads(count):
     """
     # Also loads oneDNN: threadpoolctl sets the limit only in libraries that are loaded already.
     check_threads(count)
-    # A primitive keeps the number of threads that it was created for.
-    forget = onednn.forget_primitives if threads() not in (None, count) else lambda: None
     with threadpoolctl.threadpool_limits(count):
-        forget()
-        try:
-            yield
-        finally:
-            forget()
+        yield
 
 
 @contextlib.contextmanager

@@ -23,21 +23,21 @@ BFLOAT16 = np.dtype([('bfloat16', np.uint16)])
 FLOAT32 = np.dtype(np.float32)
 DATA_TYPES = {FLOAT32: api.F32, BFLOAT16: api.BF16}
 
-_caches = []
 _lock = threading.Lock()
 pool = Pool()
 
 
 def _cache(function):
     # A net needs about 50 primitives per batch size; the bound matters for images of many sizes.
-    _caches.append(functools.lru_cache(maxsize=512)(function))
-    return _caches[-1]
+    made = functools.lru_cache(maxsize=512)(lambda threads, *key: function(*key))
 
+    # A primitive keeps the number of threads that it was created for, and OpenMP has one number for
+    # each thread that calls it.
+    def cached(*key):
+        return made(threads(), *key)
 
-def forget_primitives():
-    """Drops all primitives, which keep the number of threads that they were created for."""
-    for cached in _caches:
-        cached.cache_clear()
+    cached.cache_clear = made.cache_clear
+    return cached
 
 
 class _Runtime(typing.NamedTuple):
@@ -135,6 +135,9 @@ class _Primitive:
     def __init__(self, descriptor, names, what):
         self._descriptor, self._what = descriptor, what
         self._primitive = _Object('primitive_create', 'primitive_destroy', descriptor, what=what)
+        size = load().library.dnnl_memory_desc_get_size
+        self._scratchpad = size(self.layout('scratchpad'))
+        names = [*names, *['scratchpad'] * (self._scratchpad > 0)]
         self._memories = {name: self._memory(name) for name in names}
         pairs = [(api.ARGUMENTS[name], self._memories[name]._as_parameter_) for name in names]
         self._arguments = (api.ExecArg * len(pairs))(*pairs)
@@ -154,6 +157,8 @@ class _Primitive:
         return pool.empty((load().library.dnnl_memory_desc_get_size(self.layout(name)),), np.uint8)
 
     def __call__(self, **arrays):
+        if self._scratchpad:
+            arrays['scratchpad'] = pool.empty((self._scratchpad,), np.uint8)
         # All calls share the memory objects, so two threads would overwrite each other's arrays.
         with _lock:
             for name, array in arrays.items():
@@ -172,9 +177,25 @@ def _layout(shape, tag, dtype=FLOAT32):
     )
 
 
-def _describe(name, *arguments, what):
-    create = f'{name}_primitive_desc_create'
-    return _Object(create, 'primitive_desc_destroy', load().engine, *arguments, what=what)
+def _describe(name, *arguments, what, post_ops=None):
+    attributes = _attributes(what, post_ops)
+    return _Object(
+        f'{name}_primitive_desc_create',
+        'primitive_desc_destroy',
+        *(load().engine, *arguments, attributes),
+        what=what,
+    )
+
+
+def _attributes(what, post_ops=None):
+    attributes = _Object('primitive_attr_create', 'primitive_attr_destroy', what=what)
+    # oneDNN's own scratchpad belongs to the thread that creates a primitive; in another thread it
+    # would be missing or too small, and the process would crash.
+    mode = api.SCRATCHPAD_OF_USER
+    _call('primitive_attr_set_scratchpad_mode', attributes, mode, what=what)
+    if post_ops:
+        _call('primitive_attr_set_post_ops', attributes, post_ops, what=what)
+    return attributes
 
 
 def _reorder(source, target, what):
@@ -182,7 +203,7 @@ def _reorder(source, target, what):
     descriptor = _Object(
         'reorder_primitive_desc_create',
         'primitive_desc_destroy',
-        *(source, engine, target, engine, None),
+        *(source, engine, target, engine, _attributes(what)),
         what=what,
     )
     return _Primitive(descriptor, ('src', 'dst'), what)
@@ -226,15 +247,14 @@ class _Geometry:
             api.Dims(*pair) for pair in ((stride,) * 2, (0, 0), (pad,) * 2, (pad,) * 2)
         )
 
-    def forward(self, attributes=None, with_bias=False):
+    def forward(self, post_ops=None, with_bias=False):
         kind = (api.FORWARD_TRAINING, api.CONVOLUTION_DIRECT)
         layouts = (self.x, self.W, self.b if with_bias else None, self.y)
-        return _describe(
-            'convolution_forward', *kind, *layouts, *self.window, attributes, what=self.what
-        )
+        arguments = (*kind, *layouts, *self.window)
+        return _describe('convolution_forward', *arguments, what=self.what, post_ops=post_ops)
 
     def backward(self, name, *layouts):
-        arguments = (api.CONVOLUTION_DIRECT, *layouts, *self.window, self.forward(), None)
+        arguments = (api.CONVOLUTION_DIRECT, *layouts, *self.window, self.forward())
         return _describe(f'convolution_backward_{name}', *arguments, what=self.what)
 
     def reorder(self, source, target):
@@ -246,13 +266,7 @@ def _adding(layout, what):
     # Not the post-op "sum": it adds to the destination, so the residual would have to be copied
     # there first.
     _call('post_ops_append_binary', post_ops, api.BINARY_ADD, layout, what=what)
-    return _with_post_ops(post_ops, what)
-
-
-def _with_post_ops(post_ops, what):
-    attributes = _Object('primitive_attr_create', 'primitive_attr_destroy', what=what)
-    _call('primitive_attr_set_post_ops', attributes, post_ops, what=what)
-    return attributes
+    return post_ops
 
 
 @_cache
@@ -260,8 +274,8 @@ def _convolution(dtype, x_shape, W_shape, stride, pad, with_residual, with_bias)
     geometry = _Geometry(dtype, x_shape, W_shape, stride, pad)
     names = ('src', 'weights', 'dst', *['residual'] * with_residual, *['bias'] * with_bias)
     # The residual is added while the result is still in a register, which saves a pass over memory.
-    attributes = _adding(geometry.y, geometry.what) if with_residual else None
-    primitive = _Primitive(geometry.forward(attributes, with_bias), names, geometry.what)
+    post_ops = _adding(geometry.y, geometry.what) if with_residual else None
+    primitive = _Primitive(geometry.forward(post_ops, with_bias), names, geometry.what)
     return primitive, geometry.reorder(geometry.plain_W, primitive.layout('weights'))
 
 
@@ -360,7 +374,7 @@ def _normalization(dtype, shape, eps, kind, fixed, relu):
     x = _layout(shape, api.TAG_ACDB, dtype)
     flags = api.USE_SCALE | api.USE_SHIFT
     flags |= (api.FUSE_NORM_RELU * relu) | (api.USE_GLOBAL_STATS * fixed)
-    forward = _describe('batch_normalization_forward', kind, x, x, eps, flags, None, what=what)
+    forward = _describe('batch_normalization_forward', kind, x, x, eps, flags, what=what)
     return what, x, flags, forward
 
 
@@ -377,7 +391,7 @@ def _normalization_forward(dtype, shape, eps, kind, fixed, relu):
 def _normalization_backward(dtype, shape, eps, fixed, relu):
     what, x, flags, forward = _normalization(dtype, shape, eps, api.FORWARD_TRAINING, fixed, relu)
     # The primitive of the gradient is created from the forward one, and must match its choices.
-    arguments = (api.BACKWARD, x, x, x, eps, flags, forward, None)
+    arguments = (api.BACKWARD, x, x, x, eps, flags, forward)
     descriptor = _describe('batch_normalization_backward', *arguments, what=what)
     results = ('diff_src', 'diff_scale', 'diff_shift')
     names = ('src', 'diff_dst', *['workspace'] * relu, *_STATISTICS, *results)
@@ -453,9 +467,9 @@ def normalize_gradients(
 def _relu_backward(dtype, shape):
     what = f'{dtype} gradient of ReLU of {shape}'
     y, kind = _layout(shape, api.TAG_ACDB, dtype), api.ELTWISE_RELU_FROM_RESULT
-    arguments = (api.FORWARD_TRAINING, kind, y, y, 0, 0, None)
+    arguments = (api.FORWARD_TRAINING, kind, y, y, 0, 0)
     forward = _describe('eltwise_forward', *arguments, what=what)
-    descriptor = _describe('eltwise_backward', kind, y, y, y, 0, 0, forward, None, what=what)
+    descriptor = _describe('eltwise_backward', kind, y, y, y, 0, 0, forward, what=what)
     return _Primitive(descriptor, ('dst', 'diff_dst', 'diff_src'), what)
 
 
@@ -479,7 +493,7 @@ def _pooling(dtype, kind, shape, window, stride, pad, cover_all):
     window = (api.Dims(*stride), api.Dims(*window), api.Dims(0, 0), *paddings)
     what = f'{dtype} pooling of {shape}'
     arguments = (api.FORWARD_TRAINING, kind, *layouts, *window)
-    forward = _describe('pooling_forward', *arguments, None, what=what)
+    forward = _describe('pooling_forward', *arguments, what=what)
     return what, layouts, window, forward
 
 
@@ -493,7 +507,7 @@ def _pooling_forward(dtype, kind, shape, *window):
 @_cache
 def _pooling_backward(dtype, kind, shape, *window):
     what, layouts, window, forward = _pooling(dtype, kind, shape, *window)
-    descriptor = _describe('pooling_backward', kind, *layouts, *window, forward, None, what=what)
+    descriptor = _describe('pooling_backward', kind, *layouts, *window, forward, what=what)
     names = ('diff_dst', 'diff_src', *['workspace'] * (kind == api.POOLING_MAX))
     return _Primitive(descriptor, names, f'gradient of {what}')
 
@@ -543,15 +557,15 @@ def average_gradient(x_shape, dtype, gy):
 def _addition(dtype, shape, relu):
     what = f'{dtype} sum of two arrays of {shape}'
     x = _layout(shape, api.TAG_ACDB, dtype)
-    attributes = _rectifying(what) if relu else None
-    descriptor = _describe('binary', api.BINARY_ADD, x, x, x, attributes, what=what)
+    post_ops = _rectifying(what) if relu else None
+    descriptor = _describe('binary', api.BINARY_ADD, x, x, x, what=what, post_ops=post_ops)
     return _Primitive(descriptor, ('src', 'src_1', 'dst'), what)
 
 
 def _rectifying(what):
     post_ops = _Object('post_ops_create', 'post_ops_destroy', what=what)
     _call('post_ops_append_eltwise', post_ops, api.ELTWISE_RELU, 0, 0, what=what)
-    return _with_post_ops(post_ops, what)
+    return post_ops
 
 
 def _add(x, y, out, relu):

@@ -44,6 +44,7 @@ BINARY_ADD = 0x1FFF0
 ELTWISE_RELU, ELTWISE_RELU_FROM_RESULT = 0x20, 0x100
 USE_GLOBAL_STATS, USE_SCALE, USE_SHIFT, FUSE_NORM_RELU = 1, 2, 4, 8
 QUERY_EXEC_ARG_MD = 255
+SCRATCHPAD_OF_USER = 1  # dnnl_scratchpad_mode_user
 
 ARGUMENTS = {
     'src': 1,
@@ -61,6 +62,7 @@ ARGUMENTS = {
     'diff_weights': 161,
     'diff_scale': 255,
     'diff_shift': 256,
+    'scratchpad': 80,
     'residual': 32768 | 2,  # The second source of the first post-op.
 }
 
@@ -106,6 +108,7 @@ _SIGNATURES = {
     'post_ops_append_eltwise': (_OBJECT, c_int, c_float, c_float),
     'primitive_attr_create': (_OUT,),
     'primitive_attr_set_post_ops': (_OBJECT, _OBJECT),
+    'primitive_attr_set_scratchpad_mode': (_OBJECT, c_int),
     'primitive_attr_destroy': (_OBJECT,),
     'convolution_forward_primitive_desc_create': (
         (_OUT, _OBJECT, c_int, c_int, _OBJECT, _OBJECT, _OBJECT, _OBJECT)

@@ -1,12 +1,11 @@
-import contextlib
 import os
 import subprocess
 import sys
 
 import numpy as np
 import pytest
+import threadpoolctl
 
-from chainer_jo import backends
 from chainer_jo.backends import onednn
 from chainer_jo.errors import ChainerJoError
 
@@ -133,12 +132,60 @@ def test_a_strided_1x1_convolution_is_one_of_the_pixels_it_sees(channels, side):
         np.testing.assert_allclose(computed[name], array, 1e-4, 1e-5, err_msg=name)
 
 
-def test_primitives_of_another_number_of_threads_do_not_outlive_an_error():
-    x, other = np.ones((1, 8, 2, 2), np.float32), onednn.threads() % 2 + 1
-    with contextlib.suppress(ZeroDivisionError), backends.using_threads(other):
-        onednn.average(x)
-        raise ZeroDivisionError
-    assert not any(cached.cache_info().currsize for cached in onednn._caches)
+IN_THREADS = """
+import sys
+import threading
+import numpy as np
+from threadpoolctl import threadpool_limits
+from chainer_jo.backends import onednn
+
+onednn.load()
+
+# So small that on AVX2 oneDNN needs a scratchpad for the gradient of W.
+draw = np.random.default_rng(0)
+x, gy, W = (
+    draw.standard_normal(shape).astype('f')
+    for shape in ((56, 4, 2, 2), (56, 4, 2, 2), (4, 4, 3, 3))
+)
+found = []
+
+def compute(limit):
+    with threadpool_limits(limit):
+        y = onednn.convolution(x, W, 1, 1)
+        gx = onednn.convolution_gradient_x(x.shape, W, gy, 1, 1)
+        found.append((y, gx, onednn.convolution_gradient_W(x, W.shape, gy, 1, 1)))
+
+for limit in map(int, sys.argv[1:]):
+    thread = threading.Thread(target=compute, args=(limit,))
+    thread.start()
+    thread.join()
+for first, second in zip(found[0], found[-1]):
+    np.testing.assert_allclose(second, first, 1e-4, 1e-4)
+assert len(found) == len(sys.argv) - 1
+"""
+
+
+@pytest.mark.parametrize('limits', ['1 1', '1 2', '2 1 2 1'])
+def test_threads_that_come_and_go_share_primitives(limits):
+    """In a process of its own, because a mistake would be a crash."""
+    environment = os.environ | {'OMP_NUM_THREADS': '2', 'ONEDNN_MAX_CPU_ISA': 'AVX2'}
+    done = subprocess.run(
+        [sys.executable, '-c', IN_THREADS, *limits.split()],
+        env=environment,
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert done.returncode == 0, done.stderr
+
+
+def test_a_primitive_serves_callers_with_its_number_of_threads_only():
+    made = []
+    for limit in (1, 2, 1):
+        with threadpoolctl.threadpool_limits(limit):
+            made.append(onednn._addition(onednn.FLOAT32, (1, 8, 2, 2), False))
+    assert made[0] is made[2]
+    assert made[0] is not made[1]
 
 
 def test_a_failure_names_the_primitive_and_the_status():
