@@ -250,9 +250,8 @@ def out_folder(options, table=None):
     named = paper.folder(table or getattr(options, 'table', None), options.preset)
     out = options.out or Path('results') / named
     try:
-        out.exists()
-        # Fails if the folder is there, but may not be entered.
-        (out / 'runs').exists()
+        # A file inside `runs`, because only looking into a folder tells that it may not be entered.
+        (out / 'runs' / 'any').exists()
     except OSError as error:
         raise WriteError(
             f'cannot use the folder {excerpt(out)}',

@@ -21,14 +21,16 @@ PLAN = ['table2', '--preset', 'quick', '--only', 'cross_entropy', '--rates', '0.
     ],
     ids=lambda words: words[0],
 )
-def test_a_results_folder_that_may_not_be_entered_is_one_message(words, tmp_path):
+@pytest.mark.parametrize('closed', ['out', 'out/runs'])
+def test_a_results_folder_that_may_not_be_entered_is_one_message(words, closed, tmp_path):
     out = tmp_path / 'out'
-    out.mkdir(mode=0)
+    (out / 'runs').mkdir(parents=True)
+    (tmp_path / closed).chmod(0)
     child = children.Child(
         [*words, '--out', str(out)], tmp_path / 'log', children.without_privileges
     )
     assert child.wait() == 6
-    out.chmod(0o700)
+    (tmp_path / closed).chmod(0o700)
     assert child.said().splitlines() == [
         f'error: cannot use the folder {excerpt(out)}',
         '  seen: Permission denied',

@@ -22,6 +22,15 @@ def reference_backend():
     backends.use('auto')
 
 
+def test_a_trial_loads_its_data_once(monkeypatch, tmp_path):
+    loaded, load = [], datasets.load
+    monkeypatch.setattr(
+        datasets, 'load', lambda name, *more: loaded.append(name) or load(name, *more)
+    )
+    tiny.run(tiny.config('cross_entropy'), tmp_path)
+    assert loaded == ['fashion_mnist']
+
+
 class Simulation:
     """Algorithms 1 and 2 with a list for every image; draws come from the trial's own tables."""
 
