@@ -30,6 +30,7 @@ from chainer_jo.errors import DataError, InUseError, WriteError, excerpt
 MAGIC = b'chainer_jo 1\n'
 DIGEST_BYTES = 32
 LOCK_SECONDS = 0.1
+NAMELESS_LOCKS = 10
 #: Largest JSON file and log in bytes; larger files are refused unread. The limits are far above the
 #: sizes that this package writes: a log has room for some 200,000 epochs.
 MOST_JSON, MOST_LOG = 2**24, 2**26
@@ -476,15 +477,7 @@ def lock(folder):
     folder = Path(folder)
     make_folder(folder)
     try:
-        # With a timeout, because holder() in another process takes the lock for a moment.
-        held = filelock.FileLock(folder / '.lock', timeout=LOCK_SECONDS, poll_interval=0.02)
-        held.acquire()
-    except filelock.Timeout as error:
-        raise InUseError(
-            f'{folder} is in use by another process',
-            seen=_holder(folder),
-            fix='wait for it, or stop it and run the same command again',
-        ) from error
+        held = _acquired(folder)
     except OSError as error:
         raise WriteError(
             f'cannot write in {folder}', seen=str(error), fix='choose another folder with --out'
@@ -503,6 +496,27 @@ def lock(folder):
         held.release()
 
 
+def _acquired(folder):
+    # With a timeout, because holder() in another process takes the lock for a moment.
+    held = filelock.FileLock(folder / '.lock', timeout=LOCK_SECONDS, poll_interval=0.02)
+    seen = 'a lock whose holder has not written its name'
+    # A lock without a name is asked for again: its holder has just taken it and writes the name
+    # next, or has just ended.
+    for _ in range(NAMELESS_LOCKS):
+        try:
+            held.acquire()
+            return held
+        except filelock.Timeout:
+            with contextlib.suppress(DataError, WriteError):
+                seen = _name(folder)
+                break
+    raise InUseError(
+        f'{folder} is in use by another process',
+        seen=seen,
+        fix='wait for it, or stop it and run the same command again',
+    )
+
+
 def holder(folder):
     """Returns which process has locked a folder, ``pid N on HOST``, or ``None``; writes nothing."""
     try:
@@ -519,12 +533,3 @@ def holder(folder):
 
 def _name(folder):
     return excerpt(read_regular(folder / '.holder', most=1000).decode(errors='replace'), 200)
-
-
-def _holder(folder):
-    for _ in range(20):
-        with contextlib.suppress(DataError, WriteError):
-            return _name(folder)
-        # The holder writes its name just after taking the lock.
-        time.sleep(0.05)
-    return 'a lock whose holder has not written its name'

@@ -2,12 +2,15 @@
 
 import signal
 import socket
+import threading
 from collections import Counter
 
 import children
+import filelock
 import pytest
 import tiny
 
+from chainer_jo import store
 from chainer_jo.errors import InUseError
 
 
@@ -47,6 +50,25 @@ def test_of_two_processes_started_together_one_trains(starts, tmp_path, figure):
             assert code == 0 or f'on {socket.gethostname()}' in child.said()
         assert tiny.outcome(config, tmp_path / f'{i}') == expected
     figure('F-11', f'{starts} times two processes at once: trained once each time, identical')
+
+
+def test_a_lock_whose_holder_ends_meanwhile_is_taken(tmp_path):
+    # As seen between a holder's last two calls, when it has removed its name but not let go.
+    nameless = filelock.FileLock(tmp_path / '.lock', thread_local=False)
+    with nameless:
+        threading.Timer(4 * store.LOCK_SECONDS, nameless.release).start()
+        with store.lock(tmp_path):
+            assert (tmp_path / '.holder').exists()
+
+
+def test_a_lock_that_stays_without_a_name_is_refused(tmp_path):
+    with (
+        filelock.FileLock(tmp_path / '.lock'),
+        pytest.raises(InUseError) as caught,
+        store.lock(tmp_path),
+    ):
+        pass
+    assert 'has not written its name' in caught.value.seen
 
 
 def test_the_lock_of_a_dead_process_is_free(tmp_path, figure):
