@@ -22,7 +22,7 @@ STATUS = {
 CPU = 1
 IN_ORDER = 1
 F32, BF16 = 3, 2
-ISA_AVX512_BF16 = 0xE7
+ISA_AVX512_BF16, ISA_AMX = 0xE7, 0xFEF
 ISA_NAMES = {
     0x1: 'sse41',
     0x3: 'avx',

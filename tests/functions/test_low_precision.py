@@ -7,7 +7,7 @@ import chainer
 import chainer.functions as F
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 from steps import train
 
@@ -207,6 +207,48 @@ class TestPrimitives:
         x = to_bfloat16(draw(0, (1, 1, 2, 2))[0])
         with pytest.raises(TypeError):
             x + x
+
+
+@pytest.mark.usefixtures('onednn_loaded')
+class TestWideRows:
+    @settings(max_examples=60)
+    @given(
+        n=st.sampled_from([1, 2, 3, 6, 16, 32, 48]),
+        size=st.tuples(st.integers(3, 6), st.integers(3, 18)),
+        kernel=st.sampled_from([(1, 0), (1, 1), (2, 1), (3, 0), (3, 1), (5, 2)]),
+        stride=st.sampled_from([1, 2, 3]),
+    )
+    def test_they_have_the_same_gradient_of_W(self, n, size, kernel, stride):
+        k, pad = kernel
+        assume(min(size) + 2 * pad >= k)
+        (x,) = map(np.rint, draw(0, (n, 2, *size)))
+        (gy,) = map(
+            np.rint, draw(1, convolve_by_loops(x, np.ones((3, 2, k, k)), stride, pad).shape)
+        )
+        shape = (3, 2, k, k)
+        wide = onednn._in_wide_rows(to_bfloat16(x), to_bfloat16(gy), shape, stride, pad)
+        assert all(onednn._lies_channel_last(array) for array in wide)
+        wide = [from_bfloat16(array) for array in wide]
+        # Sums of small integers: equal to the last bit, in any order.
+        expected = gradients_by_loops(x, np.ones(shape), gy, stride, pad)[1]
+        actual = gradients_by_loops(wide[0], np.ones(shape), wide[1], stride, pad)[1]
+        np.testing.assert_array_equal(actual, expected)
+
+    @pytest.mark.parametrize(
+        ('side', 'W_shape', 'stride', 'rows'),
+        [
+            (8, (3, 2, 3, 3), 1, ((2, 2, 8, 144), (2, 3, 8, 144))),
+            (16, (3, 2, 3, 3), 1, ((2, 2, 16, 272), (2, 3, 16, 272))),
+            (16, (3, 2, 3, 3), 2, ((2, 2, 16, 288), (2, 3, 8, 144))),
+            (17, (3, 2, 3, 3), 1, ((32, 2, 17, 17), (32, 3, 17, 17))),
+            (9, (3, 2, 1, 1), 1, ((2, 2, 1, 1296), (2, 3, 1, 1296))),
+        ],
+    )
+    def test_narrow_rows_and_1x1_convolutions_get_them(self, side, W_shape, stride, rows):
+        pad = W_shape[2] // 2
+        x, gy = draw(0, (32, 2, side, side), (32, 3, side // stride, side // stride))
+        wide = onednn._in_wide_rows(to_bfloat16(x), to_bfloat16(gy), W_shape, stride, pad)
+        assert tuple(array.shape for array in wide) == rows
 
 
 def small_net(precision, seed=0):
