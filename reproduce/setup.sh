@@ -57,6 +57,8 @@ cuda_extra() {
 
 install() {
     local python extras quiet=()
+    # Emptying it would destroy an environment that other folders may use.
+    [ ! -L .venv ] || fail '.venv is a link' "$(readlink .venv)" 'delete the link'
     python=$(choose_python)
     extras=cpu,dask,dev,mpi$(cuda_extra)
     say "making .venv with $("$python" --version) and [$extras]; takes some minutes, once"

@@ -67,6 +67,18 @@ def test_set_up_does_not_take_an_unfinished_environment_for_a_finished_one(clone
     assert set_up(clone, PYTHON='no-such-python').returncode == 2
 
 
+def test_set_up_does_not_empty_an_environment_that_it_sees_through_a_link(clone, tmp_path):
+    (tmp_path / 'environment').mkdir()
+    (tmp_path / 'environment/file').touch()
+    (clone / '.venv').symlink_to(tmp_path / 'environment')
+    done = set_up(clone)
+    assert done.returncode == 2
+    assert done.stderr.endswith(
+        f'error: .venv is a link\n  seen: {tmp_path}/environment\n  fix:  delete the link\n'
+    )
+    assert (tmp_path / 'environment/file').exists()
+
+
 PYTHON = """#!/bin/sh
 case "$1 $2" in
     "-m venv") mkdir -p .venv/bin && cp "$0" .venv/bin/python ;;
