@@ -16,6 +16,7 @@ from chainer_jo.errors import (
     OutOfMemoryError,
     StoppedError,
     UnforeseenError,
+    WriteError,
     excerpt,
     not_installed,
 )
@@ -115,6 +116,12 @@ def _for_people(error):
             'the memory of this machine is full',
             seen=excerpt(error) or 'an allocation failed',
             fix='end other programs and run the same command again',
+        )
+    if isinstance(error, PermissionError) and error.filename is not None:
+        return WriteError(
+            f'cannot use {excerpt(error.filename)}',
+            seen=error.strerror,
+            fix='give yourself the right to read and write there, or name another folder',
         )
     if isinstance(error, ModuleNotFoundError) and not str(error.name).startswith('chainer_jo'):
         return not_installed(error)

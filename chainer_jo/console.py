@@ -251,7 +251,7 @@ class TrialProgress:
         rows = [drawn for watched in running for drawn in watched.drawn()]
         if self.total > 1:
             rows = [_trial_table(watched.cells() for watched in running)] if running else []
-        for name, (done, total) in list(self.downloads.items()):
+        for name, (done, total) in self.downloads.copy().items():
             rows.append(_bar(name, done, total, f'{done / 1e6:,.0f}/{total / 1e6:,.0f} MB', ''))
         if self.total > 1:
             rows.append(_line(f'{self.done} of {self.total} trials done{self._arrival()}', 'bold'))

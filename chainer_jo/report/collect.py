@@ -41,13 +41,27 @@ def read_all(out):
         printable characters.
     """
     results, unusable = [], []
-    for path in sorted(Path(out).glob('runs/*/result.json')):
+    for folder in sorted(Path(out).glob('runs/*')):
+        path = folder / 'result.json'
+        if _is_missing(path):
+            continue
         result, problem = _read(path)
         if problem is None:
             results.append(result)
         else:
             unusable.append({'path': plain(path, 1000), 'problem': plain(problem)})
     return results, unusable
+
+
+def _is_missing(path):
+    try:
+        path.lstat()
+    except (FileNotFoundError, NotADirectoryError):
+        return True
+    except OSError:
+        # It may be there, in a folder that may not be entered.
+        return False
+    return False
 
 
 def read_result(path):

@@ -43,9 +43,10 @@ class Arrival:
         Args:
             at_least (float): Seconds left of the slowest running trial, which cannot be divided.
         """
-        # A copy, because other threads add trials meanwhile.
+        # A copy, because other threads add trials meanwhile. Not a list of pairs: making one may
+        # start the garbage collector, and with it those threads.
         trained = sum(
-            self._left.get(trial, 0) * part for trial, part in list(self._trained.items())
+            self._left.get(trial, 0) * part for trial, part in self._trained.copy().items()
         )
         elapsed = 0.0 if self._since is None else time.monotonic() - self._since
         # The first seconds go to starting processes and to captures, and would mislead.

@@ -36,3 +36,26 @@ def test_a_results_folder_that_may_not_be_entered_is_one_message(words, closed, 
         '  seen: Permission denied',
         '  fix:  choose another folder with --out',
     ]
+
+
+@pytest.mark.skipif(not sys.platform.startswith('linux'), reason='needs capabilities')
+@pytest.mark.parametrize(
+    ('command', 'code'), [('train', 6), ('show', 6), ('verify', 3), ('report', 3)]
+)
+def test_a_trial_that_may_not_be_entered_is_named(command, code, tmp_path):
+    config, out = tiny.config('cross_entropy'), tmp_path / 'out'
+    folder = tiny.folder(config, out)
+    folder.mkdir(parents=True)
+    folder.chmod(0)
+    words = {
+        'train': tiny.words(config, out),
+        'show': ['show', str(folder)],
+        'verify': ['verify', str(out)],
+        'report': ['report', 'table2', '--preset', 'quick', '--out', str(out)],
+    }[command]
+    child = children.Child(words, tmp_path / 'log', children.without_privileges)
+    assert child.wait() == code
+    folder.chmod(0o700)
+    lines = child.said().splitlines()
+    [denied] = [i for i, line in enumerate(lines) if 'Permission denied' in line]
+    assert folder.name in ''.join(lines[denied - 1 : denied + 1])
