@@ -222,6 +222,7 @@ def resnet50():
 
 
 @pytest.mark.usefixtures('onednn_loaded')
+@pytest.mark.long
 def test_resnet_50_is_measured_by_the_epoch_of_clothing1m(resnet50, tmp_path):
     report = compare.run('cpu', 1, '/no/such/python', tmp_path, lambda _: None, resnet50)
     assert {path.name for path in tmp_path.iterdir()} == {'resnet50_cpu.json', 'resnet50_cpu.md'}

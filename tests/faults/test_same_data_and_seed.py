@@ -30,7 +30,7 @@ def test_data_that_changed_between_two_runs_are_refused(monkeypatch, tmp_path, f
     figure('F-19', 'one pixel changed, refused with both digests')
 
 
-@pytest.mark.parametrize('threads', ['1', '2'])
+@pytest.mark.parametrize('threads', [pytest.param('1', marks=pytest.mark.long), '2'])
 def test_the_same_seed_gives_the_same_bits_in_another_process(threads, tmp_path, figure):
     config, outcomes = tiny.config('ours'), []
     for out in (tmp_path / 'one', tmp_path / 'two'):

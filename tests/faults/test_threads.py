@@ -36,7 +36,7 @@ def weights(config, out):
     return store.read_sealed(tiny.folder(config, out) / 'result.json')['digests']['model']
 
 
-@pytest.mark.parametrize('threads', [1, 2])
+@pytest.mark.parametrize('threads', [pytest.param(1, marks=pytest.mark.long), 2])
 def test_threads_set_by_option_give_the_bits_of_threads_set_by_the_environment(threads, tmp_path):
     config = tiny.config('ours', *WIDE)
     said = {}
@@ -50,7 +50,7 @@ def test_threads_set_by_option_give_the_bits_of_threads_set_by_the_environment(t
     assert said['environment'] == said['option']
 
 
-@pytest.mark.parametrize('threads', [1, 2])
+@pytest.mark.parametrize('threads', [pytest.param(1, marks=pytest.mark.long), 2])
 def test_a_trial_goes_on_with_its_threads_whatever_the_environment_says(threads, tmp_path, figure):
     config = tiny.config('ours', *WIDE)
     whole, pieces = tmp_path / 'whole', tmp_path / 'pieces'

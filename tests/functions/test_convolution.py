@@ -97,7 +97,7 @@ class TestOnOneDNN:
         k, pad = kernel
         check_against_loops(n, i, o, size, k, stride, pad, *more)
 
-    @pytest.mark.parametrize('batch', [1, 6, 17])
+    @pytest.mark.parametrize('batch', [1, 6, pytest.param(17, marks=pytest.mark.long)])
     @pytest.mark.parametrize(
         'layer',
         [
