@@ -51,7 +51,7 @@ def add(command):
         choices=('pillow', 'turbojpeg'),
         default='pillow',
         metavar='NAME',
-        help='decoder for training: pillow, or turbojpeg, which is about twice as fast, equal '
+        help='decoder for training: pillow, or turbojpeg, which is nearly twice as fast, equal '
         'within two of 255 levels, and needs pip install ".[turbojpeg]" (default: pillow)',
     )
     options.add_json(parser)

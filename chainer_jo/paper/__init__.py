@@ -86,7 +86,8 @@ def grid(table, preset):
         ``verdict``, ``differs``, the reason.
 
     Raises:
-        ConfigError: There is no such table or preset.
+        ConfigError: There is no such table or preset, or the preset does not say how far it can be
+            compared.
     """
     grids = _read('grids.toml')
     if table not in grids:
@@ -95,6 +96,13 @@ def grid(table, preset):
     merged = _merge({'rates': [None]} | grids[table], settings.get('grid', {}).get(table, {}))
     others = [method for method in grids[table]['methods'] if method not in merged['methods']]
     kept = {key: settings[key] for key in ('compare', 'differs') if key in settings}
+    missing = [key for key in ('compare', 'differs') if key not in kept]
+    if missing and kept.get('compare') != 'verdict':
+        raise ConfigError(
+            f'preset {preset} does not say how far its numbers can be compared with the paper',
+            seen=f'no {" and no ".join(missing)}',
+            fix=f'add them at the top of presets/{preset}.toml, as in presets/quick.toml',
+        )
     return merged | {'others': others} | kept
 
 

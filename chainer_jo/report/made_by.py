@@ -3,7 +3,7 @@
 import shlex
 from collections import Counter
 
-from chainer_jo import paper
+from chainer_jo import datasets, paper
 
 
 def commands(grid, cells=(), out=None):
@@ -68,8 +68,7 @@ def _command(grid, cells, methods, rates, trials, options, out):
             words += [f'--{option}', ','.join(map(str, seen))]
     words += options
     words += _labels(grid, cells)
-    # Fashion-MNIST is part of the package.
-    if grid['dataset'] != 'fashion_mnist':
+    if not datasets.is_embedded(grid['dataset']):
         words += ['--data', 'DIR']
     return shlex.join(words + (['--out', str(out)] if out else []))
 

@@ -94,7 +94,7 @@ RESULTS = Path(__file__).parents[2] / 'results' / 'reference' / 'quick_all_syste
 def test_a_method_that_ends_below_cross_entropy_says_so_on_its_card():
     results = [json.loads(path.read_text()) for path in RESULTS.glob('*/result.json')]
     plain = {r['config']['method']: r for r in results if not r['config']['modified']}
-    assert set(plain) == set(paper.methods())
+    assert set(plain) <= set(paper.methods())
     baseline = plain['cross_entropy']['last']['test_accuracy']
     for result in results:
         name, last = result['config']['method'], result['last']['test_accuracy']
