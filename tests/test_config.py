@@ -220,6 +220,12 @@ def test_settings_that_clothing1m_alone_has_are_checked_like_others():
             set_to(override)
 
 
+def test_a_new_method_may_call_its_stages_as_it_likes():
+    for key in ('labels', 'label_pass', 'window'):
+        assert list(rules('choices', f'mine.repair.{key}')), key
+    assert list(rules('ranges', 'mine.repair.window'))
+
+
 @pytest.mark.parametrize('preset', paper.PRESETS)
 @pytest.mark.parametrize('key', KEYS)
 def test_what_a_preset_sets_is_in_its_range(key, preset):

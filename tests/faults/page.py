@@ -14,7 +14,7 @@ HEAD = """# What the fault suite found
 Trials are tiny: a net of four filters, 128 images, three epochs.
 
 F-01 kill -9 at random moments; F-02 kill -9 within a write; F-03 signals; F-05 snapshots cut short;
-F-06 flipped bits; F-07 no whole snapshot left; F-08 the snapshot of another trial; F-09 a full disk;
+F-06 flipped bits; F-07 no whole snapshot left; F-08 the snapshot of another trial; F-09 full disk;
 F-10 folders that cannot be written; F-11 two processes for one trial; F-12 the lock of a dead
 process; F-13 two processes for one table; F-14 a loss that is not finite; F-19 changed data;
 F-22 full memory; F-23 the same seed twice; F-24 random settings.

@@ -247,3 +247,14 @@ def test_sections_of_a_data_set_leave_other_data_sets_alone():
     assert 'on' not in plain
     own = read('presets/quick.toml')['on']['clothing1m']
     assert paper.hyperparameters('quick', 'clothing1m') == plain | own
+
+
+@pytest.mark.parametrize('kept', [{}, {'compare': 'none'}, {'differs': 'it is another'}])
+def test_a_preset_that_does_not_say_how_far_it_can_be_compared_is_refused_at_once(
+    kept, monkeypatch
+):
+    monkeypatch.setattr(paper, '_preset', lambda name: kept)
+    with pytest.raises(ConfigError, match='does not say how far') as refused:
+        paper.grid('table2', 'new')
+    assert 'presets/new.toml' in refused.value.fix
+    assert all(key not in refused.value.seen for key in kept)
