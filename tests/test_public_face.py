@@ -648,6 +648,13 @@ def test_labels_are_judged_by_the_threshold_with_copies_together_and_without_the
     assert issues(threshold=1, known=np.arange(8) == 3) == [1, 2]
 
 
+def test_labels_of_classes_without_an_image_are_refused_by_correct():
+    images = np.zeros((6, 1, 8, 8), np.uint8)
+    for labels in ([1, 2] * 3, [0, 10, 100] * 2):
+        with pytest.raises(ConfigError, match=f'no image has the label {min({0, 1} - {*labels})}'):
+            chainer_jo.correct(images, labels, device='cpu')
+
+
 X, Y = np.zeros((2, 3, 4, 4), 'f'), np.eye(2, dtype='f')
 IMAGES = np.zeros((40, 3, 8, 8), np.uint8)
 MISTAKES = {

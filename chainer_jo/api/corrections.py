@@ -108,6 +108,14 @@ def correct(
     """
     dataset = image_set(images, labels)
     labels = dataset.train.labels
+    # In classes without an image the net cannot learn what a class is, and finds fewer issues.
+    if len(gaps := np.setdiff1d(np.arange(labels.max()), labels)):
+        raise ConfigError(
+            f'no image has the label {gaps[0]}',
+            seen=f'labels up to {labels.max()}',
+            fix='number the classes from 0: classes, labels = np.unique(labels, '
+            'return_inverse=True)',
+        )
     # With a single class no label could be judged wrong.
     if len(np.unique(labels)) < 2:
         raise ConfigError(

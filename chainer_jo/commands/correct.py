@@ -151,7 +151,7 @@ def _check_places(given):
             seen='no --apply',
             fix='add --apply DIR2, or leave out --copies',
         )
-    if given.apply is not None and given.apply.exists() and any(_listed(given.apply)):
+    if given.apply is not None and os.path.exists(given.apply) and any(_listed(given.apply)):
         raise ConfigError(
             f'{excerpt(given.apply, 200)} exists already',
             seen='it is not empty',
@@ -307,11 +307,11 @@ def _predict(given):
     if given.json:
         show_json(rows)
         return 0
-    columns = ['path', 'predicted_label', 'probability', 'reason', *net.classes]
-    flat = [row | {c: f'{p:.4f}' for c, p in row['probabilities'].items()} for row in rows]
-    # A class may have the name of one of the other columns, which then wins.
-    flat = [new | row for new, row in zip(flat, rows, strict=True)]
-    show(label_sheet.written(columns, flat).decode('utf-8', 'replace').rstrip('\n'))
+    columns = ('path', 'predicted_label', 'probability', 'reason')
+    named = {name: f'class {name}' if name in columns else name for name in net.classes}
+    flat = [row | {named[c]: f'{p:.4f}' for c, p in row['probabilities'].items()} for row in rows]
+    sheet = label_sheet.written([*columns, *named.values()], flat)
+    show(sheet.decode('utf-8', 'replace').rstrip('\n'))
     return 0
 
 

@@ -226,9 +226,15 @@ def _check_decoder(name):
 
 
 def _check_index(index, folder):
-    if index.is_dir():
+    if os.path.isdir(index):
         raise ConfigError(
             f'{index} is a folder', seen='no file name', fix='name a file in it with --index'
+        )
+    if os.path.isfile(index) and not _is_index(index):
+        raise ConfigError(
+            f'{index} would be overwritten',
+            seen='a file that is no index',
+            fix='name another file with --index, or delete this one',
         )
     if Path(os.path.realpath(index)).is_relative_to(folder):
         raise WriteError(

@@ -119,6 +119,16 @@ def pixels(image, mode):
     return image if image.mode == mode else image.convert(mode)
 
 
+def dropped(image):
+    """Returns what :func:`pixels` drops of an image, as bytes: low bits and transparency."""
+    if image.mode.startswith('I'):
+        return image.tobytes()
+    if image.mode in ('LA', 'PA', 'RGBA') or 'transparency' in image.info:
+        alpha = image.convert('RGBA').getchannel('A')
+        return b'' if alpha.getextrema() == (255, 255) else alpha.tobytes()
+    return b''
+
+
 def turned(pixels, image):
     """Returns the pixels of an image with its EXIF orientation applied, if it has one."""
     # The EXIF data may be damaged although the pixels are intact.

@@ -20,6 +20,7 @@ from chainer_jo.datasets.decode import (
     FLOATS,
     MODES,
     decode,
+    dropped,
     formats_of_anybody,
     pixels,
     reason,
@@ -56,7 +57,8 @@ class Row:
         reason (str): Why the image cannot be used; ``''`` if it can.
         size (tuple): Height and width; ``None`` if it cannot be read.
         grey (bool): Whether it has one channel.
-        digest (bytes): First 16 bytes of the SHA-256 of the decoded, upright pixels.
+        digest (bytes): First 16 bytes of the SHA-256 of the decoded, upright pixels, and of low
+            bits and transparency that the net does not see.
         final (str): The label that a person wrote after review; ``''`` if there is none.
     """
 
@@ -427,12 +429,15 @@ def _look(path, channels, size, keep):
         content = Path(path).read_bytes()
         with Image.open(io.BytesIO(content), formats=formats_of_anybody()) as image:
             whole = turned(pixels(image, MODES[channels]), image)
+            unseen = dropped(image)
     except MemoryError:
         raise
     except Exception as error:
         return f'damaged: {excerpt(reason(error))}', b'', None, 0
-    # With the size: a 2 x 8 and a 4 x 4 image can have the same bytes.
-    digest = hashlib.sha256(repr(whole.size).encode() + whole.tobytes()).digest()[:16]
+    # With the size: a 2 x 8 and a 4 x 4 image can have the same bytes. With what the net does not
+    # see: icons that differ in transparency alone are not the same image.
+    content = repr(whole.size).encode() + whole.tobytes() + unseen
+    digest = hashlib.sha256(content).digest()[:16]
     scaled = whole.resize((size, size), Image.Resampling.BILINEAR)
     array = np.asarray(scaled).reshape(size, size, channels).transpose(2, 0, 1)
     return '', digest, np.ascontiguousarray(array) if keep else None, array.mean(axis=(1, 2))

@@ -91,14 +91,39 @@ def _pick(columns, key):
     if key is None and len(names) == 1:
         return columns[names[0]]
     if key in columns and key:
+        _check_order(columns, key)
         return columns[key]
     if names == ['']:
         return _part(columns[''], key)
     seen = 'no key' if key is None else f'the key {excerpt(key, 20)!r}'
     raise RefusedError(
         f'{seen}, but the file has {excerpt(", ".join(names) or "no labels", 100)}',
-        f'name one of them after a colon, such as FILE:{excerpt(names[0], 40)}' if names else SAVE,
+        f'name one of them after a colon, such as FILE:{excerpt(_last_named(names), 40)}'
+        if any(names)
+        else SAVE,
     )
+
+
+def _last_named(names):
+    # The first column is mostly a number or a file, and has no name in a table of pandas.
+    return next(name for name in reversed(names) if name)
+
+
+def _check_order(columns, key):
+    """Raises RefusedError if another column numbers the images and is not in order."""
+    for name, values in columns.items():
+        try:
+            numbers = np.asarray(values).astype(np.int64)
+        except (TypeError, ValueError, OverflowError):
+            continue
+        if name == key or numbers.ndim != 1 or not numbers.size or numbers.min() not in (0, 1):
+            continue
+        order = np.arange(len(numbers)) + numbers.min()
+        if (numbers != order).any() and (np.sort(numbers) == order).all():
+            raise RefusedError(
+                f'the column {excerpt(name, 20)!r} numbers the images, in another order',
+                'sort the rows by that column, so that label i is that of image i',
+            )
 
 
 def _part(values, key):

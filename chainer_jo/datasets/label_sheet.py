@@ -44,7 +44,7 @@ def written(columns, rows):
         columns (sequence of str): Names of the columns.
         rows (iterable of dict): Values by column. The cell of a missing value is empty.
     """
-    lines = [columns, *([cell(row.get(column)) for column in columns] for row in rows)]
+    lines = [map(cell, columns), *([cell(row.get(column)) for column in columns] for row in rows)]
     # A file name need not be UTF-8; surrogateescape writes its bytes unchanged.
     return ''.join(map(_line, lines)).encode('utf-8', 'surrogateescape')
 
@@ -101,6 +101,12 @@ def labels(path):
         WriteError: The user has no permission to read it.
     """
     rows = read(path)
+    if any(row.get('final_label', '').strip() for row in rows):
+        raise _refusal(
+            path,
+            'answers in the column final_label, which would be ignored',
+            'put it into the folder of --out as labels.csv, without --labels; or delete the column',
+        )
     images, given = _column(path, rows[0], PATHS, 'paths'), _column(path, rows[0], LABELS, 'labels')
     pairs = ((row[images].removeprefix('./'), row[given].strip()) for row in rows)
     return one_label_each(path, pairs)

@@ -1,6 +1,7 @@
 """``labels.csv``: a row for every image, to be reviewed and corrected in a spreadsheet."""
 
 import codecs
+import os
 from pathlib import Path
 
 from chainer_jo.datasets import label_sheet
@@ -24,7 +25,7 @@ def finals(path):
             image.
         WriteError: There is no permission to read the file.
     """
-    if not Path(path).exists():
+    if not os.path.exists(path):
         return {}
     rows = label_sheet.read(path, own=True)
     for column in ('path', 'final_label'):

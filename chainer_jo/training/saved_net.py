@@ -1,6 +1,7 @@
 """A trained net saved in a folder, with everything needed to label new images."""
 
 import itertools
+import os
 from pathlib import Path
 
 import chainer
@@ -76,13 +77,18 @@ def load(folder, device='auto', backend='auto'):
         DataError: A file is damaged, or the files do not belong together.
     """
     folder = Path(folder)
-    if not (folder / 'net.json').exists():
+    if not os.path.exists(folder / 'net.json'):
         raise ConfigError(
             f'there is no trained net in {folder}',
             seen='no net.json',
             fix='name the --out folder of a correct command that has finished',
         )
-    facts, arrays = store.read_sealed(folder / 'net.json'), store.read_arrays(folder / 'net.arrays')
+    fix = 'restore both files of the net from a copy, or run the correct command again'
+    try:
+        facts = store.read_sealed(folder / 'net.json')
+        arrays = store.read_arrays(folder / 'net.arrays')
+    except DataError as error:
+        raise DataError(error.problem, seen=error.seen, fix=fix) from error
     chosen = chainer.get_device(devices.choose(device, backend))
     chosen.use()
     try:
@@ -92,7 +98,7 @@ def load(folder, device='auto', backend='auto'):
         raise DataError(
             f'the files of the net in {folder} do not fit together',
             seen=excerpt(f'{type(error).__name__}: {error}', 200),
-            fix='restore both from a copy, or run the correct command again',
+            fix=fix,
         ) from error
     return SavedNet(net, mean, facts)
 

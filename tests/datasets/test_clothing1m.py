@@ -449,6 +449,13 @@ def test_nothing_is_written_among_the_data(made, tmp_path):
         clothing_files.verify(made, made / 'index')
 
 
+def test_no_other_file_is_overwritten_by_an_index(made, tmp_path):
+    (tmp_path / 'mine.txt').write_text('mine')
+    with pytest.raises(ConfigError, match='would be overwritten'):
+        clothing_files.verify(made, tmp_path / 'mine.txt')
+    assert (tmp_path / 'mine.txt').read_text() == 'mine'
+
+
 def test_a_crop_larger_than_the_image_is_refused(made, tmp_path):
     with pytest.raises(ConfigError):
         clothing_files.verify(made, tmp_path / 'index', size=20)

@@ -50,6 +50,23 @@ def test_sub_folders_are_classes_and_every_image_has_a_row(folder):
     assert dataset.train.shape == (3, 12, 12)
 
 
+def test_images_that_differ_in_what_the_net_does_not_see_are_not_the_same(folder):
+    pixels = np.arange(108).reshape(9, 12)
+    icon = Image.new('RGBA', (12, 9))
+    for i in range(2):
+        # Eight bits of content in sixteen, and black shapes on nothing.
+        Image.fromarray((pixels + i).astype('u2')).save(folder / 'cat' / f'deep{i}.png')
+        icon.putpixel((i, i), (0, 0, 0, 255))
+        icon.save(folder / 'cat' / f'icon{i}.png')
+    opaque = Image.new('RGB', (12, 9), (1, 2, 3))
+    opaque.save(folder / 'cat' / 'opaque.png')
+    opaque.convert('RGBA').save(folder / 'dog' / 'opaque.png')
+    found, _ = examined(folder)
+    groups = image_folder.same([found.rows[i].digest for i in found.usable])
+    same = {found.rows[i].path for i, group in zip(found.usable, groups, strict=True) if group}
+    assert same == {'cat/opaque.png', 'dog/opaque.png'}
+
+
 def test_an_answer_during_training_is_kept_and_used_only_by_the_next(folder):
     save(folder / 'loose.png')
     found, dataset = examined(folder)

@@ -55,6 +55,13 @@ def test_a_tensor_of_torch_is_read(tmp_path):
     np.testing.assert_array_equal(read_labels(path, N, CLASSES).labels, LABELS)
 
 
+def test_a_column_that_numbers_the_images_in_order_is_no_obstacle(tmp_path):
+    rows = [f'{i},{label}' for i, label in enumerate(LABELS)]
+    (tmp_path / 'labels.csv').write_text('\n'.join([',label', *rows]))
+    read = read_labels(f'{tmp_path / "labels.csv"}:label', N, CLASSES)
+    np.testing.assert_array_equal(read.labels, LABELS)
+
+
 def test_the_first_of_two_that_are_as_large_is_taken_and_that_is_said(tmp_path):
     np.save(tmp_path / 'soft.npy', np.array([[0.5, 0.5, 0, 0], [0, 0, 0.4, 0.6]]))
     read = read_labels(tmp_path / 'soft.npy', 2, CLASSES)
@@ -87,10 +94,19 @@ def refusal(path, n=N):
 
 LONG = lines([0, 1] * 5000)
 REFUSED = {
-    'two arrays': (npz(**MANY), '', 'no key, but the file has clean, given', 'FILE:clean'),
-    'wrong key': (npz(**MANY), ':other', "'other', but the file has clean, given", ':clean'),
-    'dictionary': (npy(OBJECTS), '', 'no key, but the file has clean, given', 'FILE:clean'),
-    'two columns': (text('true,given\n1,1\n'), '', 'has true, given', 'FILE:true'),
+    'two arrays': (npz(**MANY), '', 'no key, but the file has clean, given', 'FILE:given'),
+    'wrong key': (npz(**MANY), ':other', "'other', but the file has clean, given", ':given'),
+    'dictionary': (npy(OBJECTS), '', 'no key, but the file has clean, given', 'FILE:given'),
+    'two columns': (text('true,given\n1,1\n'), '', 'has true, given', 'FILE:given'),
+    'no name': (text(',label\n0,1\n'), '', 'has , label', 'FILE:label'),
+    'shuffled': (
+        text(lines(['index,label', *(f'{i},0' for i in [1, 0, 2, 3, 5, 4])])),
+        ':label', "the column 'index' numbers the images", 'sort the rows',
+    ),
+    'shuffled from 1': (
+        text(lines(['id,label', *(f'{i},0' for i in [6, 5, 4, 3, 2, 1])])),
+        ':label', "the column 'id' numbers the images", 'sort the rows',
+    ),
     'key of none': (npy(LABELS), ':given', 'one array without a name', 'leave out the colon'),
     'many columns': (npy(np.zeros((N, 3), int)), '', '3 numbers for each', 'FILE:0 to FILE:2'),
     'long': (text(LONG), '', '10,000 labels', 'provide 6 labels'),

@@ -27,6 +27,18 @@ def test_what_is_written_is_read_and_no_cell_is_a_formula(tmp_path_factory, rows
     assert [cell for cell in cells if cell.startswith(tuple('=+-@\uff1d\t\r\n'))] == []
 
 
+def test_no_name_of_a_column_is_a_formula():
+    assert label_sheet.written(['path', '=1+1'], []).decode() == "path,'=1+1\n"
+
+
+def test_a_reviewed_table_is_no_table_of_labels(tmp_path):
+    (tmp_path / 'l.csv').write_text('path,given_label,final_label\na.png,cat,\nb.png,cat,dog\n')
+    with pytest.raises(DataError, match='final_label, which would be ignored'):
+        label_sheet.labels(tmp_path / 'l.csv')
+    (tmp_path / 'l.csv').write_text('path,given_label,final_label\na.png,cat,\nb.png,cat, \n')
+    assert label_sheet.labels(tmp_path / 'l.csv') == {'a.png': 'cat', 'b.png': 'cat'}
+
+
 def test_a_name_that_is_no_utf_8_comes_back_as_it_was(tmp_path):
     name = b'caf\xe9.png'.decode('utf-8', 'surrogateescape')
     path = tmp_path / 'sheet.csv'

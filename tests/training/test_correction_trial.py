@@ -92,8 +92,12 @@ def test_every_image_is_judged_and_the_net_comes_back_from_its_files(tmp_path):
         saved_net.load(tmp_path / 'net', 'cpu')
     assert 'another net' in raised.value.seen
     path.write_bytes(path.read_bytes()[:-1])
-    with pytest.raises(DataError):
-        saved_net.load(tmp_path / 'net', 'cpu')
+    # Here nothing writes the file again, as a trial does with its own.
+    for damage in (lambda: None, path.unlink):
+        damage()
+        with pytest.raises(DataError) as raised:
+            saved_net.load(tmp_path / 'net', 'cpu')
+        assert raised.value.fix.startswith('restore both files')
     with pytest.raises(ConfigError, match='no trained net'):
         saved_net.load(tmp_path, 'cpu')
 
