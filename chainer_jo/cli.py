@@ -119,7 +119,7 @@ def _for_people(error):
         )
     if isinstance(error, PermissionError) and error.filename is not None:
         return WriteError(
-            f'cannot use {excerpt(error.filename)}',
+            f'cannot use {excerpt(error.filename, 1000)}',
             seen=error.strerror,
             fix='give yourself the right to read and write there, or name another folder',
         )
