@@ -244,10 +244,11 @@ def _absent(path):
 
 def _files(folder):
     """Yields the paths of all files below a folder; links to folders are followed, once each."""
-    # Folders seen, by device and inode: a link to a parent would otherwise never end.
-    waiting, seen = [''], set()
-    while waiting:
-        inner = waiting.pop()
+    # Folders seen, by device and inode: a link to a parent would otherwise never end. Links come
+    # last, so that images that are there twice have the class of the folder in which they lie.
+    waiting, links, seen = [''], [], set()
+    while waiting or links:
+        inner = (waiting or links).pop()
         here = os.path.join(folder, inner)
         try:
             status = os.stat(here)
@@ -266,7 +267,7 @@ def _files(folder):
                 continue
             path = f'{inner}/{entry.name}' if inner else entry.name
             if _is_folder(entry):
-                waiting.append(path)
+                (links if entry.is_symlink() else waiting).append(path)
             else:
                 yield path
 

@@ -67,6 +67,15 @@ def test_images_that_differ_in_what_the_net_does_not_see_are_not_the_same(folder
     assert same == {'cat/opaque.png', 'dog/opaque.png'}
 
 
+def test_a_link_does_not_take_the_images_of_a_real_folder(folder):
+    (folder / 'zebra').mkdir()
+    (folder / 'zebra' / 'more').symlink_to('../cat')
+    (folder / 'felines').symlink_to('cat')
+    _, dataset = examined(folder)
+    assert dataset.classes == ('cat', 'dog')
+    assert dataset.train.labels.tolist() == [0, 0, 0, 1, 1, 1]
+
+
 def test_an_answer_during_training_is_kept_and_used_only_by_the_next(folder):
     save(folder / 'loose.png')
     found, dataset = examined(folder)

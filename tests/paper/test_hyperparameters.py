@@ -59,6 +59,12 @@ def test_the_schedule_is_that_of_section_4_2():
         'common.momentum': 0.9,
         'common.weight_decay': 1e-4,
         'common.pad': 4,
+        'common.train_images': 45_000,
+        'common.validation_images': 5_000,
+        'net.link': 'preact_resnet',
+        'net.filters': [32, 32, 64, 128],
+        'net.blocks': [5, 5, 5],
+        'net.stem_stride': 1,
         'ours.correct.epochs': 200,
         'ours.correct.begin': 70,
         'ours.fine_tune.epochs': 120,
@@ -74,6 +80,11 @@ def test_the_schedule_is_that_of_section_4_2():
     assert {key: settings[key] for key in printed} == printed
     assert paper.updaters('ours', 'correct') == ('label_correction',)
     assert paper.updaters('ours', 'fine_tune') == ('mix_up',)
+
+
+def test_figure_3_has_its_printed_rates():
+    columns = paper.columns(paper.grid('figure3', 'paper'))
+    assert columns == [('symmetric', 0.9), ('asymmetric', 0.3)]
 
 
 def test_noise_and_validation_labels_are_those_of_the_public_codes():
@@ -215,7 +226,7 @@ def test_a_name_that_does_not_exist_gets_the_nearest_that_does(call, fix):
         call()
 
 
-def test_clothing1m_has_the_settings_of_section_4_3():
+def test_clothing1m_has_the_settings_of_section_4_2():
     """Typed from the paper and PENCIL's port a second time."""
     settings = dict(leaves(paper.hyperparameters('paper', 'clothing1m')))
     printed = {

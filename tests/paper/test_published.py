@@ -1,3 +1,6 @@
+import csv
+from pathlib import Path
+
 import pytest
 
 from chainer_jo import paper
@@ -58,3 +61,15 @@ def test_a_table_at_the_papers_settings_has_the_printed_cells(table):
     for method in {key[1] for key in printed}:
         for noise, rate in paper.columns(grid):
             assert (table, method, noise, rate) in printed
+
+
+SECOND = Path(__file__).parents[3] / 'shared/paper/published.csv'
+
+
+@pytest.mark.skipif(not SECOND.exists(), reason='needs ../shared/paper/published.csv')
+def test_all_numbers_are_those_of_a_second_typing():
+    def numbers(path):
+        # Methods and noise have other names there.
+        return [(row[0], *row[3:]) for row in csv.reader(path.read_text().splitlines())]
+
+    assert numbers(paper.FOLDER / 'published.csv') == numbers(SECOND)

@@ -1,10 +1,13 @@
 """Everything that is equal for all methods: split, noise, mean."""
 
+import json
+from pathlib import Path
+
 import numpy as np
 import pytest
 import tiny
 
-from chainer_jo import config, datasets
+from chainer_jo import config, datasets, store
 from chainer_jo.datasets import noise
 from chainer_jo.datasets.streams import rng
 from chainer_jo.training.data import prepare
@@ -97,3 +100,27 @@ def test_the_noise_of_the_validation_labels_has_a_stream_of_its_own():
     clean = DATASET.train.true_labels[validation.index]
     drawn = noise.symmetric(clean, 0.5, 10, rng(0, 'noise/validation'))
     np.testing.assert_array_equal(validation.labels, drawn)
+
+
+def test_validation_labels_of_a_file_are_noisy_if_asked_for():
+    given = np.roll(DATASET.train.labels, 1)
+    config_ = trial('common.validation_labels=noisy', noise='file', rate=None)
+    validation = prepare(DATASET, config_, given).validation
+    np.testing.assert_array_equal(validation.labels, given[validation.index])
+    assert (validation.labels != DATASET.train.labels[validation.index]).any()
+
+
+COMMITTED = [
+    *('quick/runs/cross_entropy-symmetric-0.5', 'quick/runs/ours-asymmetric-0.3'),
+    *('quick_all_systems/runs/cross_entropy-symmetric-0.7',),
+]
+
+
+@pytest.mark.parametrize('name', COMMITTED)
+def test_splits_and_noise_are_those_of_the_committed_results(name):
+    paths = sorted((Path(__file__).parents[2] / 'results/reference').glob(f'{name}-*/result.json'))
+    assert paths
+    for path in paths[:2]:
+        result = json.loads(path.read_text())
+        data = prepare(DATASET, config.from_dict(result['config']))
+        assert store.digest(data.train.labels) == result['noise']['digest'], path

@@ -119,6 +119,7 @@ def test_a_batch_of_a_stage_that_mixes_is_mixed(per):
     next(made.iterator)
     batch = made.batch()
     lam = np.broadcast_to(batch.lam, len(batch.x))
+    assert (len(np.unique(lam)) > 1) == (per == 'sample')
     for i, j in enumerate(batch.partner):
         mixed = lam[i] * batch.x[i] + (1 - lam[i]) * batch.x[j]
         np.testing.assert_allclose(batch.x_mixed[i], mixed, atol=1e-6)
