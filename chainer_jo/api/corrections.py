@@ -108,21 +108,7 @@ def correct(
     """
     dataset = image_set(images, labels)
     labels = dataset.train.labels
-    # In classes without an image the net cannot learn what a class is, and finds fewer issues.
-    if len(gaps := np.setdiff1d(np.arange(labels.max()), labels)):
-        raise ConfigError(
-            f'no image has the label {gaps[0]}',
-            seen=f'labels up to {labels.max()}',
-            fix='number the classes from 0: classes, labels = np.unique(labels, '
-            'return_inverse=True)',
-        )
-    # With a single class no label could be judged wrong.
-    if len(np.unique(labels)) < 2:
-        raise ConfigError(
-            'all labels are of one class',
-            seen=f'class {labels[0]}',
-            fix='add images of another class',
-        )
+    _check_classes(labels)
     checks.fraction(threshold, 'threshold')
     checks.text(device, 'device', 'cpu')
     seed, overrides = checks.whole(seed, 'seed', 0), checks.overrides(overrides)
@@ -155,3 +141,21 @@ def correct(
         trained.result,
         trained.net,
     )
+
+
+def _check_classes(labels):
+    # With a single class no label could be judged wrong.
+    if len(np.unique(labels)) < 2:
+        raise ConfigError(
+            'all labels are of one class',
+            seen=f'class {labels[0]}',
+            fix='add images of another class',
+        )
+    # With classes that no image has, the net finds few of the wrong labels.
+    if len(gaps := np.setdiff1d(np.arange(labels.max()), labels)):
+        raise ConfigError(
+            f'no image has the label {gaps[0]}',
+            seen=f'labels up to {labels.max()}',
+            fix='number the classes from 0: classes, labels = np.unique(labels, '
+            'return_inverse=True)',
+        )

@@ -32,13 +32,13 @@ def test_a_disk_that_fills_while_it_is_verified_is_one_message_and_keeps_the_old
     folder, tmp_path, figure
 ):
     index = tmp_path / 'x.index'
-    index.write_text('older')
+    index.write_bytes(store.MAGIC + b'older')
     child = verify(folder, index, tmp_path / 'log', NoFileLargerThan(3000))
     assert child.wait() == 6
     assert f'error: cannot write {index}\n  seen: File too large' in child.said()
     assert 'Traceback' not in child.said()
     assert [path.name for path in tmp_path.iterdir() if path.name != 'log'] == ['x.index']
-    assert index.read_text() == 'older'
+    assert index.read_bytes() == store.MAGIC + b'older'
     figure('verification', 'a disk that fills: exit code 6, the older index is kept')
 
 
