@@ -100,9 +100,12 @@ def instruction_set():
 
 def has_bfloat16():
     """Returns whether this processor multiplies bfloat16 (AVX-512-BF16, AMX). Raises as `load`."""
+    return _has(api.ISA_AVX512_BF16)
+
+
+def _has(isa):
     # A set of bits: a larger instruction set contains the bits of every smaller one.
-    isa = load().library.dnnl_get_effective_cpu_isa()
-    return isa & api.ISA_AVX512_BF16 == api.ISA_AVX512_BF16
+    return load().library.dnnl_get_effective_cpu_isa() & isa == isa
 
 
 def _call(name, *arguments, what):
@@ -353,7 +356,7 @@ def convolution_gradient_W(x, W_shape, gy, stride, pad):
     """Returns the gradient of a convolution's weights, C-ordered, of shape ``W_shape``."""
     if _overruns(x.shape[1], W_shape, stride, pad):
         x, stride = x[:, :, ::stride, ::stride], 1
-    if x.dtype == BFLOAT16 and _has_amx():
+    if x.dtype == BFLOAT16 and _has(api.ISA_AMX):
         x, gy = _in_wide_rows(_channel_last(x), _channel_last(gy), W_shape, stride, pad)
     primitive, reorder = _convolution_backward_weights(x.dtype, x.shape, W_shape, stride, pad)
     weights = primitive.empty('diff_weights')
@@ -361,11 +364,6 @@ def convolution_gradient_W(x, W_shape, gy, stride, pad):
     gW = pool.empty(W_shape)
     reorder(src=weights, dst=gW)
     return gW
-
-
-@functools.cache
-def _has_amx():
-    return load().library.dnnl_get_effective_cpu_isa() & api.ISA_AMX == api.ISA_AMX
 
 
 # AMX adds the products of 32 pixels at a time. oneDNN 3.2 takes them from one row of one image, and
