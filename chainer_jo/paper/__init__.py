@@ -34,11 +34,20 @@ def hyperparameters(preset, dataset=None):
             ``hyperparameters.toml``.
 
     Raises:
-        ConfigError: There is no such preset.
+        ConfigError: There is no such preset, or it has no settings for the data set.
     """
     settings = _without_updaters(_read('hyperparameters.toml'))
     overrides = {key: v for key, v in _preset(preset).items() if key not in OF_THE_TABLES}
+    shortened = bool(overrides)
     own = [part.pop('on', {}).get(dataset, {}) for part in (settings, overrides)]
+    if own[0] and not own[1] and shortened:
+        # Otherwise the trials would train for the paper's epochs under another preset's name.
+        able = [name for name in PRESETS if dataset in _preset(name).get('on', ())]
+        raise ConfigError(
+            f'preset {preset} has no settings for {dataset}',
+            seen=f'no section [on.{dataset}.…] in presets/{preset}.toml',
+            fix=f'choose --preset {" or ".join(["paper", *able])}, or add such sections',
+        )
     # Whole sections are replaced: a setting that the data set's section leaves out does not exist
     # for it.
     return _merge(settings, overrides) | own[0] | own[1]

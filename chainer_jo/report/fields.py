@@ -62,6 +62,7 @@ RESULT = {
     'the true labels are not known',
     'epochs': 'total number of epochs of all stages',
     'environment.version': 'version of chainer_jo',
+    'environment.source': "first 12 digits of the SHA-256 of the package's code and settings",
     'environment.python': 'version of Python',
     'environment.numpy': 'version of NumPy',
     'environment.chainer': 'version of Chainer',

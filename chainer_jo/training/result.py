@@ -16,7 +16,7 @@ import numpy as np
 from chainer_jo import backends, store
 from chainer_jo.training import device as devices
 from chainer_jo.training import machine
-from chainer_jo.version import __version__
+from chainer_jo.version import __version__, source_digest
 
 SCHEMA = 1
 
@@ -128,8 +128,9 @@ def digest(arrays):
 def environment(device, graph, threads, processes=1):
     """Returns versions, backend, device and processor of this process, as plain JSON values.
 
-    They are recorded because another processor, instruction set, backend or number of threads sums
-    in another order, which changes the last digits of a result.
+    They are recorded because other code may train in another way, and another processor,
+    instruction set, backend or number of threads sums in another order, which changes the last
+    digits of a result.
 
     Args:
         device (chainer.Device): The device that trains.
@@ -142,6 +143,7 @@ def environment(device, graph, threads, processes=1):
     return (
         {
             'version': __version__,
+            'source': source_digest()[:12],
             'python': platform.python_version(),
             'numpy': np.__version__,
             'chainer': chainer.__version__,

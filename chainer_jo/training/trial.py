@@ -295,8 +295,8 @@ class _Trial:
             was = ', '.join(f'{name} {last[name]}' for name in changed)
             now = ', '.join(f'{name} {present[name]}' for name in changed)
             self.observer.warn(
-                f'{self.config.trial}: began with {was}; continues with {now}. Its last digits '
-                'will match neither.'
+                f'{self.config.trial}: began with {was}; continues with {now}. Its result '
+                'will equal that of neither.'
             )
         return [other for other in before if not other.items() <= present.items()] + [present]
 

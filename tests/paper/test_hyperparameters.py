@@ -226,29 +226,55 @@ def test_a_name_that_does_not_exist_gets_the_nearest_that_does(call, fix):
         call()
 
 
-def test_clothing1m_has_the_settings_of_section_4_2():
-    """Typed from the paper and PENCIL's port a second time."""
-    settings = dict(leaves(paper.hyperparameters('paper', 'clothing1m')))
+def test_clothing1m_has_these_settings_and_no_others():
+    """Typed a second time: from section 4.2, PENCIL's port, and for the rest from the decisions."""
     printed = {
         'common.batch_size': 32,
+        'common.momentum': 0.9,
         'common.weight_decay': 1e-3,
+        'common.pad': 0,
+        'common.flip': True,
+        'common.train_images': 'all',
+        'common.balanced_batches': 0,
         'net.link': 'resnet50',
-        'ours.fine_tune.a': 0.8,
-        'ours.fine_tune.loss': 'kl+mix',
+        'net.weights': 'imagenet',
+        'cross_entropy.train.epochs': 20,
+        'forward_estimated.estimate.epochs': 10,
+        'forward_estimated.estimate.divide_after': [5],
+        'forward_estimated.estimate.drop': 0.03,
+        'forward_estimated.train.start': 'fresh',
+        'forward_estimated.train.epochs': 20,
         'ours.fine_tune.start': 'continue',
+        'ours.fine_tune.loss': 'kl+mix',
+        'ours.fine_tune.a': 0.8,
+        'ours.fine_tune.mix_lambda': 'batch',
         'tanaka.retrain.start': 'fresh',
         'pencil.warm_up.epochs': 5,
+        'pencil.warm_up.learning_rate': 1.6e-3,
         'pencil.correct.epochs': 10,
+        'pencil.correct.learning_rate': 1.6e-3,
+        'pencil.correct.K': 10.0,
         'pencil.correct.alpha': 0.08,
         'pencil.correct.beta': 0.8,
-        'pencil.correct.learning_rate': 1.6e-3,
+        'pencil.correct.lambda_first': 3000.0,
+        'pencil.correct.lambda_last': 500.0,
+        'pencil.correct.lambda_jump': 5,
+        'pencil.correct.softmax': 'once',
+        'pencil.fine_tune.start': 'continue',
+        'pencil.fine_tune.division': 'true',
     }
+    for stage in ('cross_entropy.train', 'forward_estimated.train'):
+        printed |= {f'{stage}.learning_rate': 8e-4, f'{stage}.divide_after': [10, 15]}
+    printed['forward_estimated.estimate.learning_rate'] = 8e-4
     for stage in ('ours.correct', 'tanaka.correct'):
-        correct = {'epochs': 10, 'begin': 1, 'window': 'all', 'learning_rate': 8e-4}
-        printed |= {f'{stage}.{k}': v for k, v in (correct | {'alpha': 2.4, 'beta': 0.8}).items()}
+        correct = {'epochs': 10, 'begin': 1, 'window': 'all', 'labels': 'soft'}
+        correct |= {'label_pass': 'train', 'learning_rate': 8e-4, 'alpha': 2.4, 'beta': 0.8}
+        printed |= {f'{stage}.{key}': value for key, value in correct.items()}
     for stage in ('ours.fine_tune', 'tanaka.retrain', 'pencil.fine_tune'):
         tuned = {'epochs': 10, 'learning_rate': 5e-4, 'divide_after': [5]}
         printed |= {f'{stage}.{key}': value for key, value in tuned.items()}
+    assert dict(leaves(read('hyperparameters.toml')['on']['clothing1m'])) == printed
+    settings = dict(leaves(paper.hyperparameters('paper', 'clothing1m')))
     assert {key: settings[key] for key in printed} == printed
 
 

@@ -55,8 +55,16 @@ def test_variants_of_the_grid_need_no_override(grid, published, standard, add_tr
     assert '--set' not in command
 
 
-@pytest.mark.parametrize('table', paper.tables())
-@pytest.mark.parametrize('preset', ['quick', 'reduced', 'short'])
+@pytest.mark.parametrize(
+    ('table', 'preset'),
+    [
+        (table, preset)
+        for table in paper.tables()
+        for preset in ('quick', 'reduced', 'short')
+        # The others have no settings for Clothing1M.
+        if table != 'table4' or preset == 'quick'
+    ],
+)
 def test_the_command_plans_exactly_the_cells_that_were_run(table, preset):
     grid = paper.grid(table, preset) | {'table': table, 'preset': preset}
     planned = plan.trials(table, preset, labels=labels_of(grid))

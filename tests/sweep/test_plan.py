@@ -63,8 +63,18 @@ def test_a_choice_that_leaves_no_trial_is_refused_with_the_reason():
     assert error.value.seen == 'table3 leaves out backward at rate 0.5'
 
 
-@pytest.mark.parametrize('preset', paper.PRESETS)
-@pytest.mark.parametrize('table', paper.tables())
+NO_CLOTHING1M = ('correct', 'reduced', 'short')
+
+
+@pytest.mark.parametrize(
+    ('table', 'preset'),
+    [
+        (table, preset)
+        for table in paper.tables()
+        for preset in paper.PRESETS
+        if table != 'table4' or preset not in NO_CLOTHING1M
+    ],
+)
 def test_every_trial_of_a_plan_has_a_column_in_the_report(table, preset):
     grid = paper.grid(table, preset)
     # Sets of labels are files that a user brings: see test_label_sets.py.
@@ -72,6 +82,15 @@ def test_every_trial_of_a_plan_has_a_column_in_the_report(table, preset):
     for rate in {rate for _, rate in columns}:
         for trial in plan.trials(table, preset, rates=[rate], count=1):
             assert (trial.noise['kind'], trial.noise['rate']) in columns
+
+
+@pytest.mark.parametrize('preset', NO_CLOTHING1M)
+def test_a_preset_without_settings_for_the_data_does_not_train_the_papers(preset):
+    fix = 'choose --preset paper or quick, or add such sections'
+    with pytest.raises(ConfigError, match='has no settings for clothing1m') as error:
+        plan.trials('table4', preset)
+    assert error.value.seen == f'no section [on.clothing1m.…] in presets/{preset}.toml'
+    assert error.value.fix == fix
 
 
 def test_all_trials_of_a_table_have_their_own_id():

@@ -3,6 +3,7 @@
 from pathlib import Path
 
 import clothing_files
+import numpy as np
 import pytest
 import tiny
 from test_resume import run_until_done
@@ -55,6 +56,34 @@ def test_a_trial_stopped_at_every_step_ends_like_one_that_was_not(
     sigterm_at(range(1, tiny.STEPS + 1))
     assert run_until_done(CONFIG, tmp_path, dataset=dataset) == 2 * tiny.STEPS
     assert tiny.outcome(CONFIG, tmp_path) == expected
+
+
+BALANCED = configuration.trial(
+    *('ours', 'clothing1m', 'none', None, 0, 'quick'),
+    (*tiny.overrides('ours', 'clothing1m'), 'common.balanced_batches=2', 'common.batch_size=14'),
+)
+
+
+def test_a_stage_of_balanced_batches_takes_as_many_images_of_every_given_class(dataset):
+    made, labels = tiny.updater(BALANCED, dataset), tiny.prepare(BALANCED, dataset).train.labels
+    shares = np.bincount(labels)
+    assert shares.max() > shares.min() + 1
+    taken = []
+    for _ in range(2):
+        next(made.iterator)
+        taken.append(labels[made.iterator.row.index])
+    assert made.iterator.is_new_epoch
+    made.iterator.finalize()
+    assert np.bincount(np.concatenate(taken)).tolist() == [2] * 14
+
+
+def test_a_trial_of_balanced_batches_has_as_many_steps_as_it_says(dataset, sigterm_at, tmp_path):
+    tiny.run(BALANCED, tmp_path / 'whole', dataset=dataset)
+    sigterm_at(range(1, tiny.STEPS + 1))
+    # Two stages of three epochs of two steps each.
+    assert run_until_done(BALANCED, tmp_path / 'stopped', dataset=dataset) == 12
+    outcomes = [tiny.outcome(BALANCED, tmp_path / name) for name in ('whole', 'stopped')]
+    assert outcomes[0] == outcomes[1]
 
 
 def test_a_trial_that_lost_an_image_says_so_in_its_log(dataset, expected, tmp_path):

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 import tiny
 
-from chainer_jo import backends, cli, datasets, store
+from chainer_jo import backends, cli, datasets, store, version
 from chainer_jo.commands import options
 from chainer_jo.errors import ConfigError, DataError, StoppedError
 from chainer_jo.training import machine, result, trial
@@ -102,6 +102,19 @@ def test_a_trial_that_goes_on_elsewhere_says_so_and_names_all_places(tmp_path, m
     (line,) = said
     assert f'continues with backend {second["backend"]}, threads {second["threads"]}' in line
     assert 'began with backend other, threads 64' in line
+
+
+def test_a_trial_that_goes_on_with_changed_code_says_so(tmp_path, monkeypatch):
+    config, said = tiny.config('cross_entropy'), []
+    with pytest.raises(StoppedError):
+        tiny.run(config, tmp_path, stop_after(2), seconds=0)
+    monkeypatch.setattr(result, 'source_digest', lambda: 64 * 'e')
+    made = tiny.run(config, tmp_path, trial.Observer(warn=said.append))
+    first, second = made['environments']
+    assert first['source'] == version.source_digest()[:12]
+    assert second['source'] == 12 * 'e'
+    (line,) = said
+    assert f'began with source {first["source"]}; continues with source {12 * "e"}. ' in line
 
 
 def test_a_trial_that_goes_on_in_the_same_place_says_nothing(tmp_path):
