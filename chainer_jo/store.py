@@ -78,7 +78,7 @@ def _write(path, fill, size):
 def make_folder(folder):
     """Makes a folder and its parents. Raises :class:`WriteError` if that fails.
 
-    No other function makes folders, so a folder that is removed while a trial runs stays removed.
+    No other function makes folders of trials, so one that is removed while its trial runs stays so.
     """
     try:
         Path(folder).mkdir(parents=True, exist_ok=True)
@@ -131,7 +131,7 @@ def write_tree(folder, files, copies=False):
                 seen='it is not empty',
                 fix='choose another folder, or move it away',
             )
-        make_folder(temporary)
+        temporary.mkdir(parents=True, exist_ok=True)
         for path, file in files:
             (temporary / path).parent.mkdir(parents=True, exist_ok=True)
             # Links are absolute, so that the tree can be moved.
@@ -148,6 +148,17 @@ def write_tree(folder, files, copies=False):
         ) from error
     finally:
         shutil.rmtree(temporary, ignore_errors=True)
+
+
+def check_tree(folder):
+    """Raises :class:`WriteError` if :func:`write_tree` could not make the folder.
+
+    It is called before hours of work whose result is written at the end.
+    """
+    there = os.path.exists(folder)
+    write_tree(folder, [])
+    if not there:
+        os.rmdir(folder)
 
 
 def sweep(folder):

@@ -5,6 +5,7 @@ import contextlib
 import math
 import os
 import shlex
+from collections import Counter
 from datetime import timedelta
 from functools import partial
 from pathlib import Path
@@ -15,7 +16,7 @@ from chainer_jo.console import TrialProgress, counting, say, show, show_json
 from chainer_jo.errors import ConfigError, DataError, excerpt
 from chainer_jo.version import __version__
 
-#: With fewer images per class many wrong labels are missed, as results/label_audit.md shows.
+#: With fewer images of a class many wrong labels are missed, as results/label_audit.md shows.
 FEW = 100
 
 
@@ -116,12 +117,10 @@ def _correct(given):
     with counting('images read') as count:
         dataset = image_folder.examine(found, read_ahead, given.size, count)
     say(_what_is_there(found, dataset, finals))
-    each = len(dataset.train) // len(dataset.classes)
-    if each < FEW:
-        say(
-            f'few      {each} images per class: below {FEW}, most wrong labels may be missed and '
-            'right ones doubted'
-        )
+    if warning := _few(dataset):
+        say(warning)
+    if given.apply is not None:
+        store.check_tree(given.apply)
     # Locked, so that two commands do not write one labels.csv.
     with store.lock(given.out):
         return _train_and_write(given, found, dataset, table)
@@ -184,6 +183,20 @@ def _what_is_there(found, dataset, finals):
     return line
 
 
+def _few(dataset):
+    """Returns a warning if classes are too small to be judged well; ``None`` if none are."""
+    counts = Counter(dataset.classes[label] for label in dataset.train.labels)
+    small = [name for name in counts if counts[name] < FEW]
+    if not small:
+        return None
+    least = min(small, key=counts.get)
+    which = 'all' if len(small) == len(counts) else f'{len(small):,} of {len(counts):,}'
+    return (
+        f'few      {which} classes have fewer than {FEW} images, such as {excerpt(least, 30)} with '
+        f'{counts[least]}: most wrong labels there may be missed and right ones doubted'
+    )
+
+
 def _train_and_write(given, found, dataset, place):
     from chainer_jo.datasets import image_folder, judgement
     from chainer_jo.report import corrections as report
@@ -194,10 +207,12 @@ def _train_and_write(given, found, dataset, place):
     groups = image_folder.same([found.rows[i].digest for i in found.usable])
     # Read again: what the user has written into the file during training counts.
     image_folder.answer(found, label_table.finals(place))
+    notes = label_table.notes(place)
     labels, known = image_folder.reviewed(found, dataset.classes, dataset.train.labels)
     judged = judgement.judge(trained.probabilities, labels, threshold, groups, known)
     table = label_table.rows(found, dataset.classes, judged, groups, trained.held_out)
     _label_the_unlabelled(given.folder, table, trained.net)
+    table = [row | notes.get(row['path'], {}) for row in table]
     store.write_bytes(place, label_table.written(table))
     trained.net.save(given.out)
     facts = {

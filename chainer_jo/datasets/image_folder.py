@@ -35,7 +35,7 @@ from chainer_jo.errors import ConfigError, DataError, excerpt
 #: ending counts as an image only if it can be read.
 ENDINGS = {
     '.jpg', '.jpeg', '.jpe', '.jfif', '.png', '.gif', '.bmp', '.webp', '.tif', '.tiff', '.ppm',
-    '.pgm', '.pbm', '.pnm', '.jp2', '.tga', '.ico', '.avif',
+    '.pgm', '.pbm', '.pnm', '.jp2', '.tga', '.ico', '.avif', '.heic', '.heif', '.jxl',
 }  # fmt: skip
 MOST_CLASSES = 1000
 #: Limits of the default side of the net's square input; see :func:`side`.
@@ -379,13 +379,13 @@ def _classes(found):
     classes = tuple(sorted({row.believed for row in usable}))
     what = None
     separate = 'put the images of each class into a separate folder, or name a CSV with --labels'
+    bad = next((row for row in found.rows if row.reason), Row('', ''))
+    why = f'; {excerpt(bad.path)}: {excerpt(bad.reason)}' if bad.reason else ''
     if len(usable) < 4:
-        bad = next((row for row in found.rows if row.reason), Row('', ''))
-        why = f'; {excerpt(bad.path)}: {excerpt(bad.reason)}' if bad.reason else ''
         fix = separate if bad.reason == NO_FOLDER else 'name a folder with more images'
         what = f'{len(usable)} images that can be used{why}', fix
     elif len(classes) < 2:
-        what = f'one class, {excerpt(classes[0], 30)}', separate
+        what = f'one class, {excerpt(classes[0], 30)}{why}', separate
     elif len(classes) > MOST_CLASSES:
         what = f'{len(classes):,} classes', f'name a folder of at most {MOST_CLASSES:,} classes'
     if what:

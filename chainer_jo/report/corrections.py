@@ -55,6 +55,7 @@ def page(table, classes, images, log, facts):
     pairs = Counter(
         (row['given_label'], row['corrected_label']) for row in judged if row['given_label']
     )
+    changed = [(*pair, n) for pair, n in pairs.most_common() if pair[0] != pair[1]]
     # Answers may have emptied a class; its row shows where its images went.
     named = sorted({*classes, *(given for given, _ in pairs)})
     groups = {}
@@ -69,9 +70,11 @@ def page(table, classes, images, log, facts):
         first=[_card(row, images) for row in issues[:FIRST_IMAGES]],
         sections=sections,
         matrix=_matrix(pairs, named) if len(named) <= MOST_COLUMNS else None,
-        pairs=[(*pair, n) for pair, n in pairs.most_common() if pair[0] != pair[1]][:MOST_PAIRS],
+        pairs=changed[:MOST_PAIRS],
+        hidden_pairs=max(0, len(changed) - MOST_PAIRS),
         classes=named,
         groups=list(groups.values())[:MOST_PAIRS],
+        hidden_groups=max(0, len(groups) - MOST_PAIRS),
         left_out=left_out[:MOST_LEFT_OUT],
         hidden=max(0, len(left_out) - MOST_LEFT_OUT),
         curves=curves(log, CURVES),

@@ -35,6 +35,20 @@ def finals(path):
     return label_sheet.one_label_each(path, answers)
 
 
+def notes(path):
+    """Returns what a user wrote into columns of their own: ``{path of image: {column: text}}``.
+
+    Args:
+        path (pathlib.Path): The file, as for :func:`finals`, which checks it.
+    """
+    if not os.path.exists(path):
+        return {}
+    return {
+        row['path']: {column: text for column, text in row.items() if column not in COLUMNS}
+        for row in label_sheet.read(path, own=True)
+    }
+
+
 def rows(found, classes, judgement, groups, held_out):
     """Returns the rows of the table: dicts by column.
 
@@ -85,9 +99,10 @@ def rows(found, classes, judgement, groups, held_out):
 
 
 def written(table):
-    """Returns the rows as the bytes of ``labels.csv``."""
+    """Returns the rows as the bytes of ``labels.csv``; columns of the user's own come last."""
+    columns = dict.fromkeys([*COLUMNS, *(column for row in table for column in row)])
     # With the mark, a spreadsheet knows that names such as "café" are UTF-8, and saves them so.
-    return codecs.BOM_UTF8 + label_sheet.written(COLUMNS, table)
+    return codecs.BOM_UTF8 + label_sheet.written(columns, table)
 
 
 def summary(table):

@@ -94,7 +94,7 @@ def test_every_image_has_one_row_with_all_that_is_known(corrected):
                for row in judged)  # fmt: skip
     assert re.match(r'\d+ of 26 labels \(.*\) in 2 classes are doubtful', done.stdout)
     assert 'images   26 of 2 classes (bright, dark), as 9 x 9 pixels; 2 left out' in done.stderr
-    assert 'few      13 images per class' in done.stderr
+    assert 'few      all classes have fewer than 100 images, such as dark with 12: ' in done.stderr
     assert re.search(r'time +about 0:00:\d\d of training', done.stderr)
 
 
@@ -280,6 +280,42 @@ def test_copies_are_files_of_their_own_and_a_tree_in_the_way_is_kept(corrected, 
     assert 'not empty' in said
 
 
+def test_only_classes_below_a_hundred_images_are_called_small(call, tmp_path):
+    fill(tmp_path / 'images', 100)
+    words = f'correct images --out out {TINY}'
+    assert '\nfew ' not in call(words)[2]
+    (tmp_path / 'images' / 'bright' / '7.png').unlink()
+    warning = 'few      1 of 2 classes have fewer than 100 images, such as bright with 99: '
+    assert warning in call(words)[2]
+
+
+def test_a_tree_that_cannot_be_written_is_refused_before_training(call, tmp_path):
+    fill(tmp_path / 'images', 4)
+    (tmp_path / 'file').write_bytes(b'')
+    for place in ('/proc/clean', 'file/clean', 'x' * 256):
+        code, _, err = call(f'correct images --out out --apply {place} {TINY}')
+        assert code == 6
+        assert f'cannot write {place}' in err
+    assert not (tmp_path / 'out').exists()
+
+
+def test_columns_of_the_users_own_stay_in_the_table(call, tmp_path):
+    fill(tmp_path / 'images', 4)
+    words = f'correct images --out out {TINY}'
+    assert call(words)[0] == 0
+    place = tmp_path / 'out' / 'labels.csv'
+    table = label_sheet.read(place, own=True)
+    table[3] |= {'comment': '=looks odd', 'seen by': 'Ann'}
+    place.write_bytes(label_table.written(table))
+    assert call(words)[0] == 0
+    again = label_sheet.read(place, own=True)
+    assert list(again[0]) == [*label_table.COLUMNS, 'comment', 'seen by']
+    assert [
+        (row['comment'], row['seen by']) for row in again if row['path'] == table[3]['path']
+    ] == [('=looks odd', 'Ann')]
+    assert {row['comment'] for row in again} == {'', '=looks odd'}
+
+
 def test_a_file_in_the_place_of_the_tree_is_refused_before_training(call, tmp_path):
     (tmp_path / 'images').mkdir()
     (tmp_path / 'clean').write_bytes(b'kept')
@@ -357,7 +393,7 @@ def test_a_disk_that_is_really_full_loses_nothing(call, tmp_path):
         ('correct empty --out out', 2, 'an empty folder'),
         ('correct images/dark --out out', 2, 'of each class into a separate folder'),
         ('correct images images --out out', 2, 'chainer_jo correct --help'),
-        ('correct one --out out', 2, 'one class, dark'),
+        ('correct one --out out', 2, 'one class, dark; bright/0.heic: not an image of a known'),
         ('correct images --out out --size 4', 2, '8 to 512'),
         ('correct images --out out --threshold 80', 2, 'fraction'),
         ('correct images --out out --threshold high', 2, 'high is not a fraction'),
@@ -375,7 +411,8 @@ def test_what_cannot_be_corrected_is_said_in_three_lines_and_writes_nothing(
     fill(tmp_path / 'images', 5)
     fill(tmp_path / 'one', 5)
     for path in (tmp_path / 'one' / 'bright').iterdir():
-        path.unlink()
+        path.write_bytes(b'....ftypheic')
+        path.rename(path.with_suffix('.heic'))
     (tmp_path / 'empty').mkdir()
     (tmp_path / 'link').symlink_to(tmp_path / 'images')
     (tmp_path / 'other.csv').write_text('foto,kind\na,b\n')

@@ -67,6 +67,17 @@ def test_a_class_that_answers_have_emptied_has_a_row_in_the_matrix():
     assert re.search(r'<th[^>]*>bird</th>\s*<td[^>]*>[^<]*</td>\s*<td[^>]*>1</td>', matrix)
 
 
+def test_what_the_page_has_no_room_for_is_counted():
+    same = {'reason': 'the same image as x', 'corrected_label': 'dog', 'is_label_issue': False}
+    groups = [row(f'{n}', 'dog', **same, duplicate_group=n) for n in range(1, 44)]
+    part = page(groups).partition('id="same"')[2].partition('id="curves"')[0]
+    assert (part.count('<ul>'), '3 more in labels.csv.' in part) == (40, True)
+    classes = [f'{n:02}' for n in range(45)]
+    pairs = [row(f'{n}', classes[n], classes[n + 1]) for n in range(44)]
+    part = page(pairs, classes).partition('id="matrix"')[2].partition('id="same"')[0]
+    assert (part.count('<tr>') - 1, '4 more in labels.csv.' in part) == (40, True)
+
+
 def test_the_most_suspicious_come_first():
     text = page([row('a', score='0.3000'), row('b', score='0.0100'), row('c', score='0.2000')])
     first = text.partition('id="classes"')[0]
