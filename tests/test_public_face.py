@@ -592,7 +592,7 @@ def test_a_result_that_cannot_be_read_is_a_warning(tmp_path):
         assert chainer_jo.results(tmp_path) == []
     with warnings.catch_warnings():
         warnings.simplefilter('error')
-        assert chainer_jo.results(tmp_path / 'nowhere') == []
+        assert chainer_jo.results(folder) == []
 
 
 def correct_own(images=None, **more):
@@ -727,6 +727,11 @@ MISTAKES = {
     'a rate of text without noise': lambda c: c.train(own(), rate='0.5'),
     'a number of classes for their names': lambda c: c.image_set(IMAGES, [0, 1] * 20, classes=3),
     'classes that are numbers': lambda c: c.image_set(IMAGES, [0, 1] * 20, classes=np.arange(2)),
+    'a set of classes': lambda c: c.image_set(IMAGES, [0, 1] * 20, classes={'a', 'b'}),
+    'a class twice': lambda c: c.image_set(IMAGES, [0, 1] * 20, classes=['a', 'a']),
+    'a class without a name': lambda c: c.image_set(IMAGES, [0, 1] * 20, classes=['a', '']),
+    'no such folder of results': lambda c: c.results('/nowhere'),
+    'no such folder of a table': lambda c: c.table('table2', 'quick', out='/nowhere'),
     'a name that is a number': lambda c: c.image_set(IMAGES, [0, 1] * 20, name=3),
     'a number of filters': lambda c: c.preact_resnet(3, 10, filters=3),
     'ids for labels': lambda c: c.image_set(IMAGES, [0, 25_000_000] * 20),

@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import numbers
-from collections.abc import Iterable, Mapping
+import os
+from collections.abc import Iterable, Mapping, Set
+from os import PathLike
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -168,6 +171,30 @@ def texts(given: Any, name: str, example: list[str]) -> list[str]:
             fix=f'pass for example {example!r}',
         )
     return found
+
+
+def names(given: Any, name: str, example: list[str]) -> list[str]:
+    """Checks that a value is several texts in order, none twice, and returns them as a list."""
+    found = texts(given, name, example)
+    # The order of a set differs from run to run, and with it the meaning of every label.
+    if isinstance(given, Set) or len(set(found)) < len(found) or '' in found:
+        raise ConfigError(
+            f'{name} must be a list of names, each of them once',
+            seen=excerpt(repr(given)),
+            fix=f'pass for example {example!r}',
+        )
+    return found
+
+
+def folder(given: str | PathLike[str]) -> Path:
+    """Checks that a folder exists, and returns its path."""
+    if not os.path.isdir(given):
+        raise ConfigError(
+            f'there are no results in {excerpt(given)}',
+            seen='no such folder',
+            fix='name the folder that was the out of the trials',
+        )
+    return Path(given)
 
 
 def text(value: Any, name: str, example: str) -> str:

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from chainer_jo import paper
+from chainer_jo.api import checks
 from chainer_jo.report import publish
 from chainer_jo.report.collect import read_all
 
@@ -30,7 +31,7 @@ def table(
         fractions. ``None`` means not run, not in the paper, or not known.
 
     Raises:
-        ConfigError: There is no such table or preset.
+        ConfigError: There is no such table or preset, or ``out`` does not exist.
 
     >>> import chainer_jo
     >>> rows = chainer_jo.table('table2', 'quick', out='results/reference/quick')
@@ -38,7 +39,9 @@ def table(
     ('ours', 0.798)
     """
     report = publish.read(
-        name, preset, Path('results') / paper.folder(name, preset) if out is None else Path(out)
+        name,
+        preset,
+        Path('results') / paper.folder(name, preset) if out is None else checks.folder(out),
     )
     _warn(report.unreadable)
     return report.rows
@@ -56,12 +59,15 @@ def results(out: str | PathLike[str]) -> list[dict[str, Any]]:
         Rates, accuracies and the share of wrong labels are fractions, and ``None`` where they are
         unknown; ``seconds`` is the training time.
 
+    Raises:
+        ConfigError: The folder does not exist.
+
     >>> import chainer_jo
     >>> rows = chainer_jo.results('results/reference/quick')
     >>> max(rows, key=lambda row: row['seed'])['preset']
     'quick'
     """
-    found, unreadable = read_all(out)
+    found, unreadable = read_all(checks.folder(out))
     _warn(unreadable)
     return [_row(result) for result in found]
 

@@ -79,7 +79,7 @@ def image_set(
         # At least two, so that labels which are all 0 are a valid set too.
         classes = [str(i) for i in range(max(2, *map(_classes_in, given)))]
     else:
-        classes = checks.texts(classes, 'classes', ['cat', 'dog'])
+        classes = checks.names(classes, 'classes', ['cat', 'dog'])
     train = _part(images, labels, true_labels, len(classes))
     test = _part(*test, None, len(classes)) if test else None
     if test is not None and test.shape != train.shape:
