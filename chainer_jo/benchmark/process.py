@@ -3,6 +3,7 @@
 import contextlib
 import json
 import os
+import signal
 import subprocess
 import tempfile
 
@@ -97,12 +98,18 @@ class WorkerProcess:
             self._said.seek(0)
             said = self._said.read().strip()
             self.__exit__()
+            if code == -signal.SIGKILL:
+                # It has no time to say anything, and mostly it was the system that killed it.
+                raise self._failed(
+                    'killed, as the system does if memory runs out',
+                    'close other programs, or free memory in another way',
+                )
             raise self._failed(said or f'exit code {code}')
         return json.loads(line)
 
-    def _failed(self, seen):
+    def _failed(self, seen, fix='correct the cause, or see python -m chainer_jo benchmark --help'):
         return WorkerError(
             f'{self._words[0]} cannot run its part of the benchmark',
             seen=seen,
-            fix='correct the cause, or see python -m chainer_jo benchmark --help',
+            fix=fix,
         )

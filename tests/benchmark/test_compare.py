@@ -149,6 +149,14 @@ def test_a_worker_that_dies_is_an_error_that_says_why(tmp_path):
     assert 'OSError: in the step' in raised.value.seen
 
 
+def test_a_worker_that_the_system_kills_is_said_to_lack_memory():
+    words = [sys.executable, '-c', 'import os; os.kill(os.getpid(), 9)']
+    with pytest.raises(process.WorkerError) as raised, process.WorkerProcess(words):
+        pass
+    assert raised.value.seen == 'killed, as the system does if memory runs out'
+    assert raised.value.fix == 'close other programs, or free memory in another way'
+
+
 def test_an_idle_worker_uses_no_processor_time(tmp_path):
     system = systems.systems('cpu', '/no/such/python', NET)[0]
     with process.WorkerProcess(system.command(small(tmp_path))) as worker:
