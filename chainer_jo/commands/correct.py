@@ -16,6 +16,8 @@ from chainer_jo.console import TrialProgress, counting, say, show, show_json
 from chainer_jo.errors import ConfigError, DataError, excerpt
 from chainer_jo.version import __version__
 
+#: Images of 12 bits in files of 16 take 16 of the 256 levels that the net sees.
+FEWEST_LEVELS = 32
 #: With fewer images of a class many wrong labels are missed, as results/label_audit.md shows.
 FEW = 100
 
@@ -117,7 +119,7 @@ def _correct(given):
     with counting('images read') as count:
         dataset = image_folder.examine(found, read_ahead, given.size, count)
     say(_what_is_there(found, dataset, finals))
-    if warning := _few(dataset):
+    for warning in filter(None, (_few(dataset), _flat(found.levels))):
         say(warning)
     if given.apply is not None:
         store.check_tree(given.apply)
@@ -194,6 +196,17 @@ def _few(dataset):
     return (
         f'few      {which} classes have fewer than {FEW} images, such as {excerpt(least, 30)} with '
         f'{counts[least]}: most wrong labels there may be missed and right ones doubted'
+    )
+
+
+def _flat(levels):
+    """Returns a warning if all images together have little contrast; ``None`` if they have more."""
+    least, largest = levels
+    if largest - least >= FEWEST_LEVELS:
+        return None
+    return (
+        f'flat     the pixels of all images lie from {least} to {largest} of 255: if they use only '
+        'a part of the range of their files, rescale them first'
     )
 
 

@@ -7,6 +7,7 @@ import hashlib
 import io
 import os
 import stat
+import unicodedata
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -84,11 +85,14 @@ class Folder:
         path (str): The folder.
         rows (list of Row): Every image, sorted by path.
         others (int): Number of files that are not images.
+        levels (tuple of int): Smallest and largest value of a pixel in all images that
+            :func:`examine` read, from 0 to 255.
     """
 
     path: str
     rows: list = field(default_factory=list)
     others: int = 0
+    levels: tuple = (255, 0)
 
     @property
     def usable(self):
@@ -127,13 +131,15 @@ def find(folder, labels=None):
             fix='name the folder with the images',
         )
     given = None if labels is None else label_sheet.labels(labels)
+    composed = {_composed(path): path for path in given or ()}
     found = Folder(folder)
     for path in _files(folder):
         if given is None:
             first, slash, _ = path.partition('/')
             row = Row(path, first) if slash else Row(path, '', NO_FOLDER)
         else:
-            label = given.pop(path, '')
+            listed = path if path in given else composed.get(_composed(path), path)
+            label = given.pop(listed, '')
             row = Row(path, label, '' if label else NO_LABEL)
         if (
             Path(path).suffix.lower() in ENDINGS
@@ -237,6 +243,14 @@ def reviewed(found, classes, labels):
     return np.where(now < 0, labels, now), found.known & (now >= 0)
 
 
+def _composed(path):
+    """Returns a path with each letter and its accent as one character, if there is such a one.
+
+    Some systems write them as two, so that a table and the files that it lists may differ.
+    """
+    return unicodedata.normalize('NFC', path)
+
+
 def _absent(path):
     outside = os.path.isabs(path) or '..' in path.split('/')
     return 'leads out of the folder' if outside else MISSING
@@ -324,10 +338,11 @@ def examine(found, imap, size=None, on_file=None):
     images, colours = [], np.zeros(channels)
     # found.usable is computed once here, although rows become unusable in the loop.
     for done, (i, seen) in enumerate(zip(found.usable, imap(look, _paths(found)), strict=True), 1):
-        found.rows[i].reason, found.rows[i].digest, image, colour = seen
+        found.rows[i].reason, found.rows[i].digest, image, colour, levels = seen
         if not found.rows[i].reason:
             images.append(image)
             colours += colour
+            found.levels = min(found.levels[0], levels[0]), max(found.levels[1], levels[1])
         if on_file:
             on_file(done, count)
     classes = _classes(found)
@@ -425,7 +440,10 @@ def _header(path):
 
 
 def _look(path, channels, size, keep):
-    """Returns why a file is unusable (``''`` if it is not), its digest, image and mean colour."""
+    """Returns why a file is unusable (``''`` if not), its digest, image, mean colour and levels.
+
+    The image is ``None`` unless it is to be kept; levels are its smallest and largest value.
+    """
     try:
         content = Path(path).read_bytes()
         with Image.open(io.BytesIO(content), formats=formats_of_anybody()) as image:
@@ -434,14 +452,15 @@ def _look(path, channels, size, keep):
     except MemoryError:
         raise
     except Exception as error:
-        return f'damaged: {excerpt(reason(error))}', b'', None, 0
+        return f'damaged: {excerpt(reason(error))}', b'', None, 0, None
     # With the size: a 2 x 8 and a 4 x 4 image can have the same bytes. With what the net does not
     # see: icons that differ in transparency alone are not the same image.
     content = repr(whole.size).encode() + whole.tobytes() + unseen
     digest = hashlib.sha256(content).digest()[:16]
     scaled = whole.resize((size, size), Image.Resampling.BILINEAR)
     array = np.asarray(scaled).reshape(size, size, channels).transpose(2, 0, 1)
-    return '', digest, np.ascontiguousarray(array) if keep else None, array.mean(axis=(1, 2))
+    levels, colour = (int(array.min()), int(array.max())), array.mean(axis=(1, 2))
+    return '', digest, np.ascontiguousarray(array) if keep else None, colour, levels
 
 
 def same(digests):

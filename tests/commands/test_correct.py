@@ -289,6 +289,20 @@ def test_only_classes_below_a_hundred_images_are_called_small(call, tmp_path):
     assert warning in call(words)[2]
 
 
+@pytest.mark.parametrize(('largest', 'warned'), [(4095, True), (65535, False)])
+def test_images_of_12_bits_in_files_of_16_are_called_flat(largest, warned, call, tmp_path):
+    rng = np.random.default_rng(0)
+    for kind in ('a', 'b'):
+        (tmp_path / 'images' / kind).mkdir(parents=True)
+        for i in range(4):
+            pixels = rng.integers(0, largest, (9, 9), endpoint=True).astype(np.uint16)
+            pixels[0, 0], pixels[0, 1] = 0, largest
+            Image.fromarray(pixels).save(tmp_path / 'images' / kind / f'{i}.png')
+    said = call(f'correct images --out out {TINY}')[2]
+    assert ('the pixels of all images lie from 0 to 15 of 255' in said) == warned
+    assert ('\nflat ' in said) == warned
+
+
 def test_a_tree_that_cannot_be_written_is_refused_before_training(call, tmp_path):
     fill(tmp_path / 'images', 4)
     (tmp_path / 'file').write_bytes(b'')

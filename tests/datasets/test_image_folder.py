@@ -1,6 +1,7 @@
 """A folder of images of any kind: what is found, what is left out and why, and what is the same."""
 
 import os
+import unicodedata
 
 import numpy as np
 import pytest
@@ -153,6 +154,18 @@ def test_a_csv_gives_labels_and_what_it_names_beside_the_images_has_a_reason(fol
         'cat/2.png': 'no label given',
         'gone.png': 'missing',
     }
+
+
+@pytest.mark.parametrize('forms', [('NFD', 'NFC'), ('NFC', 'NFD')])
+def test_accents_in_a_csv_may_be_written_as_one_character_or_as_two(forms, tmp_path):
+    names = ['café.png', 'cafe.png', 'naïve.png', 'über.png']
+    on_disk, listed = ([unicodedata.normalize(form, name) for name in names] for form in forms)
+    for name in on_disk:
+        save(tmp_path / 'images' / name, (90, 90, 90), (8, 8))
+    lines = [f'{name},{label}' for name, label in zip(listed, 'abab', strict=True)]
+    (tmp_path / 'l.csv').write_text('\n'.join(['path,label', *lines]))
+    found = image_folder.find(tmp_path / 'images', tmp_path / 'l.csv')
+    assert {row.path: row.label for row in found.rows} == dict(zip(on_disk, 'abab', strict=True))
 
 
 def test_an_image_is_turned_as_exif_says_and_clothing1m_s_is_not(folder):
