@@ -20,7 +20,7 @@ from chainer_jo.errors import (
     excerpt,
     not_installed,
 )
-from chainer_jo.training import processes
+from chainer_jo.training import mpiexec, processes
 from chainer_jo.version import __version__
 
 EXIT_CODES = """\
@@ -94,7 +94,7 @@ def _run(arguments):
 
 
 def _ranks():
-    if processes.launched()[0] == 1:
+    if mpiexec.launched()[0] == 1:
         return processes.ALONE
     # Imported here, because it imports Chainer and --help should not wait for that.
     from chainer_jo.training import parallel

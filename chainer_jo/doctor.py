@@ -6,7 +6,7 @@ import shutil
 
 from chainer_jo import backends, datasets
 from chainer_jo.errors import ChainerJoError, ConfigError
-from chainer_jo.training import device, processes
+from chainer_jo.training import device, mpiexec
 
 PACKAGES = (
     'chainer',
@@ -36,7 +36,7 @@ def examine(wanted_device, backend, data=None, weights=None):
     findings['cuda'] = _cuda()
     # For GPU 0, whatever --device says: the user sees what the machine has.
     findings['gpu'] = device.describe()
-    findings['mpi'] = processes.describe()
+    findings['mpi'] = mpiexec.describe()
     findings['device'], findings['backend'] = _chosen(wanted_device, backend)
     if reason := _what_the_gpu_lacks(backend):
         findings['to mend'] = f'{reason}: {_GPU_FIX}'

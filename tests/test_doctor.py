@@ -7,7 +7,7 @@ import mpi
 import pytest
 
 from chainer_jo import doctor
-from chainer_jo.training import device, processes
+from chainer_jo.training import device, mpiexec
 
 without_gpu = pytest.mark.skipif(
     not device.describe().startswith('none: '), reason='here is a GPU: see tests/gpu'
@@ -49,17 +49,17 @@ def test_it_says_what_a_file_of_weights_is_and_what_is_missing(tmp_path):
 
 @mpi.NEEDED
 def test_it_names_the_mpi_whose_processes_find_each_other():
-    assert processes.describe().endswith(f', by {mpi.MPIEXEC}')
+    assert mpiexec.describe().endswith(f', by {mpi.MPIEXEC}')
 
 
 def test_it_says_why_mpi_does_not_work(monkeypatch, tmp_path):
     monkeypatch.setattr(sys, 'executable', str(tmp_path / 'python'))
     monkeypatch.setenv('PATH', str(tmp_path))
     monkeypatch.setattr(importlib.util, 'find_spec', lambda name: name)
-    assert 'no mpiexec was found' in processes.describe()
+    assert 'no mpiexec was found' in mpiexec.describe()
     # One of another MPI starts processes each of which is alone.
     (tmp_path / 'mpiexec').write_text('#!/bin/sh\necho 1 MPI; echo 1 MPI')
     (tmp_path / 'mpiexec').chmod(0o755)
-    assert 'do not find each other: 1 MPI 1 MPI' in processes.describe()
+    assert 'do not find each other: 1 MPI 1 MPI' in mpiexec.describe()
     monkeypatch.setattr(importlib.util, 'find_spec', lambda name: None)
-    assert processes.describe() is None
+    assert mpiexec.describe() is None

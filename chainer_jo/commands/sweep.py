@@ -5,7 +5,7 @@ import json
 from chainer_jo.commands import options
 from chainer_jo.console import TrialProgress, forward, say, show, show_json
 from chainer_jo.errors import ChainerJoError, ConfigError, DataError
-from chainer_jo.training import processes
+from chainer_jo.training import mpiexec, processes
 
 RUN = """.
 
@@ -198,7 +198,7 @@ def _here(given, machine, device, todo, progress, size):
     if todo and device == '@numpy':
         options.warn_of_threads(jobs * size, threads, local.cores())
         backends.check_threads(threads)
-    launcher = processes.launcher(size)
+    launcher = mpiexec.launcher(size)
     if todo and size > 1:
         parts = sorted({config.common['batch_size'] // size for config in todo})
         say(

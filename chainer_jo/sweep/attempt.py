@@ -17,7 +17,7 @@ from chainer_jo.errors import (
     UnforeseenError,
     excerpt,
 )
-from chainer_jo.training import failure, processes
+from chainer_jo.training import failure, mpiexec
 from chainer_jo.training.machine import THREAD_VARIABLES
 from chainer_jo.training.signals import SIGNALS
 
@@ -38,7 +38,7 @@ class Attempt:
         folder (os.PathLike): Working folder of the process; ``None`` for the current folder.
         without (tuple of str): Environment variables that are not passed on.
         launcher (list of str): Words that start several processes, see
-            :func:`chainer_jo.training.processes.launcher`.
+            :func:`chainer_jo.training.mpiexec.launcher`.
     """
 
     def __init__(self, words, threads, folder=None, without=(), launcher=()):
@@ -83,7 +83,7 @@ class Attempt:
             code, said = self._process.wait(), ''.join(said)
             # MPICH tells it on stdout, Open MPI on stderr.
             told = '\n'.join([*texts, said])
-            killed = processes.killed_by(told) if code and self._launched else None
+            killed = mpiexec.killed_by(told) if code and self._launched else None
             return (code if killed is None else -killed), said
 
     def _start(self, said):

@@ -18,7 +18,7 @@ import numpy as np
 
 from chainer_jo.cores import allowed
 from chainer_jo.errors import ChainerJoError, ConfigError, OutOfMemoryError
-from chainer_jo.training import processes, state
+from chainer_jo.training import mpiexec, processes, state
 
 #: Values that differ between ranks within an epoch, by the last part of their names.
 SUMS, STATISTICS = ('sums',), ('avg_mean', 'avg_var')
@@ -340,7 +340,7 @@ def join():
     Raises:
         ConfigError: mpi4py cannot be used, or the processes do not find each other.
     """
-    size, rank = processes.launched()
+    size, rank = mpiexec.launched()
     # An error before the ranks are connected is printed by rank 0 only.
     processes.become(processes.Alone(rank))
     try:

@@ -9,7 +9,7 @@ from chainer_jo.commands import sweep as commands
 from chainer_jo.console import TrialProgress
 from chainer_jo.errors import ConfigError
 from chainer_jo.sweep import local, plan
-from chainer_jo.training import device, processes
+from chainer_jo.training import device, mpiexec
 
 
 def test_a_cpu_gets_as_many_trials_as_their_threads_fit_and_a_gpu_one_trial(monkeypatch):
@@ -48,7 +48,7 @@ def test_a_trial_has_a_process_a_gpu_unless_its_batch_cannot_be_divided(gpus, ba
 )
 def test_table4_is_started_by_mpiexec_where_there_are_several_gpus(words, gpus, size, monkeypatch):
     monkeypatch.setattr(device, 'count_gpus', lambda: gpus)
-    monkeypatch.setattr(processes, 'find_mpiexec', lambda: '/bin/mpiexec')
+    monkeypatch.setattr(mpiexec, 'find_mpiexec', lambda: '/bin/mpiexec')
     monkeypatch.setattr(importlib.util, 'find_spec', lambda name: name)
     monkeypatch.setattr(local, 'cores', lambda: 8)
     monkeypatch.delenv('OMP_NUM_THREADS', raising=False)
@@ -89,10 +89,10 @@ def test_processes_that_no_trial_could_have_are_refused_before_the_first(
 
 
 def test_several_processes_without_mpi_are_an_error_with_its_fix(monkeypatch):
-    monkeypatch.setattr(processes, 'find_mpiexec', lambda: None)
-    assert processes.launcher(1) == []
+    monkeypatch.setattr(mpiexec, 'find_mpiexec', lambda: None)
+    assert mpiexec.launcher(1) == []
     with pytest.raises(ConfigError, match='no MPI to train with 2 processes') as refused:
-        processes.launcher(2)
+        mpiexec.launcher(2)
     assert refused.value.fix == 'pip install ".[mpi]", or --processes 1'
 
 
@@ -104,7 +104,7 @@ def test_a_table_is_trained_by_several_processes_a_trial(tmp_path):
         1,
         1,
         lambda config, line: lines.append(line),
-        launcher=processes.launcher(2),
+        launcher=mpiexec.launcher(2),
     )
     assert sweep.run([config]) == []
     assert lines[-1]['result']['environment']['processes'] == 2

@@ -15,7 +15,7 @@ from chainer_jo import store
 from chainer_jo.errors import StoppedError
 from chainer_jo.sweep import local
 from chainer_jo.sweep.overview import Overview
-from chainer_jo.training import failure, processes
+from chainer_jo.training import failure, mpiexec
 from chainer_jo.training.trial import Observer
 
 NEVER = 10**6
@@ -153,7 +153,7 @@ def test_a_trial_of_several_processes_is_tried_again_after_one_was_killed(tmp_pa
 
     machine = tiny.machine(tmp_path, snapshot_seconds=0)
     on_text = lambda config, text: texts.append(text)  # noqa: E731
-    launcher = processes.launcher(2)
+    launcher = mpiexec.launcher(2)
     ended = local.LocalSweep(machine, 1, 1, kill_once, on_text, launcher).run([config])
     assert ended == []
     assert texts[-1].endswith('its process was killed by SIGKILL; it is tried again')
@@ -171,7 +171,7 @@ def test_a_trial_of_several_processes_is_tried_again_after_one_was_killed(tmp_pa
     ids=['MPICH', 'Open MPI', 'our own words'],
 )
 def test_the_signal_that_killed_a_rank_is_in_the_words_of_mpiexec(said, number):
-    assert processes.killed_by(said) == number
+    assert mpiexec.killed_by(said) == number
 
 
 def test_while_another_process_trains_a_trial_no_process_is_started_for_it(tmp_path, monkeypatch):

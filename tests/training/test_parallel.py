@@ -19,7 +19,14 @@ from chainer_jo import config as configuration
 from chainer_jo import store
 from chainer_jo.datasets import clothing1m
 from chainer_jo.errors import ConfigError, OutOfMemoryError, StoppedError
-from chainer_jo.training import data, epoch_tables, evaluation, parallel, processes
+from chainer_jo.training import (
+    data,
+    epoch_tables,
+    evaluation,
+    mpiexec,
+    parallel,
+    processes,
+)
 from chainer_jo.training.assembly import assemble
 
 BATCH = 'common.batch_size=48'  # For two ranks and for three; reaches over the ends of epochs.
@@ -320,11 +327,11 @@ def test_the_parts_of_a_table_are_its_columns_and_partners_lie_within_a_part(siz
     ],
 )
 def test_an_mpiexec_is_known_by_what_it_says(variables, expected, monkeypatch):
-    for name in (*processes.VARIABLES, *processes.VARIABLES.values()):
+    for name in (*mpiexec.VARIABLES, *mpiexec.VARIABLES.values()):
         monkeypatch.delenv(name, raising=False)
     for name, value in variables.items():
         monkeypatch.setenv(name, value)
-    assert processes.launched() == expected
+    assert mpiexec.launched() == expected
 
 
 def test_an_mpiexec_without_mpi4py_is_an_error_with_its_fix(monkeypatch):
