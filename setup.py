@@ -47,7 +47,7 @@ setup(
     python_requires='>=3.11',
     install_requires=[
         'chainer==7.8.1',
-        'filelock',
+        'filelock>=3.32',
         'jinja2',
         'markdown-it-py',
         'matplotlib',

@@ -9,10 +9,13 @@ from functools import cached_property
 
 from chainer_jo import datasets, paper, store
 from chainer_jo.datasets.noise import check_rate
-from chainer_jo.errors import ConfigError
+from chainer_jo.errors import ConfigError, excerpt
 
 RATED = ('symmetric', 'asymmetric')
 NOISE_KINDS = (*RATED, 'none', 'file')
+#: Limits within which reports accept a result.
+MOST_SEED = 10**12
+LONGEST_OVERRIDE = 200
 
 
 @dataclass(frozen=True)
@@ -145,7 +148,7 @@ def trial(
         dataset (str): Name of a data set.
         noise (str): ``symmetric``, ``asymmetric``, ``none`` or ``file``.
         rate (float): Noise rate, a fraction in ``[0, 1]``; ``None`` for ``none`` and ``file``.
-        seed (int): At least 0.
+        seed (int): From 0 to :data:`MOST_SEED`.
         preset (str): Name of a file in ``paper/presets``.
         overrides (sequence of str): ``section.key=value`` with a TOML value.
         precision (str): One of :data:`chainer_jo.precision.PRECISIONS`. Whether the backend
@@ -162,10 +165,16 @@ def trial(
         raise paper.unknown('method', method, paper.methods())
     if dataset not in datasets.NAMES:
         raise paper.unknown('data set', dataset, datasets.NAMES)
-    if seed < 0:
-        raise ConfigError('the seed is negative', seen=str(seed), fix='write 0 or more')
+    if not 0 <= seed <= MOST_SEED:
+        raise ConfigError(
+            f'the seed is not from 0 to {MOST_SEED:,}',
+            seen=str(seed),
+            fix=f'write a {"smaller number" if seed > 0 else "number from 0 on"}',
+        )
     settings = paper.hyperparameters(preset, dataset)
     applied = dict(_override(settings, override) for override in overrides)
+    modified = sorted(f'{key}={text}' for key, text in applied.items() if _concerns(key, method))
+    _check_recorded(modified, labels_file)
     _check_net(settings['net'])
     rate = _checked_rate(noise, rate)
     rows = {
@@ -192,11 +201,26 @@ def trial(
         net={k: v for k, v in settings['net'].items() if (k, v) != ('link', 'preact_resnet')},
         stages=stages,
         precision=precision,
-        modified=tuple(
-            sorted(f'{key}={text}' for key, text in applied.items() if _concerns(key, method))
-        ),
+        modified=tuple(modified),
         labels_file=labels_file,
     )
+
+
+def _check_recorded(modified, labels_file):
+    """Raises ConfigError for texts with which no report would accept the result."""
+    for override in modified:
+        if len(override) > LONGEST_OVERRIDE:
+            raise ConfigError(
+                f'an override is longer than {LONGEST_OVERRIDE} characters',
+                seen=excerpt(override),
+                fix='add a preset with this value: see README.md',
+            )
+    if labels_file and not labels_file.isprintable():
+        raise ConfigError(
+            'the path of the labels contains a character that cannot be printed',
+            seen=excerpt(labels_file),
+            fix='rename the file, or its folder',
+        )
 
 
 def _check_stages(method, stages):

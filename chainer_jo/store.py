@@ -509,7 +509,10 @@ def lock(folder):
 
 def _acquired(folder):
     # With a timeout, because holder() in another process takes the lock for a moment.
-    held = filelock.FileLock(folder / '.lock', timeout=LOCK_SECONDS, poll_interval=0.02)
+    # Without flock a lock would be a mere file, which outlives its process.
+    held = filelock.FileLock(
+        folder / '.lock', timeout=LOCK_SECONDS, poll_interval=0.02, fallback_to_soft=False
+    )
     seen = 'a lock whose holder has not written its name'
     # A lock without a name is asked for again: its holder has just taken it and writes the name
     # next, or has just ended.

@@ -1,5 +1,6 @@
 #!/usr/bin/env bash
-# Figure 3: accuracy against the epoch of fine-tuning, for 90 % symmetric and 30 % asymmetric noise.
+# Figure 3: accuracy against the epoch of fine-tuning, for 90 % symmetric and 30 % asymmetric noise;
+# the presets quick and short have other rates.
 # Usage: as reproduce/table2.sh.
 set -euo pipefail
 cd "$(dirname "${BASH_SOURCE[0]}")/.."

@@ -1,5 +1,5 @@
 #!/usr/bin/env bash
-# Table 2: test accuracy for symmetric noise on CIFAR-10, and the curves of Figure 3.
+# Table 2: test accuracy for symmetric noise on CIFAR-10, and the curves of Figure 3(a).
 #
 #   bash reproduce/table2.sh --data DIR        the paper's settings: five trials per cell, on a GPU
 #   bash reproduce/table2.sh --preset quick    minutes on two CPU cores, no download

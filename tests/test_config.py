@@ -8,6 +8,7 @@ from hypothesis import strategies as st
 
 from chainer_jo import cli, config, paper
 from chainer_jo.errors import ConfigError
+from chainer_jo.report import collect
 
 SETTINGS = paper.hyperparameters('paper')
 KEYS = [
@@ -320,8 +321,18 @@ def test_a_name_that_does_not_exist_is_refused_with_those_that_do(name):
 def test_an_unknown_data_set_and_a_negative_seed_are_refused():
     with pytest.raises(ConfigError, match='did you mean cifar10'):
         config.trial('ours', 'cifar', 'symmetric', 0.7, 0)
-    with pytest.raises(ConfigError, match='the seed is negative'):
+    with pytest.raises(ConfigError, match='the seed is not from 0 to'):
         trial(seed=-1)
+
+
+def test_what_no_report_would_accept_is_refused_before_training():
+    long = f'ours.fine_tune.divide_after={list(range(60))}'
+    epochs = 'ours.correct.epochs=1000000'
+    assert collect.config_problem(trial(epochs, seed=10**12).as_record()) is None
+    assert 'not from 0 to' in refusal(seed=10**12 + 1)
+    assert 'longer than 200 characters' in refusal(long)
+    assert 'ours.correct.epochs' in refusal('ours.correct.epochs=1000001')
+    assert 'cannot be printed' in refusal(labels_file='a\xa0b.npy')
 
 
 @pytest.mark.parametrize(

@@ -51,14 +51,18 @@ def _complain_of(unreadable):
         say(f'unreadable: {file["path"]}: {file["problem"]}')
 
 
-def _report(given):
-    # A folder without results is made all the same if it is the usual one, which nobody mistypes.
+def _check_out(given):
+    # A folder without results is fine if it is the usual one, which nobody mistypes.
     if given.out and not options.out_folder(given, paper.tables()[0]).is_dir():
         raise ConfigError(
             f'there are no results in {excerpt(given.out)}',
             seen='no such folder',
             fix='name the folder that was the --out of run, or leave out --out',
         )
+
+
+def _report(given):
+    _check_out(given)
     tables = paper.tables() if given.table == 'all' else [given.table]
     reports = [
         write(table, given.preset, options.out_folder(given, table), not given.json)
@@ -74,6 +78,7 @@ def _report(given):
 def _diff(given):
     from chainer_jo.report import difference, publish
 
+    _check_out(given)
     report = publish.read(given.table, given.preset, options.out_folder(given))
     _complain_of(report.unreadable)
     differences = difference.differences(report.grid, report.rows)

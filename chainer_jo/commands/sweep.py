@@ -158,14 +158,22 @@ def _run(given):
     say(seen.summary())
     with progress.shown():
         failures = sweep.run(todo)
-    # After a failure the shared stages stay: the retried trials need them.
-    if not failures:
+    # Until then they stay, for the rest of the table, and for trials that failed.
+    if not failures and _is_whole(given):
         shared_stage.remove_all(machine.out)
     code = report.show_table(given.table, given.preset, machine.out)
     if failures:
         # After the report, so that finished trials are shown in any case.
         say(str(_in_sum(failures, len(todo))))
     return failures[0].exit_code if failures else code
+
+
+def _is_whole(given):
+    """Returns whether a table was run without a choice among its trials, and nothing else runs."""
+    if given.only or given.rates or given.trials or given.labels:
+        return False
+    trials = (options.out_folder(given) / 'runs').glob('*')
+    return all((trial / 'result.json').exists() for trial in trials)
 
 
 def _check_done(trials, data, machine):
@@ -206,7 +214,9 @@ def _here(given, machine, device, todo, progress, size):
             f'{" or ".join(map(str, parts))} images at a time, so results differ from those of one '
             'process (D-54)'
         )
-    return local.LocalSweep(machine, jobs, threads, forward(progress), progress.pass_on, launcher)
+    return local.LocalSweep(
+        machine, jobs, threads, forward(progress), progress.pass_on, progress.say, launcher
+    )
 
 
 def _processes(given, configs):

@@ -29,6 +29,9 @@ from chainer_jo.functions.loss_correction import TINY
 from chainer_jo.functions.product import product
 from chainer_jo.methods.base import Method
 
+#: Steps of the golden ratio, modulo 1, are spread evenly and never repeat.
+GOLDEN = 0.618034
+
 
 class CNNCRF(Method):
     @classmethod
@@ -91,8 +94,12 @@ class CNNCRF(Method):
         Its gradient estimates that of ``log Z``, but its value does not estimate ``log Z``.
         """
         one_hot = self.xp.eye(len(pair), dtype='f')
-        y_hat, y = crf.gibbs_sweep(a.array, pair.array, self.chain[index], self.uniform[index])
-        scatter.put(self.chain, self.gather(index), self.gather(y))
+        own, images = self.uniform[index], self.gather(index)
+        y_hat, y = crf.gibbs_sweep(a.array, pair.array, self.chain[index], own)
+        scatter.put(self.chain, images, self.gather(y))
+        # An image may come again before `end_epoch`, and with the same numbers its chain would
+        # hardly move.
+        scatter.put(self.uniform, images, self.gather((own + GOLDEN) % 1))
         return F.sum(one_hot[y_hat] * crf.clamped_scores(a, pair, one_hot[y]))
 
     def end_epoch(self, epoch, probe):

@@ -11,6 +11,7 @@ from itertools import groupby
 from pathlib import Path
 
 from chainer_jo import store
+from chainer_jo.config import LONGEST_OVERRIDE, MOST_SEED
 from chainer_jo.errors import DataError, WriteError
 from chainer_jo.report.escape import plain
 
@@ -278,7 +279,7 @@ def _kind(kind):
 
 def _is_overrides(value):
     return isinstance(value, list) and all(
-        isinstance(item, str) and 0 < len(item) <= 200 for item in value
+        isinstance(item, str) and 0 < len(item) <= LONGEST_OVERRIDE for item in value
     )
 
 
@@ -317,7 +318,7 @@ _CONFIG = {
     'config.method': _NAME,
     'config.noise.kind': _NAME,
     'config.noise.rate': _KNOWN_FRACTION,
-    'config.seed': _COUNT,
+    'config.seed': _whole(0, MOST_SEED),
     'config.common': _kind(dict),
     'config.net': _kind(dict),
     'config.stages': (_are_stages, 'stages with their numbers of epochs'),

@@ -155,6 +155,9 @@ class TrialFailedError(ChainerJoError):
         own, end = None, f'exit code {exit_code}'
         if exit_code < 0:
             own, end = KilledError, f'its process was killed by {_signal_name(-exit_code)}'
+        elif exit_code - 128 in SIGNALS:
+            # Sent to it alone: a sweep that is stopped itself does not ask for a reason.
+            own, end = KilledError, f'its process was stopped by {_signal_name(exit_code - 128)}'
         elif exit_code == 1:
             # No trial exits with 1 by design: it is Python's code after a traceback.
             own, end = UnforeseenError, 'its process ended with a traceback'

@@ -20,6 +20,7 @@ from typing import Any
 import distributed
 
 from chainer_jo import store
+from chainer_jo.datasets.dataset import named_place
 from chainer_jo.errors import (
     ChainerJoError,
     ConfigError,
@@ -439,7 +440,8 @@ def _client(address):
 
 def _everywhere(machine):
     """Returns a Machine with absolute paths: workers run in another folder."""
-    paths = {name: getattr(machine, name) for name in ('data', 'weights')}
+    # The workers' own environment may name another place.
+    paths = {'data': named_place(machine.data), 'weights': machine.weights}
     absolute = {name: os.path.abspath(path) for name, path in paths.items() if path}
     return replace(machine, out=Path(machine.out).absolute(), **absolute)
 

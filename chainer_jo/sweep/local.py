@@ -35,14 +35,23 @@ class LocalSweep:
             ``{'failed': exit code}`` when it will not be tried again.
         on_text (callable): Called with (TrialConfig, str) for other output of its process, and for
             the error of a trial that fails.
+        say (callable): Called with a line of text for what happens to the sweep itself.
         launcher (list of str): Words that start a trial as several processes; one by default.
     """
 
     def __init__(
-        self, machine, jobs, threads, on_line, on_text=lambda config, text: None, launcher=()
+        self,
+        machine,
+        jobs,
+        threads,
+        on_line,
+        on_text=lambda config, text: None,
+        say=lambda text: None,
+        launcher=(),
     ):
         self.machine, self.jobs, self.on_line, self.on_text = machine, jobs, on_line, on_text
-        self.launcher = launcher
+        self.say, self.launcher = say, launcher
+        self._waits = False
         self._threads = threads
         self._attempts, self._lock = set(), threading.Lock()
         self._failures, self._unsaved = Counter(), []
@@ -89,7 +98,8 @@ class LocalSweep:
         while todo and self._signals.last is None:
             config = self._next(todo)
             if config is None:
-                # All remaining trials are trained by other processes, which may die.
+                self._say_that_it_waits()
+                # Those processes may die.
                 time.sleep(RETRY_SECONDS)
                 continue
             code, said = self._attempt(config)
@@ -102,7 +112,7 @@ class LocalSweep:
                 error = failed(config, self.machine, code, said)
                 self._failures[config.trial] += 1
                 if self._failures[config.trial] <= RETRIES.get(error.exit_code, 0):
-                    self.on_text(config, f'{error.problem}: {error.reason}; it is tried again')
+                    self.say(f'{error.problem}: {error.reason}; it is tried again')
                     # After the others: the memory may be free again by then.
                     todo.append(config)
                 else:
@@ -110,6 +120,14 @@ class LocalSweep:
                     self.on_text(config, str(error))
                     failures.append(error)
         return failures
+
+    def _say_that_it_waits(self):
+        with self._lock:
+            # With trials of its own still running, it does not only wait.
+            if self._waits or self._attempts:
+                return
+            self._waits = True
+        self.say('other processes are training the remaining trials')
 
     def _note_end(self, config, code, said):
         """Tells why a trial that was asked to stop has not taken a snapshot."""

@@ -92,6 +92,8 @@ def _sizes(folder):
 def _look_at_result(config, folder, paces):
     try:
         result = store.read_sealed(folder / 'result.json')
+        if result['trial'] != config.trial:
+            return {'state': 'damaged', 'detail': f'it is the result of {result["trial"]}'}
         log = store.read_known(folder / 'log.jsonl', result['digests']['log'])
         made_from = {'data': result['data']['digest'], 'weights': result.get('weights')}
     except (DataError, WriteError) as error:

@@ -125,7 +125,15 @@ def _finished(config, machine, observer, dataset, folder):
 
     Snapshots are deleted only after the result and its log have been verified.
     """
-    found = store.read_sealed(folder / 'result.json')
+    path = folder / 'result.json'
+    found = store.read_sealed(path)
+    # A folder of files may have been copied or renamed.
+    if found['trial'] != config.trial:
+        raise DataError(
+            f'{path} is the result of another trial',
+            seen=found['trial'],
+            fix='move the file where it belongs, and run the same command again',
+        )
     store.read_known(folder / 'log.jsonl', found['digests'].get('log'))
     try:
         # No data set is downloaded just to read a finished trial.

@@ -32,7 +32,8 @@ CIFAR10 = 'train --dataset cifar10 --noise symmetric --rate 0.5 --method ours'
         ('train', '--dataset'),
         (f'{CIFAR10} --speed 3', '--speed'),
         (f'{CIFAR10} --seed one', '--seed'),
-        (f'{CIFAR10} --seed -1', 'write 0 or more'),
+        (f'{CIFAR10} --seed -1', 'write a number from 0 on'),
+        (f'{CIFAR10} --seed 20261130123456', 'write a smaller number'),
         (f'{CIFAR10} --backend fast', '--backend'),
         (f'{CIFAR10} --preset qick', 'did you mean quick?'),
         (f'{CIFAR10} --set ours.fine_tune.b=1', 'did you mean ours.fine_tune.a?'),
@@ -135,8 +136,9 @@ def test_show_of_a_folder_of_trials_names_one_of_them(call, tmp_path):
         assert f'name one of them, such as {named}/runs/ours-1' in said
 
 
-def test_a_report_on_a_folder_that_does_not_exist_makes_none(refused, tmp_path):
-    code, said = refused('report table2 --preset quick --out resluts')
+@pytest.mark.parametrize('name', ['report', 'diff'])
+def test_a_report_on_a_folder_that_does_not_exist_makes_none(name, refused, tmp_path):
+    code, said = refused(f'{name} table2 --preset quick --out resluts')
     assert code == 2
     assert 'there are no results in resluts' in said
     assert not (tmp_path / 'resluts').exists()
@@ -473,7 +475,7 @@ def test_there_are_examples_of_every_main_command():
 
 
 @pytest.mark.parametrize(('option', 'shared'), [('', [False, True]), ('--no-share', [False] * 2)])
-def test_run_trains_a_first_stage_once_unless_told_not_to_and_leaves_no_file_of_it(
+def test_run_trains_a_first_stage_once_unless_told_not_to_and_keeps_it_for_the_rest_of_the_table(
     option, shared, tmp_path
 ):
     short = (
@@ -487,4 +489,17 @@ def test_run_trains_a_first_stage_once_unless_told_not_to_and_leaves_no_file_of_
     assert done.returncode == 0, done.stderr
     results = [json.loads(p.read_text()) for p in tmp_path.glob('here/runs/*/result.json')]
     assert sorted('shared' in result for result in results) == shared
-    assert not (tmp_path / 'here' / 'shared').exists()
+    assert (tmp_path / 'here' / 'shared').exists() == any(shared)
+
+
+def test_a_whole_table_leaves_no_first_stage_unless_another_is_being_trained(tmp_path):
+    words = f'run figure3 --preset quick --jobs 2 {OVERRIDES} --out here --device cpu'
+    shared, begun = tmp_path / 'here' / 'shared', tmp_path / 'here' / 'runs' / 'begun'
+    begun.mkdir(parents=True)
+    assert command(words, tmp_path).returncode == 0
+    assert list(shared.iterdir())
+    begun.rmdir()
+    assert command(f'{words} --only ours', tmp_path).returncode == 0
+    assert list(shared.iterdir())
+    assert command(words, tmp_path).returncode == 0
+    assert not shared.exists()

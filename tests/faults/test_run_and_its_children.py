@@ -94,7 +94,7 @@ def sweep_of(script, tmp_path, monkeypatch, texts=None):
     try:
         failures = local.LocalSweep(
             tiny.machine(tmp_path), 1, 1, lambda c, line: lines.append(line),
-            lambda c, text: texts.append(text),
+            lambda c, text: texts.append(text), texts.append,
         ).run([CONFIG])  # fmt: skip
     finally:
         monkeypatch.setattr(attempt.shlex, 'split', real)
@@ -137,6 +137,8 @@ def test_a_child_that_ends_by_the_signal_as_it_should_has_not_failed(end, tmp_pa
     [
         ('kill -KILL $$', KilledError.exit_code, 'its process was killed by SIGKILL', 3),
         ('kill -SEGV $$', KilledError.exit_code, 'its process was killed by SIGSEGV', 3),
+        ('exit 143', KilledError.exit_code, 'its process was stopped by SIGTERM', 3),
+        ('exit 130', KilledError.exit_code, 'its process was stopped by SIGINT', 3),
         ('echo full >&2; exit 7', OutOfMemoryError.exit_code, 'full', 2),
         (
             'echo Traceback >&2; exit 1',

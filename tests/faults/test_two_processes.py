@@ -1,5 +1,7 @@
 """F-11 to F-13: two processes never write one trial."""
 
+import errno
+import fcntl
 import signal
 import socket
 import threading
@@ -11,7 +13,7 @@ import pytest
 import tiny
 
 from chainer_jo import store
-from chainer_jo.errors import InUseError
+from chainer_jo.errors import InUseError, WriteError
 
 
 def test_of_two_processes_the_second_is_refused_with_pid_and_host_of_the_first(tmp_path, figure):
@@ -69,6 +71,17 @@ def test_a_lock_that_stays_without_a_name_is_refused(tmp_path):
     ):
         pass
     assert 'has not written its name' in caught.value.seen
+
+
+def test_a_file_system_without_locks_is_refused(tmp_path, monkeypatch):
+    def flock(*_):
+        raise OSError(errno.ENOSYS, 'Function not implemented')
+
+    monkeypatch.setattr(fcntl, 'flock', flock)
+    with pytest.raises(WriteError) as caught, store.lock(tmp_path):
+        pass
+    assert 'not implemented' in caught.value.seen
+    assert not (tmp_path / '.holder').exists()
 
 
 def test_the_lock_of_a_dead_process_is_free(tmp_path, figure):

@@ -285,6 +285,21 @@ def test_an_image_that_a_batch_holds_twice_keeps_its_later_state():
     np.testing.assert_array_equal(method.chain[:15], [y[15], *y[1:15]])
 
 
+def test_an_image_that_comes_again_within_an_epoch_has_other_random_numbers():
+    method, batch = a_method(negative_phase='pcd')
+    a, before = chainer.Variable(batch.x[:, 0, 0]), method.uniform.copy()
+    index, drawn = np.arange(8, dtype='i'), []
+    for _ in range(50):
+        drawn.append(method.uniform[:8].copy())
+        method.score_of_chains(a[:8], method.pair, index)
+    np.testing.assert_array_equal(method.uniform[8:], before[8:])
+    drawn = np.array(drawn)
+    assert len(np.unique(drawn, axis=0)) == 50
+    assert ((drawn >= 0) & (drawn < 1)).all()
+    # Uniform over the sweeps, too.
+    assert abs(drawn.mean(axis=0) - 0.5).max() < 0.05
+
+
 def test_exact_phase_keeps_no_chains():
     method, _ = a_method()
     assert method.chain.size == method.uniform.size == 0

@@ -1,5 +1,6 @@
 """What no longer fits together in the files of a finished trial."""
 
+import os
 import shutil
 from pathlib import Path
 
@@ -42,3 +43,31 @@ def test_a_configuration_that_names_other_data_is_told(trial, tmp_path):
         store.write_sealed(copy / 'config.json', result['config'] | {'data': data})
         problems = [item['problem'] for item in integrity.verify(tmp_path)[2]]
         assert problems == ['it names data different from those in result.json'] * count
+
+
+def test_results_behind_a_link_are_checked_once(trial, tmp_path):
+    folder, _ = trial
+    shutil.copytree(folder, tmp_path / 'elsewhere' / 'runs' / folder.name)
+    (tmp_path / 'results').mkdir()
+    (tmp_path / 'results' / 'paper').symlink_to(tmp_path / 'elsewhere')
+    (tmp_path / 'results' / 'again').symlink_to(tmp_path / 'elsewhere')
+    (tmp_path / 'elsewhere' / 'up').symlink_to(tmp_path / 'results')
+    assert integrity.verify(tmp_path / 'results') == (1, 2, [])
+
+
+def test_a_snapshot_that_a_running_trial_removes_meanwhile_is_no_problem(tmp_path, monkeypatch):
+    folder = tmp_path / 'runs' / 'trial'
+    folder.mkdir(parents=True)
+    snapshot = folder / 'snapshot-000001.arrays'
+    snapshot.write_bytes(b'torn')
+    (problem,) = integrity.verify(tmp_path)[2]
+    assert problem['path'] == str(snapshot)
+    real = os.listdir
+
+    def listed(place):
+        names = real(place)
+        snapshot.unlink(missing_ok=True)
+        return names
+
+    monkeypatch.setattr(integrity.os, 'listdir', listed)
+    assert integrity.verify(tmp_path)[2] == []

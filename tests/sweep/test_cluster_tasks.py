@@ -123,3 +123,12 @@ def test_a_trial_that_takes_no_snapshot_after_a_signal_is_told(code, unsaved, tm
     seen = ['every running trial took a snapshot', '1 of 2 running trials have not confirmed']
     assert error.value.seen.startswith(seen[unsaved])
     assert [('full' in text) for text in made.said] == [True] * unsaved
+
+
+def test_workers_get_the_place_of_the_data_that_the_environment_names(monkeypatch, tmp_path):
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv('CHAINER_JO_DATA', 'data')
+    assert cluster._everywhere(tiny.machine()).data == str(tmp_path / 'data')
+    assert cluster._everywhere(tiny.machine(data='other')).data == str(tmp_path / 'other')
+    monkeypatch.delenv('CHAINER_JO_DATA')
+    assert cluster._everywhere(tiny.machine()).data is None

@@ -69,8 +69,8 @@ def test_a_trial_whose_process_is_killed_is_tried_again_and_ends_the_same(tmp_pa
             os.kill(killed[0], signal.SIGKILL)
 
     machine = tiny.machine(tmp_path, snapshot_seconds=0)
-    on_text = lambda config, text: texts.append(text)  # noqa: E731
-    assert local.LocalSweep(machine, 1, 1, kill_once, on_text).run([config]) == []
+    ended = local.LocalSweep(machine, 1, 1, kill_once, say=texts.append).run([config])
+    assert ended == []
     assert 'killed by SIGKILL; it is tried again' in texts[0]
     assert not (holder.parent / failure.NAME).exists()
     result = store.read_sealed(holder.parent / 'result.json')
@@ -110,8 +110,7 @@ def test_a_trial_whose_process_cannot_be_started_is_tried_again(
 ):
     configs, texts = [tiny.config('cross_entropy', seed=seed) for seed in (0, 1)], []
     starts_fail(kind, name, error, {0})
-    on_text = lambda config, text: texts.append(text)  # noqa: E731
-    assert sweep(tmp_path, 1, on_text=on_text).run(configs) == []
+    assert sweep(tmp_path, 1, say=texts.append).run(configs) == []
     assert texts == [
         f'trial {configs[0].trial} failed: its process cannot be started ({error}); '
         'it is tried again'
@@ -152,10 +151,8 @@ def test_a_trial_of_several_processes_is_tried_again_after_one_was_killed(tmp_pa
             os.kill(pid, signal.SIGKILL)
 
     machine = tiny.machine(tmp_path, snapshot_seconds=0)
-    on_text = lambda config, text: texts.append(text)  # noqa: E731
-    launcher = mpiexec.launcher(2)
-    ended = local.LocalSweep(machine, 1, 1, kill_once, on_text, launcher).run([config])
-    assert ended == []
+    words = {'say': texts.append, 'launcher': mpiexec.launcher(2)}
+    assert local.LocalSweep(machine, 1, 1, kill_once, **words).run([config]) == []
     assert texts[-1].endswith('its process was killed by SIGKILL; it is tried again')
     result = store.read_sealed(tiny.folder(config, tmp_path) / 'result.json')
     assert result['environment']['processes'] == 2
@@ -176,17 +173,19 @@ def test_the_signal_that_killed_a_rank_is_in_the_words_of_mpiexec(said, number):
 
 def test_while_another_process_trains_a_trial_no_process_is_started_for_it(tmp_path, monkeypatch):
     monkeypatch.setattr(local, 'RETRY_SECONDS', 0.01)
-    config, started = tiny.config('cross_entropy'), []
+    config, started, said = tiny.config('cross_entropy'), [], []
     monkeypatch.setattr(
         local.LocalSweep, '_attempt', lambda self, config: started.append(config) or (0, '')
     )
     with store.lock(tiny.folder(config, tmp_path)):
         run = threading.Thread(
-            target=local.LocalSweep._work, args=(sweep(tmp_path), deque([config]))
+            target=local.LocalSweep._work,
+            args=(sweep(tmp_path, say=said.append), deque([config])),
         )
         run.start()
         time.sleep(0.1)
         assert started == []
+        assert said == ['other processes are training the remaining trials']
     run.join()
     assert started == [config]
 

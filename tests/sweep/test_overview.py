@@ -48,7 +48,8 @@ def begin(out, config, epochs=0, seconds=1.0, place=HERE):
 def finish(out, config, seconds=1.0, place=HERE):
     folder = begin(out, config, config.epochs, seconds)
     digest = store.sha256((folder / 'log.jsonl').read_bytes())
-    result = {'digests': {'log': digest}, 'environments': [place], 'data': {'digest': 'ab' * 32}}
+    result = {'trial': config.trial, 'digests': {'log': digest}, 'data': {'digest': 'ab' * 32}}
+    result['environments'] = [place]
     store.write_sealed(folder / 'result.json', result)
     return folder
 

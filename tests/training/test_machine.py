@@ -1,6 +1,7 @@
 """Where a trial runs: said, passed on to child processes, and noted in its result."""
 
 import json
+import shutil
 import signal
 from pathlib import Path
 
@@ -11,6 +12,7 @@ import tiny
 from chainer_jo import backends, cli, datasets, store, version
 from chainer_jo.commands import options
 from chainer_jo.errors import ConfigError, DataError, StoppedError
+from chainer_jo.sweep.overview import Overview
 from chainer_jo.training import machine, result, trial
 from chainer_jo.training.machine import Machine
 
@@ -134,6 +136,19 @@ def test_a_finished_trial_is_that_of_its_data_only(tmp_path, monkeypatch):
         tiny.run(config, tmp_path, dataset=changed)
     assert first['data']['digest'] in error.value.seen
     assert changed.digest in error.value.seen
+
+
+def test_the_result_of_another_trial_is_not_taken_for_that_of_this_one(tmp_path):
+    first, second = (tiny.config('cross_entropy', seed=seed) for seed in (0, 1))
+    tiny.run(first, tmp_path)
+    shutil.copytree(tiny.folder(first, tmp_path), tiny.folder(second, tmp_path))
+    with pytest.raises(DataError, match='is the result of another trial') as error:
+        tiny.run(second, tmp_path)
+    assert error.value.seen == first.trial
+    seen = Overview([first, second], tmp_path).trials
+    assert [(trial.state, trial.detail) for trial in seen] == [
+        ('done', None), ('damaged', f'it is the result of {first.trial}'),
+    ]  # fmt: skip
 
 
 def test_where_the_data_cannot_be_read_the_result_says_which_it_was_made_from(
