@@ -472,34 +472,3 @@ def test_every_command_that_is_shown_can_be_read(words):
 def test_there_are_examples_of_every_main_command():
     shown = {words.split()[0] for words in examples()}
     assert shown >= {'run', 'train', 'plan', 'diff', 'methods'}
-
-
-@pytest.mark.parametrize(('option', 'shared'), [('', [False, True]), ('--no-share', [False] * 2)])
-def test_run_trains_a_first_stage_once_unless_told_not_to_and_keeps_it_for_the_rest_of_the_table(
-    option, shared, tmp_path
-):
-    short = (
-        'ours.correct.epochs=1 ours.correct.begin=1 ours.correct.window=1 ours.fine_tune.epochs=1'
-    )
-    words = f'run claims --preset quick --only ours --rates 0.5 --trials 1 --jobs 1 {option} '
-    words += f'{OVERRIDES} ' + ' '.join(f'--set {override}' for override in short.split())
-
-    done = command(f'{words} --out here --device cpu', tmp_path)
-
-    assert done.returncode == 0, done.stderr
-    results = [json.loads(p.read_text()) for p in tmp_path.glob('here/runs/*/result.json')]
-    assert sorted('shared' in result for result in results) == shared
-    assert (tmp_path / 'here' / 'shared').exists() == any(shared)
-
-
-def test_a_whole_table_leaves_no_first_stage_unless_another_is_being_trained(tmp_path):
-    words = f'run figure3 --preset quick --jobs 2 {OVERRIDES} --out here --device cpu'
-    shared, begun = tmp_path / 'here' / 'shared', tmp_path / 'here' / 'runs' / 'begun'
-    begun.mkdir(parents=True)
-    assert command(words, tmp_path).returncode == 0
-    assert list(shared.iterdir())
-    begun.rmdir()
-    assert command(f'{words} --only ours', tmp_path).returncode == 0
-    assert list(shared.iterdir())
-    assert command(words, tmp_path).returncode == 0
-    assert not shared.exists()
