@@ -20,7 +20,9 @@ def _verify(given):
     try:
         seen = 'no folder runs/TRIAL' if given.folder.exists() else 'no such folder'
         trials, files, problems = integrity.verify(given.folder)
-    except OSError as error:  # The name is too long, or access is denied.
+    except PermissionError:
+        raise
+    except OSError as error:  # The name is too long.
         seen, trials = error.strerror, 0
     if not trials:
         raise ConfigError(

@@ -35,15 +35,24 @@ def verify(folder):
 def _trials(folder):
     """Returns the folders of all trials below a folder; links are followed, once each."""
     found, seen = set(), set()
-    for here, inner, _ in os.walk(folder, followlinks=True):
+    if not os.path.isdir(folder):
+        return found
+    for here, inner, _ in os.walk(folder, onerror=_raise, followlinks=True):
         status = os.stat(here)
-        # Otherwise a link to a parent would never end.
-        if (status.st_dev, status.st_ino) in seen:
-            inner.clear()
-        elif os.path.basename(here) == 'runs':
-            found.update(Path(here) / name for name in inner)
+        is_new = (status.st_dev, status.st_ino) not in seen
         seen.add((status.st_dev, status.st_ino))
+        if is_new and os.path.basename(here) == 'runs':
+            found.update(Path(here) / name for name in inner)
+        # A link to a parent would never end.
+        if not is_new or os.path.basename(here) == 'runs':
+            inner.clear()
     return found
+
+
+def _raise(error):
+    # Trials in a folder that may not be entered must not count as checked.
+    if not isinstance(error, FileNotFoundError):
+        raise error
 
 
 class _Check:

@@ -58,3 +58,16 @@ def test_a_trial_that_may_not_be_entered_is_named(command, code, tmp_path):
     folder.chmod(0o700)
     assert folder.name in child.said()
     assert child.said().count('Permission denied') == 1
+
+
+@pytest.mark.skipif(not sys.platform.startswith('linux'), reason='needs capabilities')
+def test_verify_does_not_pass_over_a_folder_that_may_not_be_entered(tmp_path):
+    closed = tmp_path / 'results' / 'paper'
+    closed.mkdir(parents=True)
+    closed.chmod(0)
+    words = ['verify', str(tmp_path / 'results')]
+    child = children.Child(words, tmp_path / 'log', children.without_privileges)
+    assert child.wait() == 6
+    closed.chmod(0o700)
+    assert f'{closed}' in child.said()
+    assert 'Permission denied' in child.said()
