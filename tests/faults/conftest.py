@@ -30,6 +30,9 @@ def out(trained, tmp_path):
 
 
 def pytest_terminal_summary(terminalreporter):
+    if hasattr(terminalreporter.config, 'workerinput'):
+        # A worker of pytest-xdist knows of its own tests only, and not of failures in others.
+        return
     passed = terminalreporter.stats.get('passed', ())
     figures = sorted(pair for report in passed for pair in report.user_properties)
     for fault, text in figures:
