@@ -30,9 +30,11 @@ def add(command):
 def write(table, preset, out, say_where=True):
     """Writes a table's files and returns its Report; lists unreadable files on stderr."""
     from chainer_jo.report import publish
+    from chainer_jo.report.collect import Trials
 
-    report = publish.write(table, preset, out)
-    pages = publish.write_pages(out)
+    trials = Trials(out)
+    report = publish.write(table, preset, out, trials)
+    pages = publish.write_pages(out, trials)
     if say_where:
         say(f'written  {", ".join(map(str, [Path(out) / f"{table}.md", *pages]))}')
     _complain_of(report.unreadable)

@@ -148,19 +148,24 @@ def overrides(config, expected):
         config (dict): The trial's configuration.
         expected (dict): What today's preset gives for it; ``standard`` in :func:`cells`.
     """
-    seen, wanted = _flat(config), _flat(expected)
-    differing = [key for key in seen | wanted if seen.get(key) != wanted.get(key)]
-    older = [f'{key}={normalised(seen.get(key))}' for key in differing]
+    seen, wanted = _sections(config), _sections(expected)
+    older = []
+    # Compared as a whole first: a report compares every trial, and hardly any has older settings.
+    if seen != wanted:
+        seen, wanted = _dotted(seen), _dotted(wanted)
+        differing = [key for key in seen | wanted if seen.get(key) != wanted.get(key)]
+        older = [f'{key}={normalised(seen.get(key))}' for key in differing]
     return sorted([*map(str, config['modified']), *older])
 
 
-def _flat(config):
-    """Returns ``{key: value}`` of all settings of a trial, with the keys that ``--set`` takes."""
+def _sections(config):
+    """Returns all settings of a trial, by section."""
     sections = {name: config.get(name) for name in ('common', 'net', 'noise')}
-    return _dotted(sections | {config['method']: config['stages']})
+    return sections | {config['method']: config['stages']}
 
 
 def _dotted(section, prefix=''):
+    """Returns ``{key: value}`` with the keys that ``--set`` takes."""
     flat = {}
     for key, value in section.items():
         if isinstance(value, dict):

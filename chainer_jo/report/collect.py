@@ -5,6 +5,7 @@ a report could fail on it, if its text could disguise what it says, or if it was
 was written.
 """
 
+import functools
 import json
 import re
 from itertools import groupby
@@ -24,6 +25,37 @@ MEASURES = (
     'test/main/accuracy',
     'label_accuracy',
 )
+
+
+class Trials:
+    """The finished trials of an output folder, of which each file is read once.
+
+    Thus a table and the page beside it show the same trials, although others end meanwhile.
+
+    Attributes:
+        out (pathlib.Path): The folder.
+        results (list of dict): The usable results; see :func:`read_all`.
+        unusable (list of dict): The problems of the others.
+    """
+
+    def __init__(self, out):
+        self.out = Path(out)
+        self.results, self.unusable = read_all(out)
+
+    @property
+    def logs(self):
+        """The logs that are not damaged; see :func:`read_logs`."""
+        return self._logs[0]
+
+    @property
+    def damaged_logs(self):
+        """The problems of the others."""
+        return self._logs[1]
+
+    # Most tables that are only printed need no logs.
+    @functools.cached_property
+    def _logs(self):
+        return read_logs(self.results, self.out)
 
 
 def read_all(out):

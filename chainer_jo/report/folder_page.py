@@ -2,7 +2,6 @@
 
 import base64
 import json
-from pathlib import Path
 from urllib.parse import unquote
 
 import numpy as np
@@ -12,7 +11,6 @@ from markupsafe import Markup
 from chainer_jo import store
 from chainer_jo.datasets.label_files import load_noise
 from chainer_jo.errors import ChainerJoError
-from chainer_jo.report.collect import read_all, read_logs
 from chainer_jo.report.curves import curves
 from chainer_jo.report.markdown import percent
 from chainer_jo.report.templates import template
@@ -29,24 +27,26 @@ CURVES = {
 MOST_CLASSES = 20
 
 
-def page(out, text, command):
+def page(trials, text, command):
     """Returns the page as HTML.
 
     Args:
-        out (pathlib.Path): Folder with ``runs``.
-        text (str): The Markdown page of the folder, with links to figures in ``out``.
+        trials (Trials): Those of the folder.
+        text (str): The Markdown page of the folder, with links to figures in it.
         command (callable): Maps a trial's configuration to the command that runs it.
     """
-    results, _ = read_all(out)
-    logs, _ = read_logs(results, out)
-    trials = [_trial(out, result, logs.get(result['trial'], []), command) for result in results]
+    out = trials.out
+    shown = [
+        _trial(out, result, trials.logs.get(result['trial'], []), command)
+        for result in trials.results
+    ]
     return template('folder_page.html').render(
         mark=Markup(MARK),
-        name=Path(out).name,
+        name=out.name,
         # Markup: text from results has already been escaped in the Markdown.
-        tables=Markup(_markdown(Path(out)).render(text)),
-        trials=trials,
-        without_labels=sum(not trial['confusion'] for trial in trials),
+        tables=Markup(_markdown(out).render(text)),
+        trials=shown,
+        without_labels=sum(not trial['confusion'] for trial in shown),
     )
 
 
@@ -61,7 +61,7 @@ def _trial(out, result, log, command):
         'curves': curves(log, CURVES),
         'command': command(result['config']),
         'settings': json.dumps(result['config'], indent=2, ensure_ascii=True),
-        'confusion': _confusion(Path(out) / 'runs' / result['trial'], result),
+        'confusion': _confusion(out / 'runs' / result['trial'], result),
     }
 
 

@@ -19,7 +19,7 @@ from chainer_jo.report import (
     tables,
 )
 from chainer_jo.report.cells import cells, overrides
-from chainer_jo.report.collect import read_all, read_logs
+from chainer_jo.report.collect import Trials
 from chainer_jo.report.readme import figure_name
 
 
@@ -44,29 +44,34 @@ class Report:
     pairs: list = ()
 
 
-def read(table, preset, out):
+def read(table, preset, out, trials=None):
     """Returns the Report of a table from ``out``, with the committed runs; writes nothing.
+
+    Args:
+        trials (Trials): Those in ``out``, if they have been read.
 
     Raises:
         ConfigError: There is no such table or preset.
     """
     grid, published = sheet(table, preset), paper.published()
-    results, unreadable = read_all(out)
-    found = cells(grid, published, results, standard)
+    trials = trials or Trials(out)
+    found = cells(grid, published, trials.results, standard)
     rows = tables.rows(grid, published, found)
     committed = reference.find(out, grid, published, standard, found)
     text = markdown.to_markdown(grid, rows, found, committed, readme.out_option(out, grid))
-    trials = [result for cell in found for result in cell.results]
-    pairs = paired.pairs(grid, found, read_logs(trials, out)[0]) if 'pairs' in grid else []
+    pairs = paired.pairs(grid, found, trials.logs) if 'pairs' in grid else []
     if pairs:
         text = f'{text}\n{paired.to_markdown(grid, pairs)}'
-    return Report(grid, found, rows, text, unreadable, pairs)
+    return Report(grid, found, rows, text, [*trials.unusable], pairs)
 
 
-def write(table, preset, out):
+def write(table, preset, out, trials=None):
     """Writes ``<table>.md``, ``<table>.csv`` and the figures of every noise setting to ``out``.
 
     For a table with pairs, it also writes ``<table>-pairs.csv`` and ``<table>-pairs.png``.
+
+    Args:
+        trials (Trials): Those in ``out``, if they have been read.
 
     Returns:
         Report: As :func:`read`; its ``unreadable`` also lists damaged logs, which the figures leave
@@ -76,21 +81,20 @@ def write(table, preset, out):
         ConfigError: There is no such table or preset.
         WriteError: ``out`` cannot be written.
     """
-    report = read(table, preset, out)
+    trials = trials or Trials(out)
+    report = read(table, preset, out, trials)
     # Written after everything was read and formatted, so that an error leaves no partial report.
     store.make_folder(out)
     store.sweep(out)
     store.write_text(Path(out) / f'{table}.md', report.markdown)
     store.write_text(Path(out) / f'{table}.csv', tables.to_csv(report.rows))
-    trials = [result for cell in report.cells for result in cell.results]
-    logs, damaged = read_logs(trials, out)
     for noise, rate in paper.columns(report.grid):
-        lines = figures.lines(report.cells, noise, rate, logs)
+        lines = figures.lines(report.cells, noise, rate, trials.logs)
         if lines:
             _write_figures(report.grid, lines, Path(out))
     if report.pairs:
         _write_pairs(report, Path(out))
-    report.unreadable.extend(damaged)
+    report.unreadable.extend(trials.damaged_logs)
     return report
 
 
@@ -114,12 +118,15 @@ def _write_pairs(report, out):
     store.write_bytes(f'{path}.png', figures.pairs_figure(report.grid, summaries))
 
 
-def write_pages(out):
+def write_pages(out, trials=None):
     """Writes the page of an output folder, as Markdown and as HTML with the curves of every trial.
 
     The pages are ``<out>/README.md`` and ``<out>/report.html``. The folders of committed runs,
     ``results/reference/<name>``, share ``results/README.md`` and have no HTML. A page that was
     written by hand is left as it is.
+
+    Args:
+        trials (Trials): Those in ``out``, if they have been read.
 
     Returns:
         list of pathlib.Path: The pages written.
@@ -127,11 +134,12 @@ def write_pages(out):
     Raises:
         WriteError: A page cannot be written.
     """
-    out, text = Path(out), page_text(out)
+    out, trials = Path(out), trials or Trials(out)
+    text = page_text(out, trials)
     if reference.is_reference(out):
         pages = [(out.parent.parent / 'README.md', readme.MARK, text)]
     else:
-        html = folder_page.page(out, text, command)
+        html = folder_page.page(trials, text, command)
         pages = [
             (out / 'README.md', readme.MARK, text),
             (out / folder_page.NAME, folder_page.MARK, html),
@@ -148,11 +156,14 @@ def _is_made_here(path, mark):
     return path.is_file() and path.read_bytes().startswith(mark.encode())
 
 
-def page_text(out):
+def page_text(out, trials=None):
     """Returns the text of the page of an output folder; see :func:`write_pages`."""
     out = Path(out)
     committed = reference.is_reference(out)
-    root, folders = (out.parent.parent, out.parent.glob('*')) if committed else (out, [out])
+    if committed:
+        root, folders = out.parent.parent, map(Trials, out.parent.glob('*'))
+    else:
+        root, folders = out, [trials or Trials(out)]
     text = readme.text(root, folders, _sheets, paper.published(), standard, command)
     return text + (f'\n{fields.to_markdown()}' if committed else '')
 

@@ -7,7 +7,6 @@ from urllib.parse import quote
 from chainer_jo import paper
 from chainer_jo.report import difference, machines, made_by, markdown, paired, reference, tables
 from chainer_jo.report.cells import cells
-from chainer_jo.report.collect import read_all, read_logs
 from chainer_jo.report.data_notes import data_note, data_title
 from chainer_jo.report.escape import code, escaped
 from chainer_jo.report.markdown import header, percent
@@ -31,7 +30,7 @@ def text(root, folders, grids, published, standard, command):
 
     Args:
         root (path): Folder of the page; links are relative to it.
-        folders (iterable of path): Output folders in ``root``, or ``root`` itself.
+        folders (iterable of Trials): Those of output folders in ``root``, or of ``root`` itself.
         grids (callable): Maps a preset to its grids, in the order of the page; each is a dict as in
             ``cells.cells``.
         published (list of dict): ``paper.published()``.
@@ -40,20 +39,19 @@ def text(root, folders, grids, published, standard, command):
     """
     overview, parts = [], []
     # Sorted, because a test compares the page byte for byte.
-    for out in sorted(path for path in map(Path, folders) if path.is_dir()):
-        results, unusable = read_all(out)
-        shown = set()
-        for grid in _grids_of(out, results, grids):
-            found = cells(grid, published, results, standard)
-            trials = [result for cell in found for result in cell.results]
-            if trials:
-                overview.append(_overview_line(out, grid, found, trials))
-                parts += _table(root, out, grid, published, found, trials, standard, command)
-                shown |= {result['trial'] for result in trials}
+    for trials in sorted(folders, key=lambda trials: trials.out):
+        out, shown = trials.out, set()
+        for grid in _grids_of(out, trials.results, grids):
+            found = cells(grid, published, trials.results, standard)
+            results = [result for cell in found for result in cell.results]
+            if results:
+                overview.append(_overview_line(out, grid, found, results))
+                parts += _table(root, trials, grid, published, found, standard, command)
+                shown |= {result['trial'] for result in results}
         # Trials that fit no table are listed too.
-        others = [result for result in results if result['trial'] not in shown]
-        parts += _others(out, others, command) + _machines(out, results)
-        parts += _unusable(root, out, unusable)
+        others = [result for result in trials.results if result['trial'] not in shown]
+        parts += _others(out, others, command) + _machines(out, trials.results)
+        parts += _unusable(root, out, trials.unusable)
     return '\n'.join([HEAD, *_overview(overview), *(parts or ['No trial has been run yet.\n'])])
 
 
@@ -107,7 +105,8 @@ def out_option(out, grid):
     return None if place == usual else str(place)
 
 
-def _table(root, out, grid, published, found, trials, standard, command):
+def _table(root, trials, grid, published, found, standard, command):
+    out = trials.out
     rows = tables.rows(grid, published, found)
     committed = reference.find(out, grid, published, standard, found)
     parts = [
@@ -115,12 +114,13 @@ def _table(root, out, grid, published, found, trials, standard, command):
         markdown.to_markdown(grid, rows, found, committed, out_option(out, grid)),
     ]
     if 'pairs' in grid:
-        parts += [paired.to_markdown(grid, paired.pairs(grid, found, read_logs(trials, out)[0]))]
+        parts += [paired.to_markdown(grid, paired.pairs(grid, found, trials.logs))]
     if grid['compare'] != 'none':
         parts.append(difference.to_markdown(grid, difference.differences(grid, rows)))
     parts += _figures(root, out, grid)
     parts.append('<details><summary>Trials and commands</summary>\n')
-    return [*parts, *_trial_table(trials, command), '\n</details>\n']
+    results = [result for cell in found for result in cell.results]
+    return [*parts, *_trial_table(results, command), '\n</details>\n']
 
 
 def _figures(root, out, grid):

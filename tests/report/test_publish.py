@@ -10,8 +10,9 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from chainer_jo import config, paper, store
+from chainer_jo.commands import report as command
 from chainer_jo.report import figures, publish, readme
-from chainer_jo.report.collect import read_all
+from chainer_jo.report.collect import read_all, read_logs
 
 RESULTS = Path(__file__).parents[2] / 'results'
 COMMITTED = sorted(
@@ -136,6 +137,27 @@ def test_a_log_that_is_too_short_is_named_and_not_drawn(tmp_path, add_quick, kep
         {'path': str(path), 'problem': f'{kept} of {report_epochs(report)} epochs'}
     ]
     assert not list(tmp_path.glob('*.png'))
+
+
+def test_a_trial_that_ends_while_a_table_is_written_is_not_on_its_page(
+    tmp_path, add_quick, monkeypatch
+):
+    add_quick(seed=0)
+    to_csv = publish.tables.to_csv
+
+    def ends_meanwhile(*rows):
+        if len(list(tmp_path.glob('runs/*'))) == 1:
+            add_quick(seed=1)
+        return to_csv(*rows)
+
+    monkeypatch.setattr(publish.tables, 'to_csv', ends_meanwhile)
+    written = command.write('table2', 'quick', tmp_path)
+
+    assert [row['trials'] for row in written.rows if row['method'] == 'ours'] == [0, 1]
+    assert '| 1 (1 per cell) |' in (tmp_path / 'README.md').read_text()
+    assert (tmp_path / 'report.html').read_text().count('<h3 id="ours') == 1
+    command.write('table2', 'quick', tmp_path)
+    assert '| 2 (2 per cell) |' in (tmp_path / 'README.md').read_text()
 
 
 def test_writing_twice_gives_the_same_bytes(tmp_path, add_quick):
@@ -306,7 +328,7 @@ def test_no_log_whatever_is_in_it_stops_the_figures(add_quick, data):
 
         found = publish.read('table2', 'quick', folder).cells
         trials = [result for cell in found for result in cell.results]
-        logs, damaged = publish.read_logs(trials, folder)
+        logs, damaged = read_logs(trials, folder)
         lines = figures.lines(found, 'symmetric', 0.7, logs)
 
         assert results[0]['trial'] in logs

@@ -3,6 +3,7 @@ from pathlib import Path
 import pytest
 
 from chainer_jo.report import readme
+from chainer_jo.report.collect import Trials
 
 
 @pytest.fixture
@@ -12,7 +13,7 @@ def page(tmp_path, grid, published, standard, command):
     def make():
         judged = grid | {'preset': 'paper', 'trials': 5, 'compare': 'verdict'}
         grids = {'quick': [grid], 'paper': [judged]}
-        folders = list(tmp_path.iterdir())
+        folders = [Trials(folder) for folder in tmp_path.iterdir()]
         return readme.text(tmp_path, folders, grids.__getitem__, published, standard, command)
 
     return make
