@@ -1,4 +1,4 @@
-"""Describes where trials ran, from the ``environment`` of their results."""
+"""Describes where and by which code trials ran, from the ``environment`` of their results."""
 
 import re
 from collections import Counter
@@ -13,10 +13,14 @@ def place(result):
 
     Results of older versions contain neither the processor's model nor its instruction set.
     """
+    return _listed(result, _one_place)
+
+
+def _listed(result, named):
     # A trial that was killed may have resumed on another machine; results of older versions name
     # only the last one.
     environments = result.get('environments') or [result['environment']]
-    return ', then '.join(dict.fromkeys(map(_one_place, environments)))
+    return ', then '.join(dict.fromkeys(map(named, environments)))
 
 
 def _one_place(environment):
@@ -59,6 +63,25 @@ def note(results):
         'Run on different machines, so the last digits can differ (number of trials in '
         f'parentheses): {counted}.'
     )
+
+
+def code_note(results):
+    """Returns a line of Markdown if different code trained the trials of a table, else ``None``.
+
+    Code has its digest as name, which results of older versions do not contain.
+    """
+    codes = Counter(_listed(result, _code) for result in results)
+    if len(codes) < 2:
+        return None
+    counted = '; '.join(f'{escaped(name)} ({codes[name]})' for name in sorted(codes))
+    return (
+        'Trained by different versions of the code, which are named by their digest (number of '
+        f'trials in parentheses): {counted}.'
+    )
+
+
+def _code(environment):
+    return plain(environment.get('source', 'not recorded'))
 
 
 def precisions(results):

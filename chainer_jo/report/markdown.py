@@ -178,7 +178,7 @@ def _footnotes(grid, rows, cells, marks, which, reference, out):
     notes.append(least_p.sentence(row['trials'] for row in rows))
     notes += dict.fromkeys(map(data_note, results)) or ['No trial of this table has been run.']
     notes.append(_about_the_label_sets(grid, results))
-    notes.append(machines.note(results))
+    notes += [machines.note(results), machines.code_note(results)]
     # Notes on printed numbers, where any are shown.
     notes += [] if grid['compare'] == 'none' else grid.get('paper_notes', [])
     if any(list(pair) in grid.get('without', []) for pair in _pairs(grid)):

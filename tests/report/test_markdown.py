@@ -201,6 +201,23 @@ def test_a_value_that_one_trial_lacks_is_unknown_where_others_have_theirs(
     assert '| Ours | best | unknown | 85.00 (1) |\n' in text
 
 
+def test_trials_of_different_code_are_told_apart(grid, published, standard, add_trial):
+    trials = [add_trial(seed=seed) for seed in range(4)]
+    trials[1]['environment']['source'] = '0123456789ab'
+    # Resumed after the code had changed.
+    trials[2]['environments'] = [{'source': '0123456789ab'}, {'source': 'ba9876543210'}]
+    trials[3]['environment']['source'] = '0123456789ab'
+
+    text = render(grid, published, trials, standard)
+
+    assert (
+        'Trained by different versions of the code, which are named by their digest (number of '
+        'trials in parentheses): 0123456789ab (2); 0123456789ab, then ba9876543210 (1); '
+        'not recorded (1).\n'
+    ) in text
+    assert 'Trained by' not in render(grid, published, [trials[1], trials[3]], standard)
+
+
 def test_trials_on_different_machines_are_named_in_one_line(grid, published, standard, add_trial):
     trials = [add_trial(seed=seed) for seed in range(3)]
     newer = {'processor': 'Chip 9', 'instruction_set': 'avx2', 'threads': 2}
