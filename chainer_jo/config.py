@@ -86,7 +86,7 @@ class TrialConfig:
 
     @property
     def command(self):
-        """The command line that runs this trial, without ``--data`` and ``--out``.
+        """The command line that runs this trial, without ``--data``, ``--weights`` and ``--out``.
 
         ``FILE`` stands for an unknown label file. For the user's own images it is a ``correct``
         command, in which ``FOLDER`` stands for their folder, or a call of

@@ -36,7 +36,8 @@ def write(table, preset, out, say_where=True):
     report = publish.write(table, preset, out, trials)
     pages = publish.write_pages(out, trials)
     if say_where:
-        say(f'written  {", ".join(map(str, [Path(out) / f"{table}.md", *pages]))}')
+        written = [Path(out) / f'{report.grid["name"]}.md', *pages]
+        say(f'written  {", ".join(map(str, written))}')
     _complain_of(report.unreadable)
     return report
 

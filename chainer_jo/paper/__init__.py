@@ -124,6 +124,27 @@ def columns(grid):
     return list(zip(kinds, rates, strict=True))
 
 
+def cells(grid, methods, columns, overrides=()):
+    """Yields ``(method, noise, rate, overrides)`` for every cell that a command runs.
+
+    Args:
+        grid (dict): As :func:`grid` returns it.
+        methods (sequence of str): Methods of the grid.
+        columns (sequence of tuple): Its columns ``(noise, rate)``.
+        overrides (sequence of str): Settings ``key=value``, in addition to those of a variant.
+    """
+    for variant in [[], *grid.get('variants', [])]:
+        for method in methods:
+            for noise, rate in columns:
+                if _makes_sense(grid, method, rate, overrides):
+                    yield method, noise, rate, [*variant, *overrides]
+
+
+def _makes_sense(grid, method, rate, overrides):
+    changed = any(override.startswith(f'{method}.') for override in overrides)
+    return changed or [method, rate] not in grid.get('without', [])
+
+
 def column(config):
     """Returns the column ``(noise, rate)`` of a trial with a given configuration (dict)."""
     noise, place = config['noise'], str(config.get('labels_file') or '')

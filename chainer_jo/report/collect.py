@@ -249,7 +249,8 @@ def _optional_problem(config):
 
 
 def _problem(result, folder):
-    problem = _first_problem(result, _REQUIRED) or _optional_problem(result['config'])
+    problem = _first_problem(result, _REQUIRED) or _first_problem(result, _OPTIONAL, optional=True)
+    problem = problem or _optional_problem(result['config'])
     if problem:
         return problem
     if not _are_environments(result.get('environments', [])):
@@ -262,11 +263,13 @@ def _problem(result, folder):
     return None
 
 
-def _first_problem(values, required):
+def _first_problem(values, required, optional=False):
     for key, (holds, wanted) in required.items():
         try:
             value = _value(values, key)
         except (KeyError, TypeError):
+            if optional:
+                continue
             return f'{key} is missing'
         if not holds(value):
             return f'{key} is {_seen(value)}, not {wanted}'
@@ -338,6 +341,7 @@ _TEXT = _matching(r'.{1,200}', 'a text of 1 to 200 characters')
 _COUNT = _whole(0, 10**12)
 _EPOCHS = _whole(1, 10**6)
 _FRACTION = _number(0, 1)
+_SECONDS = _number(0, 1e15)
 _KNOWN_FRACTION = _number(0, 1, optional=True)
 # A loss may be negative, since the weight of the entropy is arbitrary.
 _MEASURE = _number(-1e30, 1e30, optional=True)
@@ -377,7 +381,8 @@ _REQUIRED = {
     'label_accuracy': _KNOWN_FRACTION,
     'epochs': _EPOCHS,
     'environment': _kind(dict),
-    'times.seconds': _number(0, 1e15),
+    'times.seconds': _SECONDS,
 }
+_OPTIONAL = {'times.training_seconds': _SECONDS, 'weights': _DIGEST}
 _SEALED = dict.fromkeys(('digests.model', 'digests.labels', 'digests.log'), _DIGEST)
 _LOG = {'epoch': _EPOCHS, 'stage': _NAME, 'stage_epoch': _EPOCHS}

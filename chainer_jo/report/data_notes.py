@@ -14,6 +14,14 @@ VARIANTS = {
 }
 
 
+# Published files of ImageNet weights, by the beginning of their digest.
+WEIGHTS = {
+    '0676ba61': "torchvision's resnet50-0676ba61.pth",
+    '19c8e357': "torchvision's resnet50-19c8e357.pth",
+    '5d061a3c': "timm's resnet50.tv_in1k",
+}
+
+
 def dataset_title(name):
     """Returns the name of a data set in its usual spelling."""
     return datasets.TITLES.get(name, name)
@@ -42,3 +50,12 @@ def data_note(result):
         f'{data["validation"]:,} validation and {test}; '
         f'validation labels: {escaped(common.get("validation_labels", "clean"))}.'
     )
+
+
+def weights_note(result):
+    """Returns one sentence, in Markdown, about a trial's file of initial weights, or ``None``."""
+    digest = result.get('weights')
+    if digest is None:
+        return None
+    name = WEIGHTS.get(digest[:8], 'a file that the package does not know')
+    return f'Initial weights: {name}; SHA-256 {code(digest[:16])}.'

@@ -28,6 +28,12 @@ def escaped(text):
     return text.replace('://', ':\\//').replace('www.', 'www\\.')
 
 
+def anchor(heading):
+    """Returns the anchor that GitHub gives to a heading."""
+    words = heading.lower().replace(' ', '-')
+    return ''.join(c for c in words if c.isalnum() or c in '-_')
+
+
 def code(text, longest=LONGEST):
     """Returns ``text`` as a Markdown code span that also fits into a table."""
     # A backtick cannot be escaped inside a code span.

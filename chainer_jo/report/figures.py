@@ -2,9 +2,10 @@
 
 import io
 import statistics
-from dataclasses import dataclass
 
+from chainer_jo.errors import count_of
 from chainer_jo.report.data_notes import data_title
+from chainer_jo.report.escape import plain
 from chainer_jo.report.markdown import method_title, percent
 
 # Okabe and Ito's colours, which can be told apart with colour blindness; when they are used up,
@@ -18,10 +19,23 @@ TITLES = {
     'test/main/accuracy': 'test accuracy',
     'label_accuracy': 'share of correct labels',
 }
-# The paper's figure has the first two. The share of correct labels cannot change in fine-tuning.
+# The paper's figure has the first two. The share of correct labels cannot change in a last stage.
 FIGURE3 = ('main/accuracy', 'validation/main/accuracy', 'test/main/accuracy')
 LABELS = ('test/main/accuracy', 'label_accuracy')
-COLUMNS = ('method', 'stage', 'epoch', 'stage_epoch', 'measure', 'trials', 'mean', 'min', 'max')
+COLUMNS = (
+    'method',
+    'modified',
+    'stage',
+    'epoch',
+    'stage_epoch',
+    'measure',
+    'trials',
+    'mean',
+    'min',
+    'max',
+)
+
+FIGURE3_SUBJECT = 'Accuracy in the last stage (Figure 3)'
 
 STYLE = {
     'font.size': 9,
@@ -34,57 +48,6 @@ STYLE = {
     'grid.linewidth': 0.6,
     'lines.linewidth': 1.2,
 }
-
-
-@dataclass(frozen=True)
-class Line:
-    """One line of a figure.
-
-    Attributes:
-        cell (Cell): Its trials, at least one.
-        logs (list): The rows of ``log.jsonl`` of each trial.
-    """
-
-    cell: object
-    logs: list
-
-
-def lines(cells, noise, rate, logs):
-    """Returns the lines of one noise setting: one per method, with the trials that have a log.
-
-    They show the grid's own cells. If none of these was run, they show the modified cells of
-    methods with exactly one, so that a table at reduced scale has a figure too.
-
-    Args:
-        cells (list of Cell): Cells of a table.
-        noise (str): Kind of noise.
-        rate (float): Its rate.
-        logs (dict): Trial id to the rows of its log, one for each epoch.
-    """
-    run = [
-        Line(cell, _logs(cell, logs)) for cell in cells if (cell.noise, cell.rate) == (noise, rate)
-    ]
-    run = [line for line in run if line.logs]
-    own = [line for line in run if not line.cell.modified]
-    methods = [line.cell.method for line in run]
-    # Two variants of a method would have the same colour.
-    return own or [line for line in run if methods.count(line.cell.method) == 1]
-
-
-def _logs(cell, logs):
-    return [logs[result['trial']] for result in cell.results if result['trial'] in logs]
-
-
-def fine_tuning(lines):
-    """Returns the lines restricted to their last stage, without methods that have one stage."""
-    return [
-        Line(
-            line.cell,
-            [[row for row in log if row['stage'] == log[-1]['stage']] for log in line.logs],
-        )
-        for line in lines
-        if line.logs[0][0]['stage'] != line.logs[0][-1]['stage']
-    ]
 
 
 def points(lines, measures):
@@ -109,7 +72,7 @@ def points(lines, measures):
 def _is_constant(points):
     ranges = {}
     for point in points:
-        ranges.setdefault(point['method'], set()).add((point['min'], point['max']))
+        ranges.setdefault(_key(point), set()).add((point['min'], point['max']))
     return all(len(seen) == 1 for seen in ranges.values())
 
 
@@ -119,6 +82,7 @@ def _line_points(line, measure):
         if None not in values:
             yield {
                 'method': line.cell.method,
+                'modified': list(line.cell.modified),
                 'stage': rows[0]['stage'],
                 'epoch': rows[0]['epoch'],
                 'stage_epoch': rows[0]['stage_epoch'],
@@ -130,8 +94,8 @@ def _line_points(line, measure):
             }
 
 
-def figure3(grid, lines, points):
-    """Returns Figure 3 as PNG bytes: accuracies against the epoch of fine-tuning.
+def figure3(grid, lines, points, others=0):
+    """Returns Figure 3 as PNG bytes: accuracies against the epoch of the last stage.
 
     The paper's two panels, main/accuracy and validation/main/accuracy, come first and are large;
     the test accuracy follows. A line is the mean over trials, a band the range from lowest to
@@ -139,8 +103,9 @@ def figure3(grid, lines, points):
 
     Args:
         grid (dict): With ``preset`` and ``titles`` (``{method: title}``, which fixes the colours).
-        lines (list of Line): The return value of :func:`fine_tuning`, for title and legend.
+        lines (list of Line): The return value of ``lines.last_stage``, for title and legend.
         points (list of dict): Their points, for the measures :data:`FIGURE3`.
+        others (int): How many rows of the table are not among the lines.
     """
     measured = _measures(points, FIGURE3)
     large = [measure for measure in measured if measure in FIGURE3[:2]]
@@ -153,14 +118,14 @@ def figure3(grid, lines, points):
             [row for row in rows if row], height_ratios=[2] * bool(large) + [1] * len(small)
         )
         for measure, panel in panels.items():
-            _draw(panel, grid, _of(points, measure), 'stage_epoch')
+            _draw(panel, grid, lines, _of(points, measure), 'stage_epoch')
             panel.set_title(TITLES[measure], loc='left')
-            panel.set_xlabel('epoch of fine-tuning')
+            panel.set_xlabel('epoch of the last stage')
 
-    return _png(grid, lines, draw, size=(9, 6.4), subject='Figure 3: accuracy in fine-tuning')
+    return _png(grid, lines, others, draw, size=(9, 6.4), subject=FIGURE3_SUBJECT)
 
 
-def label_figure(grid, lines, points):
+def label_figure(grid, lines, points, others=0):
     """Returns test accuracy and share of correct labels over all epochs, as PNG bytes.
 
     A dot marks the last epoch before a method enters its next stage. Arguments are those of
@@ -171,12 +136,12 @@ def label_figure(grid, lines, points):
         measured = _measures(points, LABELS)
         panels = figure.subplots(1, len(measured), sharex=True, squeeze=False).ravel()
         for panel, measure in zip(panels, measured, strict=True):
-            _draw(panel, grid, _of(points, measure), 'epoch')
-            _mark_stages(panel, grid, _of(points, measure))
+            _draw(panel, grid, lines, _of(points, measure), 'epoch')
+            _mark_stages(panel, grid, lines, _of(points, measure))
             panel.set_title(TITLES[measure], loc='left')
             panel.set_xlabel('epoch of all stages (dot: change of stage)')
 
-    return _png(grid, lines, draw, size=(9, 4.6), subject='Label correction')
+    return _png(grid, lines, others, draw, size=(9, 4.6), subject='Test accuracy and labels')
 
 
 def _measures(points, wanted):
@@ -187,19 +152,24 @@ def _of(points, measure):
     return [point for point in points if point['measure'] == measure]
 
 
-def _by_method(points):
+def _by_line(lines, points):
     groups = {}
     for point in points:
-        groups.setdefault(point['method'], []).append(point)
-    return groups.items()
+        groups.setdefault(_key(point), []).append(point)
+    by_key = {(line.cell.method, line.cell.modified): line for line in lines}
+    return [(by_key[key], group) for key, group in groups.items()]
 
 
-def _draw(panel, grid, points, x):
+def _key(point):
+    return point['method'], tuple(point['modified'])
+
+
+def _draw(panel, grid, lines, points, x):
     # Imported here: importing matplotlib takes longer than printing a table.
     from matplotlib.ticker import MaxNLocator
 
-    for method, group in _by_method(points):
-        colour, dash = _look(grid, method)
+    for line, group in _by_line(lines, points):
+        colour, dash = _look(grid, line)
         epochs = [point[x] for point in group]
         panel.plot(epochs, [point['mean'] for point in group], color=colour, linestyle=dash)
         # No band around a single trial: it has no spread.
@@ -211,17 +181,23 @@ def _draw(panel, grid, points, x):
     panel.tick_params(length=0)
 
 
-def _mark_stages(panel, grid, points):
-    for method, group in _by_method(points):
+def _mark_stages(panel, grid, lines, points):
+    for line, group in _by_line(lines, points):
         for point, following in zip(group, group[1:], strict=False):
             if point['stage'] != following['stage']:
-                colour, _ = _look(grid, method)
+                colour, _ = _look(grid, line)
                 panel.plot(point['epoch'], point['mean'], 'o', color=colour, markersize=4)
 
 
-def _look(grid, method):
-    """Returns colour and dash of a method, the same in every figure: by its position in titles."""
-    place = list(grid['titles']).index(method)
+def _look(grid, line):
+    """Returns colour and dash of a line: those of its method or variant in every figure."""
+    variants = [tuple(sorted(variant)) for variant in grid.get('variants', [])]
+    order = list(grid['titles'])
+    if variants:
+        # The few lines of a table of variants have colours before they have dashes.
+        order = [*grid['methods'], *variants, *(m for m in order if m not in grid['methods'])]
+    own = tuple(sorted(line.own))
+    place = order.index(own if own in variants else line.cell.method)
     return COLOURS[place % len(COLOURS)], DASHES[place // len(COLOURS) % len(DASHES)]
 
 
@@ -276,12 +252,12 @@ def _draw_pairs(panel, summaries):
     panel.tick_params(length=0)
 
 
-def _png(grid, lines, draw, size, subject):
+def _png(grid, lines, others, draw, size, subject):
     def with_legend(figure):
         draw(figure)
         _legend(figure, grid, lines)
 
-    return _picture(with_legend, size, _title(grid, lines, subject))
+    return _picture(with_legend, size, _title(grid, lines, others, subject))
 
 
 def _picture(draw, size, title):
@@ -305,18 +281,26 @@ def _picture(draw, size, title):
 def _legend(figure, grid, lines):
     from matplotlib.lines import Line2D
 
-    looks = [_look(grid, line.cell.method) for line in lines]
+    looks = [_look(grid, line) for line in lines]
+    labels = [_named(grid, line) for line in lines]
     figure.legend(
         handles=[Line2D([], [], color=colour, linestyle=dash) for colour, dash in looks],
-        labels=[method_title(grid, line.cell.method) for line in lines],
+        labels=labels,
         loc='outside lower left',
-        ncols=3,
+        # As many as fit side by side; the names of variants are long.
+        ncols=max(1, min(3, 120 // max(map(len, labels)))),
         frameon=False,
         handlelength=3,
     )
 
 
-def _title(grid, lines, subject):
+def _named(grid, line):
+    words = [method_title(grid, line.cell.method), *map(plain, line.own)]
+    # For matplotlib a dollar sign starts a formula.
+    return ', '.join(words).replace('$', r'\$')
+
+
+def _title(grid, lines, others, subject):
     cell = lines[0].cell
     trials = sorted({len(line.logs) for line in lines})
     count = f'{trials[0]} trial' + ('s' if trials[-1] > 1 else '')
@@ -325,14 +309,14 @@ def _title(grid, lines, subject):
     words = [
         data_title(cell.results[0]['data']),
         f'{cell.noise.removeprefix("file:")} noise{rate}',
-        f'preset {grid["preset"]}' + _departure(cell),
+        f'preset {grid["preset"]}' + _departure(lines[0]),
         count + (': mean and range' if trials[-1] > 1 else ''),
     ]
-    # For matplotlib a dollar sign starts a formula.
-    return f'{subject}\n{", ".join(words)}'.replace('$', r'\$')
+    missing = f', without {count_of(others, "other row")} of the table' if others else ''
+    return f'{subject}{missing}\n{", ".join(words)}'.replace('$', r'\$')
 
 
-def _departure(cell):
-    """Returns a mark for settings that depart from the preset; the title names the data already."""
-    departs = any(not item.startswith('data=') for item in cell.modified)
+def _departure(line):
+    """Returns a mark for settings that depart from the preset; data and own settings are named."""
+    departs = any(not item.startswith('data=') for item in line.shared)
     return ' (modified)' if departs else ''

@@ -12,6 +12,7 @@ from chainer_jo import store
 from chainer_jo.datasets.label_files import load_noise
 from chainer_jo.errors import ChainerJoError
 from chainer_jo.report.curves import curves
+from chainer_jo.report.escape import anchor
 from chainer_jo.report.markdown import percent
 from chainer_jo.report.templates import template
 
@@ -128,5 +129,4 @@ def _anchors(state):
     """Gives headings the same anchors as GitHub does, since the page links to these."""
     for opened, inline in zip(state.tokens, state.tokens[1:], strict=False):
         if opened.type == 'heading_open':
-            words = inline.content.lower().replace(' ', '-')
-            opened.attrSet('id', ''.join(c for c in words if c.isalnum() or c in '-_'))
+            opened.attrSet('id', anchor(inline.content))

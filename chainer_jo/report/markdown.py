@@ -3,8 +3,8 @@
 import string
 
 from chainer_jo import paper
-from chainer_jo.report import least_p, machines, made_by
-from chainer_jo.report.data_notes import data_note, dataset_title
+from chainer_jo.report import least_p, machines, made_by, tables
+from chainer_jo.report.data_notes import data_note, dataset_title, weights_note
 from chainer_jo.report.escape import code
 
 LINES = {'best': 'best_mean', 'last': 'last_mean', 'labels': 'label_accuracy_mean'}
@@ -177,17 +177,25 @@ def _footnotes(grid, rows, cells, marks, which, reference, out):
     notes += [f'[{m}] departs from the preset: {codes(kind)}.' for kind, m in marks.items()]
     notes.append(least_p.sentence(row['trials'] for row in rows))
     notes += dict.fromkeys(map(data_note, results)) or ['No trial of this table has been run.']
-    notes.append(_about_the_label_sets(grid, results))
+    notes += dict.fromkeys(map(weights_note, results))
+    notes.append(_about_the_label_sets(grid, cells))
     notes += [machines.note(results), machines.code_note(results)]
     # Notes on printed numbers, where any are shown.
     notes += [] if grid['compare'] == 'none' else grid.get('paper_notes', [])
     if any(list(pair) in grid.get('without', []) for pair in _pairs(grid)):
         notes.append(grid['without_because'])
     commands = made_by.commands(grid, cells, out)
-    verb = 'Made' if results else 'To be made'
     listed = ', '.join(code(command, longest=2000) for command in commands)
-    notes.append(f'{verb} by {listed}.')
+    notes.append(f'{_made(grid, cells, results)} by {listed}.')
     return [note for note in notes if note]
+
+
+def _made(grid, cells, results):
+    if not results:
+        return 'To be made'
+    if made_by.are_whole(grid, cells):
+        return 'Made'
+    return 'To be made again, together with trials that are missing here,'
 
 
 def _pairs(grid):
@@ -214,12 +222,18 @@ def _left_out(which):
         yield f'Left out: {"; ".join(missing)}.'
 
 
-def _about_the_label_sets(grid, results):
-    names, shares = paper.label_sets(grid), {}
-    for result in results:
-        shares[paper.column(result['config'])[0].removeprefix('file:')] = result['noise']['wrong']
-    told = [f'{name} {percent(shares[name])}' for name in names if shares.get(name) is not None]
+def _about_the_label_sets(grid, cells):
+    told = []
+    for name in paper.label_sets(grid):
+        own = [cell for cell in cells if cell.noise == f'file:{name}' and not _other_labels(cell)]
+        # The training images differ by seed, and so does their share of wrong labels.
+        share, _ = tables.mean_and_std([r['noise']['wrong'] for c in own for r in c.results])
+        told += [f'{name} {percent(share)}'] if share is not None else []
     return f'Wrong labels in percent, as measured: {", ".join(told)}.' if told else ''
+
+
+def _other_labels(cell):
+    return any(item.startswith(('labels=', 'data=')) for item in cell.modified)
 
 
 def _about_the_paper(grid, rows):
@@ -228,7 +242,8 @@ def _about_the_paper(grid, rows):
     if grid['compare'] == 'verdict':
         yield (
             'paper: the printed number, which has no spread, and the difference in points. A row '
-            "that departs from the preset is not the paper's experiment, and has no difference."
+            "that departs from the preset is not the paper's experiment: only `diff` prints its "
+            'difference, without a verdict.'
         )
     elif grid['compare'] == 'orientation':
         yield (

@@ -12,6 +12,7 @@ from chainer_jo.report import (
     fields,
     figures,
     folder_page,
+    lines,
     markdown,
     paired,
     readme,
@@ -28,7 +29,8 @@ class Report:
     """A table made from the results of an output folder.
 
     Attributes:
-        grid (dict): ``paper.grid`` with ``table``, ``preset`` and ``titles``.
+        grid (dict): ``paper.grid`` with ``table``, ``preset``, ``titles`` and ``name``, the name of
+            its files.
         cells (list of Cell): Trials by cell.
         rows (list of dict): The rows of ``report TABLE --json``.
         markdown (str): The table as text.
@@ -53,8 +55,8 @@ def read(table, preset, out, trials=None):
     Raises:
         ConfigError: There is no such table or preset.
     """
-    grid, published = sheet(table, preset), paper.published()
-    trials = trials or Trials(out)
+    trials, published = trials or Trials(out), paper.published()
+    grid = readme.with_name(sheet(table, preset), trials.results)
     found = cells(grid, published, trials.results, standard)
     rows = tables.rows(grid, published, found)
     committed = reference.find(out, grid, published, standard, found)
@@ -66,9 +68,10 @@ def read(table, preset, out, trials=None):
 
 
 def write(table, preset, out, trials=None):
-    """Writes ``<table>.md``, ``<table>.csv`` and the figures of every noise setting to ``out``.
+    """Writes ``<name>.md``, ``<name>.csv`` and the figures of every noise setting to ``out``.
 
-    For a table with pairs, it also writes ``<table>-pairs.csv`` and ``<table>-pairs.png``.
+    For a table with pairs, it also writes ``<name>-pairs.csv`` and ``<name>-pairs.png``. Figures of
+    an earlier report whose trials are no longer there are deleted.
 
     Args:
         trials (Trials): Those in ``out``, if they have been read.
@@ -86,33 +89,37 @@ def write(table, preset, out, trials=None):
     # Written after everything was read and formatted, so that an error leaves no partial report.
     store.make_folder(out)
     store.sweep(out)
-    store.write_text(Path(out) / f'{table}.md', report.markdown)
-    store.write_text(Path(out) / f'{table}.csv', tables.to_csv(report.rows))
+    path = Path(out) / report.grid['name']
+    store.write_text(f'{path}.md', report.markdown)
+    store.write_text(f'{path}.csv', tables.to_csv(report.rows))
     for noise, rate in paper.columns(report.grid):
-        lines = figures.lines(report.cells, noise, rate, trials.logs)
-        if lines:
-            _write_figures(report.grid, lines, Path(out))
-    if report.pairs:
-        _write_pairs(report, Path(out))
+        drawn, others = lines.lines(report.grid, report.cells, noise, rate, trials.logs)
+        for kind, shown, measures, draw in (
+            ('curves', lines.last_stage(drawn), figures.FIGURE3, figures.figure3),
+            ('labels', drawn, figures.LABELS, figures.label_figure),
+        ):
+            path = Path(out) / figure_name(report.grid, kind, noise, rate)
+            points = figures.points(shown, measures)
+            if points:
+                store.write_text(f'{path}.csv', tables.to_csv(points, figures.COLUMNS))
+                store.write_bytes(f'{path}.png', draw(report.grid, shown, points, others))
+            else:
+                _delete(path)
+    _write_pairs(report, Path(out))
     report.unreadable.extend(trials.damaged_logs)
     return report
 
 
-def _write_figures(grid, lines, out):
-    cell = lines[0].cell
-    for kind, shown, measures, draw in (
-        ('curves', figures.fine_tuning(lines), figures.FIGURE3, figures.figure3),
-        ('labels', lines, figures.LABELS, figures.label_figure),
-    ):
-        points = figures.points(shown, measures)
-        if points:
-            path = out / figure_name(grid, kind, cell.noise, cell.rate)
-            store.write_text(f'{path}.csv', tables.to_csv(points, figures.COLUMNS))
-            store.write_bytes(f'{path}.png', draw(grid, shown, points))
+def _delete(path):
+    for end in ('.csv', '.png'):
+        Path(f'{path}{end}').unlink(missing_ok=True)
 
 
 def _write_pairs(report, out):
-    path = out / f'{report.grid["table"]}-pairs'
+    path = out / f'{report.grid["name"]}-pairs'
+    if not report.pairs:
+        _delete(path)
+        return
     store.write_text(f'{path}.csv', tables.to_csv(report.pairs, paired.COLUMNS))
     summaries = paired.summaries(report.grid, report.pairs)
     store.write_bytes(f'{path}.png', figures.pairs_figure(report.grid, summaries))

@@ -8,7 +8,7 @@ from chainer_jo import paper
 from chainer_jo.report import difference, machines, made_by, markdown, paired, reference, tables
 from chainer_jo.report.cells import cells
 from chainer_jo.report.data_notes import data_note, data_title
-from chainer_jo.report.escape import code, escaped
+from chainer_jo.report.escape import anchor, code, escaped
 from chainer_jo.report.markdown import header, percent
 
 MARK = '<!-- Made by python -m chainer_jo report. Delete this line to keep text of your own. -->'
@@ -18,9 +18,10 @@ HEAD = f"""{MARK}
 
 This page is made from the `result.json` files in this folder. The commands of a table run all its
 cells, and the command of a trial runs that trial; add `--out` and, for images that are not in the
-package, `--data`. Accuracies are in percent.
+package, `--data`, and for a net that starts from ImageNet weights, `--weights`. Accuracies are in
+percent. The minutes of a trial are its training time; a first stage that trials share counts for
+each of them.
 """
-ENVIRONMENT = ('device', 'backend', 'machine', 'cores', *machines.VERSIONS)
 
 
 def text(root, folders, grids, published, standard, command):
@@ -58,8 +59,19 @@ def text(root, folders, grids, published, standard, command):
 def _grids_of(out, results, grids):
     """Returns the grids whose tables were written to the folder, or all if none was."""
     presets = sorted({result['config']['preset'] for result in results})
-    found = [grid for preset in presets for grid in grids(preset)]
-    return [grid for grid in found if (out / f'{grid["table"]}.md').exists()] or found
+    found = [with_name(grid, results) for preset in presets for grid in grids(preset)]
+    names = {path.stem for path in out.glob('*.md')}
+    # A table without its preset's name was written when the folder had one preset.
+    return [grid for grid in found if {grid['name'], grid['table']} & names] or found
+
+
+def with_name(grid, results):
+    """Returns the grid with ``name``, the name of its files and headings among some results.
+
+    It is that of the table, with the preset if there are results of others too.
+    """
+    several = {result['config']['preset'] for result in results} - {grid['preset']}
+    return grid | {'name': f'{grid["table"]}-{grid["preset"]}' if several else grid['table']}
 
 
 def _overview(lines):
@@ -73,9 +85,9 @@ def _overview_line(out, grid, found, trials):
     counts = sorted({len(cell.results) for cell in found if cell.results})
     each = str(counts[0]) if len(counts) == 1 else f'{counts[0]} to {counts[-1]}'
     commands = made_by.commands(grid, found, out_option(out, grid))
-    title = f'{escaped(out.name)}: {grid["table"]}'
+    title = _title(out, grid)
     texts = [
-        f'[{title}](#{_anchor(out.name, grid["table"])})',
+        f'[{title}](#{quote(anchor(title))})',
         _listed(escaped(data_title(result['data'])) for result in trials),
         _listed(escaped(machines.place(result)) for result in trials),
         machines.precisions(trials),
@@ -89,9 +101,8 @@ def _listed(texts):
     return '<br>'.join(dict.fromkeys(texts))
 
 
-def _anchor(folder, table):
-    """Returns GitHub's anchor of the heading ``folder: table``."""
-    return quote(f'{folder}-{table}'.lower())
+def _title(out, grid):
+    return f'{escaped(out.name)}: {grid["name"]}'
 
 
 def out_option(out, grid):
@@ -110,7 +121,7 @@ def _table(root, trials, grid, published, found, standard, command):
     rows = tables.rows(grid, published, found)
     committed = reference.find(out, grid, published, standard, found)
     parts = [
-        f'## {escaped(out.name)}: {grid["table"]}\n',
+        f'## {_title(out, grid)}\n',
         markdown.to_markdown(grid, rows, found, committed, out_option(out, grid)),
     ]
     if 'pairs' in grid:
@@ -130,7 +141,7 @@ def _figures(root, out, grid):
         for noise, rate in paper.columns(grid)
         for kind in ('curves', 'labels')
     ]
-    for name in [f'{grid["table"]}-pairs', *names]:
+    for name in [f'{grid["name"]}-pairs', *names]:
         if (out / f'{name}.png').exists():
             link = quote(str(out.relative_to(root) / name))
             yield f'![{name}]({link}.png)\n\n[Numbers]({link}.csv)\n'
@@ -138,7 +149,7 @@ def _figures(root, out, grid):
 
 def figure_name(grid, kind, noise, rate):
     """Returns a figure's file name without extension, such as ``table2-curves-symmetric-0.7``."""
-    name = f'{grid["table"]}-{kind}-{noise.replace(":", "-")}'
+    name = f'{grid["name"]}-{kind}-{noise.replace(":", "-")}'
     return name if rate is None else f'{name}-{rate:g}'
 
 
@@ -170,23 +181,32 @@ def _trial_line(result, columns, command):
         code(result['trial']),
         *(value(result) for _, value in columns),
         f'{result["epochs"]}',
-        f'{result["times"]["seconds"] / 60:.1f}',
+        f'{_seconds(result) / 60:.1f}',
         code(command(result['config']), longest=2000),
     ]
     return f'| {" | ".join(texts)} |'
 
 
+def _seconds(result):
+    """Returns the training time; it includes a first stage that another trial has trained."""
+    times = result['times']
+    # Results of older versions have only the time that the trial itself took.
+    return times.get('training_seconds', times['seconds'])
+
+
 def _machines(out, results):
     """Returns a table of machines and versions, with the number of trials on each."""
     kinds = Counter(
-        tuple(
-            escaped(machines.named(str(result['environment'].get(key, '')))) for key in ENVIRONMENT
+        (
+            escaped(machines.place(result)),
+            *(escaped(str(result['environment'].get(key, ''))) for key in machines.VERSIONS),
         )
         for result in results
     )
     if not kinds:
         return []
-    lines = [f'### Machines of {escaped(out.name)}\n', *header(['trials', *ENVIRONMENT])]
+    titles = ['trials', 'run on', *machines.VERSIONS]
+    lines = [f'### Machines of {escaped(out.name)}\n', *header(titles)]
     lines += [f'| {kinds[kind]} | {" | ".join(kind)} |' for kind in sorted(kinds)]
     return [*lines, '']
 

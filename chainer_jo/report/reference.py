@@ -18,7 +18,7 @@ class Reference:
     Attributes:
         name (str): Their folder, such as ``results/reference/quick``.
         rows (dict): Maps ``(method, noise, rate, modified)`` to the row of :func:`tables.rows`, for
-            cells that were run.
+            cells of the user's table that were run.
         results (list of dict): The contents of their ``result.json``.
     """
 
@@ -51,6 +51,7 @@ def find(out, grid, published, standard, own):
     if is_reference(out):
         return None
     data = {r['data']['digest'] for cell in own for r in cell.results if not cell.modified}
+    shown = {(cell.method, cell.noise, cell.rate, cell.modified) for cell in own}
     # First the folder of the same name: results/quick_3_trials has one of its own.
     for name in dict.fromkeys([out.name, paper.folder(grid['table'], grid['preset'])]):
         folder = out.parent / FOLDER / name
@@ -59,8 +60,11 @@ def find(out, grid, published, standard, own):
             results = [result for result in results if result['data']['digest'] in data]
         found = cells(grid, published, results, standard)
         rows = {_key(row): row for row in tables.rows(grid, published, found) if row['trials']}
+        # Of trials on other data, for example, no number would stand in the table.
+        rows = {key: row for key, row in rows.items() if key in shown}
         if rows:
-            return Reference(str(folder), rows, [r for cell in found for r in cell.results])
+            results = [r for cell in found if _key(vars(cell)) in rows for r in cell.results]
+            return Reference(str(folder), rows, results)
     return None
 
 

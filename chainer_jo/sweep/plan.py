@@ -40,15 +40,14 @@ def trials(
             rate,
             seed,
             preset,
-            [*variant, *overrides],
+            changed,
             precision,
             *(labels or {}).get(noise, ()),
         )
-        for variant in [[], *grid.get('variants', [])]
-        for method in _methods(grid, table, only)
-        for noise, rate in _columns(grid, table, preset, rates)
+        for method, noise, rate, changed in paper.cells(
+            grid, _methods(grid, table, only), _columns(grid, table, preset, rates), overrides
+        )
         if labels is None or noise in labels
-        if _makes_sense(grid, method, rate, overrides)
         for seed in range(count or grid['trials'])
     ]
     if not configs:
@@ -87,8 +86,3 @@ def _columns(grid, table, preset, rates):
             fix = f'choose among them, or train single trials: train --rate {rate:g}'
         raise ConfigError(f'{table} of preset {preset} has no rate {rate:g}', seen=seen, fix=fix)
     return [column for column in columns if column[1] in rates] if rates else columns
-
-
-def _makes_sense(grid, method, rate, overrides):
-    changed = any(override.startswith(f'{method}.') for override in overrides)
-    return changed or [method, rate] not in grid.get('without', [])

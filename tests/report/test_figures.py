@@ -6,6 +6,7 @@ from PIL import Image
 
 from chainer_jo.report import figures, tables
 from chainer_jo.report.cells import Cell
+from chainer_jo.report.lines import Line, last_stage
 
 DATA = {'name': 'fashion_mnist', 'variant': 'embedded subset', 'digest': '5f' * 32}
 GRID = {'preset': 'quick', 'titles': {'tanaka': 'Tanaka et al.', 'ours': 'Ours'}}
@@ -25,7 +26,7 @@ def test_a_point_is_the_mean_and_range_over_the_trials():
 def test_figure_3_starts_with_the_first_epoch_of_the_last_stage():
     line = make_line('ours', [[0.1, 0.2, 0.3, 0.4]], stages=['correct', 'correct', 'a', 'a'])
 
-    points = figures.points(figures.fine_tuning([line]), figures.FIGURE3)
+    points = figures.points(last_stage([line]), figures.FIGURE3)
 
     assert {(p['stage'], p['epoch'], p['stage_epoch']) for p in points} == {
         ('a', 3, 1),
@@ -35,7 +36,7 @@ def test_figure_3_starts_with_the_first_epoch_of_the_last_stage():
 
 
 def test_a_method_of_one_stage_is_not_in_figure_3():
-    assert figures.fine_tuning([make_line('cross_entropy', [[0.1, 0.2]])]) == []
+    assert last_stage([make_line('cross_entropy', [[0.1, 0.2]])]) == []
 
 
 def test_an_unknown_value_is_not_plotted():
@@ -90,27 +91,6 @@ def test_the_csv_holds_exactly_the_plotted_numbers():
     assert [float(row['mean']) for row in read] == [point['mean'] for point in points]
 
 
-def test_the_grids_own_trials_are_drawn_before_modified_ones():
-    own, other = make_cell('ours'), make_cell('ours', modified=('a=1',))
-
-    assert [line.cell for line in draw_lines([own, other])] == [own]
-    assert [line.cell for line in draw_lines([other])] == [other]
-
-
-def test_two_modified_cells_of_a_method_are_not_drawn():
-    cells = [make_cell('ours', modified=(f'a={a}',)) for a in (1, 2)]
-
-    assert draw_lines([*cells, make_cell('tanaka', modified=('a=1',))])[0].cell.method == 'tanaka'
-
-
-def test_a_trial_without_its_log_is_not_drawn():
-    cell = make_cell('ours', trials=2)
-
-    [line] = figures.lines([cell], 'symmetric', 0.7, {'ours-1': ['rows']})
-
-    assert line.logs == [['rows']]
-
-
 @pytest.mark.parametrize(
     ('draw', 'measures'),
     [(figures.figure3, figures.FIGURE3), (figures.label_figure, figures.LABELS)],
@@ -132,14 +112,59 @@ def test_equal_points_give_equal_bytes_whatever_the_users_matplotlibrc_says(draw
     assert len(image.convert('RGB').getcolors(1 << 20)) > 50
 
 
-def test_every_one_of_the_papers_methods_looks_different():
-    grid = {'titles': {f'method {number}': '' for number in range(11)}}
+def test_every_method_looks_different():
+    grid = {'titles': {f'method {number}': '' for number in range(14)}}
+    drawn = [make_line(method, [[0.1]]) for method in grid['titles']]
 
-    assert len({figures._look(grid, method) for method in grid['titles']}) == 11
+    assert len({figures._look(grid, line) for line in drawn}) == 14
 
 
-def draw_lines(cells):
-    return figures.lines(cells, 'symmetric', 0.7, {f'{c.method}-0': ['rows'] for c in cells})
+def test_in_a_table_of_variants_every_line_has_its_own_colour():
+    variants = [['ours.fine_tune.loss=kl'], ['ours.fine_tune.b=1', 'ours.fine_tune.a=2']]
+    titles = {f'method {number}': '' for number in range(9)} | {'ours': '', 'tanaka': ''}
+    grid = {'titles': titles, 'methods': ['ours', 'tanaka'], 'variants': variants}
+    drawn = [
+        make_line('ours', [[0.1]]),
+        make_line('tanaka', [[0.1]]),
+        make_line('ours', [[0.1]], modified=('ours.fine_tune.loss=kl',)),
+        make_line('ours', [[0.1]], modified=('ours.fine_tune.a=2', 'ours.fine_tune.b=1')),
+        make_line('method 3', [[0.1]]),
+    ]
+
+    looks = [figures._look(grid, line) for line in drawn]
+    assert len({colour for colour, _ in looks[:4]}) == 4
+    assert len(set(looks)) == 5
+
+
+def test_variants_of_a_method_are_lines_of_their_own():
+    grid = GRID | {'methods': ['ours'], 'variants': [['ours.a=1']]}
+    drawn = [
+        make_line('ours', [[0.1, 0.2]]),
+        make_line('ours', [[0.7, 0.9]], modified=('ours.a=1',)),
+    ]
+
+    points = figures.points(drawn, figures.LABELS)
+
+    assert [(p['modified'], p['mean']) for p in points if p['measure'] == 'label_accuracy'] == [
+        ([], 0.1), ([], 0.2), (['ours.a=1'], 0.7), (['ours.a=1'], 0.9)
+    ]  # fmt: skip
+    assert figures.label_figure(grid, drawn, points) != figures.label_figure(
+        grid, drawn[:1], figures.points(drawn[:1], figures.LABELS)
+    )
+    assert figures._named(grid, drawn[1]) == 'Ours, ours.a=1'
+
+
+def test_the_title_says_what_its_lines_share_and_how_many_rows_are_missing():
+    cell = make_cell('ours', ('data=JPEG', 'precision=bfloat16', 'ours.a=1'))
+    line = Line(cell, [['rows']], ('ours.a=1',))
+
+    title = figures._title(GRID, [line], 2, 'Subject')
+
+    assert title.startswith('Subject, without 2 other rows of the table\n')
+    assert title.endswith('preset quick (modified), 1 trial')
+    assert 'modified' not in figures._title(
+        GRID, [Line(make_cell('ours', ('data=x', 'ours.a=1')), [[]], ('ours.a=1',))], 0, ''
+    )
 
 
 def make_cell(method, modified=(), trials=1):
@@ -147,7 +172,7 @@ def make_cell(method, modified=(), trials=1):
     return Cell(method, 'symmetric', 0.7, modified, results)
 
 
-def make_line(method, values, stages=None):
+def make_line(method, values, stages=None, modified=()):
     """A line of trials whose every measure takes these values."""
     stages = stages or ['train'] * len(values[0])
     logs = [
@@ -158,7 +183,7 @@ def make_line(method, values, stages=None):
         ]
         for trial in values
     ]
-    return figures.Line(make_cell(method, trials=len(values)), logs)
+    return Line(make_cell(method, modified, len(values)), logs, modified)
 
 
 def test_a_point_of_three_trials_is_their_mean_and_not_the_one_in_the_middle():

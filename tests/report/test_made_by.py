@@ -4,7 +4,7 @@ import pytest
 
 from chainer_jo import paper
 from chainer_jo.report.cells import Cell, cells
-from chainer_jo.report.made_by import commands
+from chainer_jo.report.made_by import are_whole, commands
 from chainer_jo.sweep import plan
 
 EIGHT = {'batch_size': 8, 'validation_labels': 'clean'}
@@ -79,6 +79,28 @@ def test_the_command_plans_exactly_the_cells_that_were_run(table, preset):
         again |= {config.trial for config in plan_of(command, labels_of(grid))}
 
     assert again == {config.trial for config in planned}
+    assert are_whole(grid, made)
+
+
+def test_a_command_has_enough_trials_for_the_highest_seed(grid, published, standard, add_trial):
+    trials = [add_trial(seed=seed) for seed in (5, 6)]
+    found = cells(grid, published, trials, standard)
+
+    [command] = commands(grid, found)
+
+    assert '--trials 7' in command
+    assert not are_whole(grid, found)
+
+
+def test_cells_with_different_numbers_of_trials_are_not_all_of_their_command(
+    grid, published, standard, add_trial
+):
+    trials = [add_trial(rate=0.5), *(add_trial(rate=0.7, seed=seed) for seed in (0, 1))]
+    found = cells(grid, published, trials, standard)
+
+    assert len(commands(grid, found)) == 1
+    assert not are_whole(grid, found)
+    assert are_whole(grid, cells(grid, published, [*trials, add_trial(rate=0.5, seed=1)], standard))
 
 
 def labels_of(grid):

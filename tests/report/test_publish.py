@@ -1,5 +1,6 @@
 import json
 import os
+import re
 import subprocess
 import sys
 import tempfile
@@ -11,7 +12,7 @@ from hypothesis import strategies as st
 
 from chainer_jo import config, paper, store
 from chainer_jo.commands import report as command
-from chainer_jo.report import figures, publish, readme
+from chainer_jo.report import figures, lines, publish, readme
 from chainer_jo.report.collect import read_all, read_logs
 
 RESULTS = Path(__file__).parents[2] / 'results'
@@ -137,6 +138,44 @@ def test_a_log_that_is_too_short_is_named_and_not_drawn(tmp_path, add_quick, kep
         {'path': str(path), 'problem': f'{kept} of {report_epochs(report)} epochs'}
     ]
     assert not list(tmp_path.glob('*.png'))
+
+
+def test_figures_whose_trials_are_gone_are_deleted(tmp_path, add_quick):
+    add_quick(rate=0.5)
+    gone = tmp_path / 'runs' / add_quick(rate=0.7)['trial']
+    publish.write('table2', 'quick', tmp_path)
+    (tmp_path / 'table2-curves-mine.png').write_text('mine')
+    assert len(list(tmp_path.glob('table2-*-0.7.*'))) == 4
+
+    (gone / 'result.json').unlink()
+    publish.write('table2', 'quick', tmp_path)
+
+    assert list(tmp_path.glob('table2-*-0.7.*')) == []
+    assert len(list(tmp_path.glob('table2-*-0.5.*'))) == 4
+    assert (tmp_path / 'table2-curves-mine.png').exists()
+
+
+def test_tables_of_two_presets_in_one_folder_keep_their_files_apart(tmp_path, add_quick):
+    add_quick(rate=0.5)
+    command.write('table2', 'quick', tmp_path)
+    alone = (tmp_path / 'table2.csv').read_text()
+    add_quick(rate=0.5, preset='reduced', dataset='cifar10')
+    for preset in ('quick', 'reduced'):
+        command.write('table2', preset, tmp_path)
+
+    page = (tmp_path / 'README.md').read_text()
+    assert (tmp_path / 'table2-quick.csv').read_text() == alone
+    for preset, data in (('quick', 'Fashion-MNIST'), ('reduced', 'CIFAR-10')):
+        [part] = re.findall(
+            rf'^## {re.escape(tmp_path.name)}: table2-{preset}\n(.*?)</details>', page, re.S | re.M
+        )
+        assert f'{data}, preset {preset}' in part
+        assert re.findall(r'\((table2.*?)\)', part) == [
+            f'table2-{preset}-{kind}-symmetric-0.5.{end}'
+            for kind in ('curves', 'labels')
+            for end in ('png', 'csv')
+        ]
+        assert f'(#{tmp_path.name.replace(".", "")}-table2-{preset})' in page.replace('%5F', '_')
 
 
 def test_a_trial_that_ends_while_a_table_is_written_is_not_on_its_page(
@@ -329,11 +368,12 @@ def test_no_log_whatever_is_in_it_stops_the_figures(add_quick, data):
         found = publish.read('table2', 'quick', folder).cells
         trials = [result for cell in found for result in cell.results]
         logs, damaged = read_logs(trials, folder)
-        lines = figures.lines(found, 'symmetric', 0.7, logs)
+        grid = publish.sheet('table2', 'quick')
+        drawn, _ = lines.lines(grid, found, 'symmetric', 0.7, logs)
 
         assert results[0]['trial'] in logs
         assert len(logs) + len(damaged) == 2
-        assert figures.points(figures.fine_tuning(lines), figures.FIGURE3)
+        assert figures.points(lines.last_stage(drawn), figures.FIGURE3)
 
 
 def places(values):
