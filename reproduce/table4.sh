@@ -17,10 +17,11 @@ case " $* " in *' -h '* | *' --help '*) exec $python -m chainer_jo run --help ;;
 
 data='' weights='' preset=paper previous=''
 for argument in "$@"; do
-    case $previous$argument in
-        --data=*) data=${argument#*=} ;;
-        --weights=*) weights=${argument#*=} ;;
-        --preset=*) preset=${argument#*=} ;;
+    word=$previous$argument
+    case $word in
+        --data=*) data=${word#*=} ;;
+        --weights=*) weights=${word#*=} ;;
+        --preset=*) preset=${word#*=} ;;
     esac
     previous=''
     case $argument in --data | --weights | --preset) previous=$argument= ;; esac
@@ -39,9 +40,17 @@ if [ -z "$data" ] && [ "$preset" = quick ]; then
     fi
     set -- "$@" --data "$data"
 fi
+# The stand-in is verified again whenever it cannot be loaded. Other data only if they never were:
+# `run` says why they cannot be loaded, and the options of the last verification stay.
 verified() {
-    $python -c 'import sys; from chainer_jo import datasets; datasets.load("clothing1m", sys.argv[1])' \
-        "$data" 2> /dev/null
+    $python -c '
+import sys
+from chainer_jo import datasets
+from chainer_jo.datasets import clothing1m
+folder, is_stand_in = sys.argv[1:]
+if is_stand_in:
+    datasets.load("clothing1m", folder)
+sys.exit(not clothing1m.index_path(folder).is_file())' "$data" "${sizes[*]-}" 2> /dev/null
 }
 if [ -d "$data" ] && ! verified; then
     $python -m chainer_jo data verify clothing1m --data "$data" ${sizes[@]+"${sizes[@]}"}

@@ -360,7 +360,7 @@ def _predictions(net, paths):
     """Returns a dict for each image: ``path``, ``predicted_label``, ``probabilities``..."""
     import numpy as np
 
-    from chainer_jo.datasets.decode import decode, formats_of_anybody
+    from chainer_jo.datasets.decode import decode
 
     channels, *size = net.mean.shape
     rows = []
@@ -368,7 +368,7 @@ def _predictions(net, paths):
         row = {'path': str(path), 'predicted_label': '', 'probability': '', 'reason': ''}
         rows.append(row | {'probabilities': {}})
         try:
-            image = decode(path, channels, size, upright=True, formats=formats_of_anybody())
+            image = decode(path, channels, size, upright=True)
         except DataError as error:
             rows[-1]['reason'] = error.seen
             continue

@@ -24,7 +24,7 @@ from chainer_jo.datasets.clothing1m_layouts import PARTS
 from chainer_jo.datasets.dataset import VARIABLE, Dataset, named_place
 from chainer_jo.datasets.examine import KINDS, REASONS, examine_all
 from chainer_jo.datasets.image_files import ImageFiles, PackedPaths, StandIn
-from chainer_jo.errors import ConfigError, DataError, WriteError, excerpt
+from chainer_jo.errors import ConfigError, DataError, WriteError, count_of, excerpt
 
 EMBEDDED = False
 CLASSES = (
@@ -363,12 +363,19 @@ def check(facts):
     for part, counts in facts['parts'].items():
         share = counts['unusable'] / max(1, counts['images'])
         if not counts['used'] or share > facts['limit']:
+            outside = facts['reasons']['leads out of the folder']
             raise DataError(
                 f'too many {part} images of {facts["folder"]} are unusable',
                 seen=f'{counts["unusable"]:,} of {counts["images"]:,}, {100 * share:.2f} %; '
                 f'the limit is {100 * facts["limit"]:g} %',
                 fix=f'repair the files listed in {_problems_path(Path(facts["index"]))}, or verify '
-                'again with a larger --limit',
+                'again with a larger --limit'
+                + (
+                    f'; {outside:,} are links that lead out of the folder, and are not followed: '
+                    'put the files there, or mount them there (mount --bind)'
+                    if outside
+                    else ''
+                ),
             )
 
 
@@ -394,19 +401,31 @@ def _dataset(index, warn):
         warn(f'clothing1m: {note}')
     mean = np.array(facts['mean'], 'f')
     parts = {part: _part(arrays, facts, part, mean, warn) for part in PARTS}
-    # There are no published digests to compare with, so the published counts decide.
-    official = all(facts['parts'][part]['images'] == count for part, count in COUNTS.items())
-    whole = all(counts['used'] == counts['images'] for counts in facts['parts'].values())
-    same = (facts['size'], facts['crop'], facts['decoder']) == (SIZE, CROP, 'pillow')
-    digest = facts['digest']
     return Dataset(
         'clothing1m',
-        'official' if official and whole and same else f'variant {digest[:8]}',
-        digest,
+        _variant(facts),
+        facts['digest'],
         CLASSES,
         **parts,
         mean=mean[:, None, None],
     )
+
+
+def _variant(facts):
+    """Returns how the data are named in results.
+
+    There are no published digests to compare with, so the published counts decide. A few unusable
+    files, as copies in circulation have them, do not make another experiment of Table 4; training
+    images that are left out on purpose, or another decoder, do.
+    """
+    parts = facts['parts']
+    official = all(parts[part]['images'] == count for part, count in COUNTS.items())
+    unusable = sum(counts['unusable'] for counts in parts.values())
+    left_out = sum(counts['images'] - counts['used'] for counts in parts.values())
+    same = (facts['size'], facts['crop'], facts['decoder']) == (SIZE, CROP, 'pillow')
+    if not official or not same or left_out > unusable:
+        return f'variant {facts["digest"][:8]}'
+    return f'official without {count_of(unusable, "image")}' if unusable else 'official'
 
 
 def _part(arrays, facts, part, mean, warn):

@@ -328,6 +328,10 @@ def _add_folders(listing, part, layout):
         listing.add(part, key, label, (f'{folder.name}/{inner.name}/', 0))
 
 
+#: Names that file managers leave in folders; others begin with a dot.
+LEFT_BEHIND = (b'Thumbs.db', b'desktop.ini')
+
+
 def _is_class(folder):
     return CLASS_FOLDER.fullmatch(folder.name) and folder.is_dir()
 
@@ -336,4 +340,6 @@ def _keys_in(folder):
     """Yields the folder of each class and, for each of its files, the name as bytes, sorted."""
     for inner in sorted(filter(_is_class, folder.iterdir())):
         for name in sorted(os.listdir(os.fsencode(inner))):
-            yield inner, name
+            # Desktops and network drives leave files of their own, also after the verification.
+            if not name.startswith(b'.') and name not in LEFT_BEHIND:
+                yield inner, name

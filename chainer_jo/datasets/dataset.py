@@ -21,8 +21,9 @@ class Dataset:
 
     Attributes:
         name (str): ``'cifar10'``, ``'fashion_mnist'``, ...
-        variant (str): ``'official'``, ``'embedded subset'``, or ``'variant <8 hex digits>'`` for
-            data that differ from the published ones. Results carry this label.
+        variant (str): ``'official'``, ``'official without <n> images'``, ``'embedded subset'``, or
+            ``'variant <8 hex digits>'`` for data that differ from the published ones. Results carry
+            this label.
         digest (str): SHA-256 (64 hex digits) of the contents of all parts.
         classes (tuple[str]): Names of the ``C`` classes.
         train (LabelledImages): Training images. Part of them is held out for validation unless

@@ -34,14 +34,14 @@ warnings.simplefilter('error', Image.DecompressionBombWarning)
 
 
 @functools.cache
-def formats_of_anybody():
-    """Returns the formats that are read from untrusted files: a tuple of Pillow's names."""
+def formats():
+    """Returns Pillow's names of the formats that are read, a tuple."""
     # Which formats Pillow has depends on its build, and it fails on a name it does not have.
     Image.init()
     return tuple(name for name in _FORMATS if name in Image.OPEN)
 
 
-def decode(path, channels, size, crop=None, offset=(0, 0), *, upright=False, formats=None):
+def decode(path, channels, size, crop=None, offset=(0, 0), *, upright=False):
     """Returns the image in a file, or a crop of it, ``(channels, h, w)``, uint8.
 
     An image that already has ``size`` is not resampled. By default the EXIF orientation is ignored,
@@ -54,24 +54,22 @@ def decode(path, channels, size, crop=None, offset=(0, 0), *, upright=False, for
         crop (tuple): ``(h, w)`` of the crop, at most ``size``; the whole image by default.
         offset (tuple): Row and column of the crop's corner in the scaled image.
         upright (bool): Whether to apply the EXIF orientation.
-        formats (sequence of str): Pillow's names of the formats to accept, such as those of
-            :func:`formats_of_anybody`; all that Pillow reads by default.
 
     Raises:
-        DataError: There is no such file, or it is not an image.
+        DataError: There is no such file, or it is not an image in one of :func:`formats`.
     """
-    image = opened(path, channels, size, upright, formats)
+    image = opened(path, channels, size, upright)
     array = np.asarray(scaled(image, size, crop or size, offset))
     return array[None] if channels == 1 else array.transpose(2, 0, 1)
 
 
-def opened(path, channels, size, upright=False, formats=None):
+def opened(path, channels, size, upright=False):
     """Returns the whole decoded image as a ``PIL.Image``; arguments as for :func:`decode`."""
     try:
         # A pipe would be waited for.
         if stat.S_ISFIFO(os.stat(path).st_mode):
             raise ValueError('not a file')
-        with Image.open(path, formats=formats) as image:
+        with Image.open(path, formats=formats()) as image:
             # The JPEG decoder can scale an image of at least four times the size by 1/2, 1/4 or
             # 1/8, to no less than twice the size. That takes half the time or less and changes the
             # result by about 0.6 of 255 levels. Scaling in the decoder down to the size itself

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 import numpy as np
 from PIL import Image
 
-from chainer_jo.datasets.decode import ORIENTATION, pixels, reason
+from chainer_jo.datasets.decode import ORIENTATION, formats, pixels, reason
 
 #: Unusual kinds of usable files, one bit each. All are converted to colour and trained on.
 KINDS = ('grey', 'CMYK', 'palette', '16 bit', 'not JPEG', 'rotated by EXIF', 'duplicate')
@@ -118,7 +118,7 @@ def _real(folder):
 
 def _decoded(content):
     try:
-        image = Image.open(io.BytesIO(content))
+        image = Image.open(io.BytesIO(content), formats=formats())
     except (Image.DecompressionBombError, Image.DecompressionBombWarning) as error:
         raise _UnusableError('too large', reason(error)) from None
     except Exception as error:
@@ -137,7 +137,7 @@ def _decoded(content):
 
 
 def _without_address(error):
-    return 'no format that Pillow knows' if 'BytesIO' in str(error) else reason(error)
+    return 'no known image format' if 'BytesIO' in str(error) else reason(error)
 
 
 def _kinds(image):

@@ -22,7 +22,7 @@ from chainer_jo.datasets.decode import (
     MODES,
     decode,
     dropped,
-    formats_of_anybody,
+    formats,
     pixels,
     reason,
     turned,
@@ -298,7 +298,7 @@ def _opens(path):
         # A pipe would be waited for.
         if not os.path.isfile(path):
             return False
-        with Image.open(path, formats=formats_of_anybody()):
+        with Image.open(path, formats=formats()):
             return True
     except Exception:
         return False
@@ -360,7 +360,7 @@ def examine(found, imap, size=None, on_file=None):
             (size, size),
             channels=channels,
             stand_in=stand_in,
-            decode=functools.partial(decode, upright=True, formats=formats_of_anybody()),
+            decode=functools.partial(decode, upright=True),
         )
     # The digest is of pixels, not of paths: a folder that was moved or renamed is the same data.
     seen = np.frombuffer(b''.join(row.digest for row in usable), np.uint8)
@@ -423,7 +423,7 @@ def _header(path):
             return 'empty', None, False
         if status.st_size > LARGEST_FILE:
             return 'too large', None, False
-        with Image.open(path, formats=formats_of_anybody()) as image:
+        with Image.open(path, formats=formats()) as image:
             unusable = FLOATS if image.mode == 'F' else ''
             return unusable, (image.height, image.width), image.mode in GREY
     except (Image.DecompressionBombError, Image.DecompressionBombWarning):
@@ -446,7 +446,7 @@ def _look(path, channels, size, keep):
     """
     try:
         content = Path(path).read_bytes()
-        with Image.open(io.BytesIO(content), formats=formats_of_anybody()) as image:
+        with Image.open(io.BytesIO(content), formats=formats()) as image:
             whole = turned(pixels(image, MODES[channels]), image)
             unseen = dropped(image)
     except MemoryError:

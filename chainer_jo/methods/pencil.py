@@ -26,6 +26,9 @@ from chainer_jo.functions.log_softmax import log_softmax
 from chainer_jo.functions.losses import cross_entropy, entropy
 from chainer_jo.methods.base import Method
 
+#: Labels that are computed at a time: all would take half as much memory again.
+BLOCK = 1 << 16
+
 
 def reversed_kl(log_f, log_yd):
     """``L_c = 1/n sum_i KL(f(x_i) || y^d_i)``, nats; both Variables ``(B, C)``."""
@@ -80,7 +83,9 @@ class Pencil(Method):
             self.lam[...] = self._lam(epoch)
 
     def _write_labels(self):
-        self.labels.y[...] = F.softmax(self.labels.logits).array
+        for begin in range(0, len(self.labels.y), BLOCK):
+            rows = slice(begin, begin + BLOCK)
+            self.labels.y[rows] = F.softmax(self.labels.logits[rows]).array
 
     def _lam(self, epoch):
         """Returns lambda after ``epoch`` epochs: linear, or a single jump (D-52)."""

@@ -43,7 +43,8 @@ RESULT = {
     'or `float16`',
     'config.modified': 'overrides given with `--set`',
     'data.name': 'name of the data set',
-    'data.variant': '`official`, `embedded subset`, or `variant` and eight digits of the digest',
+    'data.variant': '`official`, `official without` a number of unusable images, '
+    '`embedded subset`, or `variant` and eight digits of the digest',
     'data.digest': 'SHA-256 of images and labels',
     'data.train': 'number of training images',
     'data.validation': 'number of validation images',

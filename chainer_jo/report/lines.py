@@ -48,14 +48,8 @@ def lines(grid, cells, noise, rate, logs):
     for line in run:
         groups.setdefault(line.shared, []).append(line)
     group = groups.get(()) or max(groups.values(), key=len, default=[])
-    asked_for = {line.cell.method for line in group if line.is_asked_for}
     methods = [line.cell.method for line in group]
-    drawn = [
-        line
-        for line in group
-        if line.is_asked_for
-        or (line.cell.method not in asked_for and methods.count(line.cell.method) == 1)
-    ]
+    drawn = [line for line in group if line.is_asked_for or methods.count(line.cell.method) == 1]
     return drawn, len(run) - len(drawn)
 
 

@@ -161,16 +161,6 @@ class Guard(training.Extension):
         require_finite(trainer.updater)
 
 
-def finite_state(updater):
-    """Returns the state of an updater for a snapshot: a dict of arrays on the host.
-
-    Raises:
-        DivergedError: See :func:`require_finite`.
-    """
-    require_finite(updater)
-    return state.on_host(updater)
-
-
 def require_finite(updater):
     """Checks the state on the device, with a single transfer to the host.
 

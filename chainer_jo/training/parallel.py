@@ -200,7 +200,9 @@ class Ranks(processes.Alone):
         self._world.Allreduce(mine, largest, self._MPI.MAX)
         return largest.tolist()
 
-    def pack(self, arrays):
+    def pack(self, on_host):
+        # Only rank 0 copies labels and net from its GPU; the others have the same.
+        arrays = on_host(None if self.rank == 0 else _is_own)
         for rank, own in enumerate(self._world.gather(_own(arrays)) or ()):
             arrays |= {f'rank{rank}/{name}': array for name, array in own.items() if rank}
         return arrays
@@ -331,7 +333,11 @@ def _is(name, kinds):
 
 def _own(arrays):
     # Sorted: Chainer serializes a link's values in the order of a set, which differs by process.
-    return {name: arrays[name] for name in sorted(arrays) if _is(name, SUMS + STATISTICS)}
+    return {name: arrays[name] for name in sorted(arrays) if _is_own(name)}
+
+
+def _is_own(name):
+    return _is(name, SUMS + STATISTICS)
 
 
 def join():

@@ -77,9 +77,14 @@ class Alone:
         """Returns the maximum of each integer over the ranks."""
         return numbers
 
-    def pack(self, arrays):
-        """Adds the values of the other ranks to the arrays that rank 0 saves."""
-        return arrays
+    def pack(self, on_host):
+        """Returns the arrays that rank 0 saves, by name, with the other ranks' own values.
+
+        Args:
+            on_host (callable): Returns the state of this rank, or the part whose names a function
+                accepts; see :func:`chainer_jo.training.state.on_host`.
+        """
+        return on_host()
 
     def hand_out(self, arrays, updater):
         """Returns the saved arrays from which this rank restores ``updater``.

@@ -1,5 +1,6 @@
 """Snapshots: the complete state of a trial in one file, written atomically, without pickle."""
 
+import functools
 import json
 import re
 import time
@@ -9,7 +10,8 @@ from chainer import training
 
 from chainer_jo import store
 from chainer_jo.errors import ConfigError, DataError, StoppedError, excerpt
-from chainer_jo.training.extensions import finite_state
+from chainer_jo.training import state
+from chainer_jo.training.extensions import require_finite
 from chainer_jo.training.processes import ALONE
 from chainer_jo.training.signals import Signals
 
@@ -89,7 +91,8 @@ class Snapshot(training.Extension):
 
     def save(self, updater):
         """Writes a snapshot and returns its path; raises DivergedError if a value is not finite."""
-        arrays = self.ranks.pack(finite_state(updater))
+        require_finite(updater)
+        arrays = self.ranks.pack(functools.partial(state.on_host, updater))
         path = self.ranks.lead(lambda: self._write(arrays, updater.method.stage))
         self._last = time.monotonic()
         return path

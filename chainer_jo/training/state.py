@@ -3,7 +3,7 @@
 import chainer
 import numpy as np
 from chainer import backend
-from chainer.serializers import DictionarySerializer
+from chainer.backends import cuda
 
 
 def values(target):
@@ -13,12 +13,17 @@ def values(target):
     return found
 
 
-def on_host(target):
-    """Returns the values that ``target`` serializes as arrays on the host, by name, to be saved."""
-    # The serializer of Chainer's own snapshots: what an object does not serialize is not saved.
-    serializer = DictionarySerializer()
-    target.serialize(serializer)
-    return {name: np.asarray(value) for name, value in serializer.target.items()}
+def on_host(target, wanted=None):
+    """Returns the values that ``target`` serializes as arrays on the host, by name, to be saved.
+
+    Args:
+        wanted (callable): Whether a name is wanted; all are by default.
+    """
+    return {
+        name: np.asarray(cuda.to_cpu(value) if isinstance(value, cuda.ndarray) else value)
+        for name, value in values(target).items()
+        if wanted is None or wanted(name)
+    }
 
 
 class _Named:
@@ -66,8 +71,9 @@ def replace(target, function):
 
     The function is called in the order of names. Chainer's own order differs between processes.
     """
-    made = {name: function(array) for name, array in sorted(arrays(target).items())}
-    target.serialize(_Replacer(made))
+    for name in sorted(arrays(target)):
+        # One by one, so that each array is freed before the next one is made.
+        target.serialize(_Replacer({name: function(arrays(target)[name])}))
 
 
 def restore(target, saved):

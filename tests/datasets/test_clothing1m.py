@@ -233,6 +233,8 @@ def deep():
 
 BAD = {
     'empty': (b'', 'empty'),
+    # Pillow would run Ghostscript on it.
+    'program': (b'%!PS-Adobe-3.0 EPSF-3.0\n%%BoundingBox: 0 0 9 9\n%%EndComments\n', 'no image'),
     'text': (b'<html>404</html>', 'no image'),
     'truncated': (encoded()[:900], 'damaged'),
     'truncated header': (encoded()[:20], 'no image'),
@@ -403,6 +405,37 @@ def test_class_folders_whose_files_have_changed_are_verified_again(change, copy,
     with pytest.raises(DataError, match='are not those that were verified') as refused:
         clothing1m.load(facts['index'])
     assert refused.value.fix == f'{clothing1m.VERIFY} {copy}'
+
+
+def test_files_that_desktops_leave_in_class_folders_are_no_images(copy, tmp_path):
+    arrange('folders', copy)
+    dataset, facts = load(copy, tmp_path)
+    for folder in (copy / CLASS_FOLDERS['train'][0]).iterdir():
+        for name in ('.DS_Store', '._photo.jpg', 'Thumbs.db', 'desktop.ini'):
+            (folder / name).write_text('left behind')
+
+    assert clothing1m.load(facts['index']).digest == dataset.digest
+    (tmp_path / 'again').mkdir()
+    again, found = load(copy, tmp_path / 'again')
+    assert again.digest == dataset.digest
+    assert found['parts'] == facts['parts']
+
+
+def test_a_few_unusable_images_leave_the_official_data_official(copy, tmp_path, monkeypatch):
+    _, facts = load(copy, tmp_path)
+    counts = {part: found['images'] for part, found in facts['parts'].items()}
+    monkeypatch.setattr(clothing1m, 'COUNTS', counts)
+    monkeypatch.setattr(clothing1m, 'SIZE', facts['size'])
+    monkeypatch.setattr(clothing1m, 'CROP', facts['crop'])
+
+    assert load(copy, tmp_path)[0].variant == 'official without 4 images'
+    whole = {
+        part: counts | {'unusable': 0, 'used': counts['images']}
+        for part, counts in facts['parts'].items()
+    }
+    assert clothing1m._variant(facts | {'parts': whole}) == 'official'
+    less = load(copy, tmp_path, leave_out_test=True)[0]
+    assert less.variant == f'variant {less.digest[:8]}'
 
 
 def test_a_damaged_index_is_made_again_by_verifying(copy, tmp_path):

@@ -86,7 +86,7 @@ def images(folder):
     grey = Image.fromarray(np.arange(256, dtype=np.uint8).reshape(16, 16))
     turned = Image.Exif()
     turned[decode.ORIENTATION] = 6
-    for kind in decode.formats_of_anybody():
+    for kind in decode.formats():
         for mode in ('L', 'RGB', 'CMYK', 'P', 'I;16', 'RGBA', '1'):
             file = io.BytesIO()
             try:

@@ -46,7 +46,7 @@ def test_no_method_ends_as_if_it_had_learnt_at_an_absurd_rate(method, tmp_path):
 def test_whatever_is_not_finite_is_named(value):
     updater = tiny.updater(tiny.config('tanaka'))
     updater.update()
-    extensions.finite_state(updater)
+    extensions.require_finite(updater)
     method = updater.method
     for name, array in (
         ('the loss', updater.sums),
@@ -56,6 +56,6 @@ def test_whatever_is_not_finite_is_named(value):
     ):
         before, array.flat[0] = array.flat[0], value
         with pytest.raises(DivergedError, match=f'{name} is not finite') as error:
-            extensions.finite_state(updater)
+            extensions.require_finite(updater)
         assert error.value.seen == 'stage correct, epoch 0.44, learning rate 0.01'
         array.flat[0] = before

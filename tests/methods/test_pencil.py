@@ -1,3 +1,5 @@
+import tracemalloc
+
 import bare
 import chainer
 import numpy as np
@@ -5,6 +7,7 @@ import pytest
 from scipy.special import softmax
 
 from chainer_jo import config, paper
+from chainer_jo.methods import pencil
 from chainer_jo.training.extensions import learning_rate
 
 LABELS = [0, 1, 2, 2, 0]
@@ -134,7 +137,9 @@ def test_labels_begin_all_but_one_hot_and_only_the_stage_correct_moves_them():
     np.testing.assert_allclose(np.diag(method.labels.y), 0.99959, atol=1e-5)
 
 
-def test_the_labels_of_the_store_are_the_softmax_of_the_logits_after_each_epoch():
+@pytest.mark.parametrize('block', [2, 5, 1 << 16])
+def test_the_labels_of_the_store_are_the_softmax_of_the_logits_after_each_epoch(block, monkeypatch):
+    monkeypatch.setattr(pencil, 'BLOCK', block)
     method = correcting()
     bare.backward(
         method, bare.batch(method, np.random.default_rng(0).normal(size=(3, 3)), [2, 0, 4])
@@ -142,6 +147,16 @@ def test_the_labels_of_the_store_are_the_softmax_of_the_logits_after_each_epoch(
     method.end_epoch(1, None)
     expected = [bare.softmax(row) for row in method.labels.logits]
     np.testing.assert_allclose(method.labels.y, expected, rtol=1e-5)
+
+
+def test_labels_are_written_without_a_second_copy_of_all_of_them():
+    method = bare.method('pencil', np.zeros(400_000, 'i'))
+    method.begin('correct')
+    tracemalloc.start()
+    method.end_epoch(1, None)
+    _, peak = tracemalloc.get_traced_memory()
+    tracemalloc.stop()
+    assert peak < method.labels.y.nbytes
 
 
 def test_fine_tuning_is_on_the_divergence_alone():

@@ -172,6 +172,8 @@ def test_a_set_of_labels_is_a_column_and_labels_of_another_file_a_cell_of_their_
     ones = [human(add_trial, 'one', 'a' * 64, seed=seed) for seed in range(2)]
     other = human(add_trial, 'one', 'b' * 64, seed=2)
     two = human(add_trial, 'two', 'c' * 64, seed=3)
+    for result, wrong in zip([*ones, other, two], (0.4, 0.42, 0.05, 0.2), strict=True):
+        result['noise']['wrong'] = wrong
 
     found = run(cells(grid, published, [*ones, other, two], standard))
 
@@ -182,7 +184,8 @@ def test_a_set_of_labels_is_a_column_and_labels_of_another_file_a_cell_of_their_
     ]
     heading = markdown.to_markdown(grid, tables.rows(grid, published, found), found)
     assert '| method |  | one | two |' in heading
-    assert 'Wrong labels in percent, as measured: one ' in heading
+    # Those of the other file do not count.
+    assert 'Wrong labels in percent, as measured: one 41.00, two 20.00.' in heading
     assert '--labels FILE' in heading
 
 

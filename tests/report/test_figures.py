@@ -151,6 +151,9 @@ def test_variants_of_a_method_are_lines_of_their_own():
     assert figures.label_figure(grid, drawn, points) != figures.label_figure(
         grid, drawn[:1], figures.points(drawn[:1], figures.LABELS)
     )
+    labels = [point for point in points if point['measure'] == 'label_accuracy']
+    groups = figures._by_line(drawn, labels)
+    assert [(line.own, len(group)) for line, group in groups] == [((), 2), (('ours.a=1',), 2)]
     assert figures._named(grid, drawn[1]) == 'Ours, ours.a=1'
 
 

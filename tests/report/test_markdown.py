@@ -201,6 +201,23 @@ def test_a_value_that_one_trial_lacks_is_unknown_where_others_have_theirs(
     assert '| Ours | best | unknown | 85.00 (1) |\n' in text
 
 
+def test_files_of_initial_weights_are_named_and_part_of_the_command(
+    grid, published, standard, add_trial
+):
+    trials = [add_trial(seed=seed) for seed in range(2)]
+    assert '--weights' not in render(grid, published, trials, standard)
+    for trial, digest in zip(trials, ('0676ba61' + 'a' * 56, 'b' * 64), strict=True):
+        trial['weights'] = digest
+
+    text = render(grid, published, trials, standard)
+
+    assert (
+        "Initial weights: torchvision's resnet50-0676ba61.pth; SHA-256 `0676ba61aaaaaaaa`.\n"
+    ) in text
+    assert 'a file that the package does not know; SHA-256 `bbbbbbbbbbbbbbbb`.\n' in text
+    assert '--weights FILE`' in text
+
+
 def test_trials_of_different_code_are_told_apart(grid, published, standard, add_trial):
     trials = [add_trial(seed=seed) for seed in range(4)]
     trials[1]['environment']['source'] = '0123456789ab'

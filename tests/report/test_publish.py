@@ -434,6 +434,14 @@ def test_a_row_that_departs_from_the_preset_has_no_reference_of_another_setting(
     assert '83.00 (1)<br>reference' not in text
 
 
+def test_committed_trials_on_other_data_are_no_reference(tmp_path, add_quick):
+    other = {'variant': 'variant 1234abcd', 'digest': '1234abcd' * 8}
+    add_quick(out=tmp_path / 'reference' / 'quick', best=0.81, data=other)
+    add_quick(out=tmp_path / 'mine', best=0.83)
+
+    assert 'reference' not in publish.read('table2', 'quick', tmp_path / 'mine').markdown
+
+
 def test_data_of_a_cell_of_its_own_do_not_bring_their_reference_beside_the_others(
     tmp_path, add_quick, monkeypatch
 ):

@@ -2,6 +2,7 @@ from pathlib import Path
 
 import pytest
 
+from chainer_jo import store
 from chainer_jo.report import readme
 from chainer_jo.report.collect import Trials
 
@@ -130,3 +131,32 @@ def test_a_table_that_was_not_written_is_not_shown_beside_one_that_was(tmp_path,
     assert '## quick: table2\n' in page()
     (tmp_path / 'quick' / 'table2.md').touch()
     assert page().count(f'`{trial}`') == 1
+
+
+def test_minutes_are_the_training_time_with_a_first_stage_of_another_trial(
+    tmp_path, page, add_trial
+):
+    result = add_trial(out=tmp_path / 'quick')
+    result['times'] |= {'seconds': 60.0, 'training_seconds': 180.0}
+    store.write_sealed(tmp_path / 'quick/runs' / result['trial'] / 'result.json', result)
+
+    assert '| 5 | 3.0 | `train' in page()
+
+
+def test_links_to_a_folder_with_any_name_have_the_anchor_of_its_heading(tmp_path, page, add_trial):
+    add_trial(out=tmp_path / 'Mixed v1.2_é*')
+
+    # Made by hand after GitHub's rule.
+    assert '](#mixed-v12_%C3%A9-table2)' in page()
+
+
+def test_machines_with_different_processors_are_different_rows(tmp_path, page, add_trial):
+    for seed, processor in enumerate(['Chip 8', 'Chip 9', 'Chip 9']):
+        result = add_trial(seed=seed, out=tmp_path / 'quick')
+        result['environment']['processor'] = processor
+        store.write_sealed(tmp_path / 'quick/runs' / result['trial'] / 'result.json', result)
+
+    text = page()
+
+    assert '| 1 | CPU, Chip 8, chainer |' in text
+    assert '| 2 | CPU, Chip 9, chainer |' in text

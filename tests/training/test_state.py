@@ -5,7 +5,7 @@ import numpy as np
 import pytest
 import tiny
 
-from chainer_jo.training import extensions, snapshot, state
+from chainer_jo.training import snapshot, state
 
 
 class Counter(chainer.Chain):
@@ -49,6 +49,22 @@ def test_a_snapshot_needs_little_memory_beside_the_arrays_that_it_saves(tmp_path
     assert peak < 0.2 * size
 
 
+def test_an_array_is_replaced_before_the_next_one_is_made():
+    target = chainer.Link()
+    tracemalloc.start()
+    for name in 'abcd':
+        target.add_persistent(name, np.full(500_000, ord(name)))
+    state.replace(target, lambda array: array + 1)
+    made, peak = tracemalloc.get_traced_memory()
+    tracemalloc.stop()
+    assert [getattr(target, name)[-1] for name in 'abcd'] == [98, 99, 100, 101]
+    assert made < peak < 1.5 * made
+
+
+def test_only_what_is_wanted_is_brought_to_the_host():
+    assert set(state.on_host(Counter(1), lambda name: name != 'N')) == {'W', 'mean'}
+
+
 def test_a_missing_value_is_an_error():
     values = state.on_host(Counter(1))
     del values['mean']
@@ -66,7 +82,7 @@ def test_a_snapshot_is_copied_into_the_arrays_that_a_captured_graph_would_use():
     first, second = (tiny.updater(config) for _ in range(2))
     first.update()
     before = state.arrays(second)
-    state.restore(second, extensions.finite_state(first))
+    state.restore(second, state.on_host(first))
     for name, array in state.arrays(second).items():
         assert array is before[name], name
         np.testing.assert_array_equal(array, state.arrays(first)[name], err_msg=name)
