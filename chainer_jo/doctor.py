@@ -61,7 +61,7 @@ def _version(package):
 
 
 def _cuda():
-    """Returns the CUDA version of CuPy's runtime and the newest that the driver supports."""
+    """Returns the CUDA versions of NVRTC, of CuPy's runtime, and the newest of the driver."""
     try:
         import cupy
     except ImportError:
@@ -70,7 +70,12 @@ def _cuda():
         f'{version // 1000}.{version % 1000 // 10}' if version else 'none'
         for version in (cupy.cuda.runtime.runtimeGetVersion(), cupy.cuda.runtime.driverGetVersion())
     )
-    return f'runtime {runtime}, driver {driver}'
+    try:
+        compiler = '.'.join(map(str, cupy.cuda.nvrtc.getVersion()))
+    # CuPy loads the library only now, and raises RuntimeError if there is none.
+    except (ImportError, OSError, RuntimeError):
+        compiler = 'none'
+    return f'NVRTC {compiler}, runtime {runtime}, driver {driver}'
 
 
 def _what_the_gpu_lacks(backend):

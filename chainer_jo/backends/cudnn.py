@@ -402,7 +402,8 @@ def average_gradient(x_shape, dtype, gy):
 def add(x, y, out=None):
     """Returns the sum of two image arrays; ``out`` may be ``x`` if that is channel-last."""
     out = _empty_images(x.shape, x.dtype) if out is None else out
-    vector = 1 if x.size % 4 else 4
+    # By the channels and not by the size: a view that begins at a later image is aligned then too.
+    vector = 1 if x.shape[1] % 4 else 4
     macros = {'HALF': int(x.dtype == FLOAT16), 'VEC': vector}
     arguments = (_channel_last(x), _channel_last(y), out, x.size // vector)
     _launch_flat('elementwise', 'add', x.size // vector, *arguments, **macros)

@@ -60,7 +60,8 @@ def load():
         import cudnn
 
         version = cudnn.backend_version()
-    except (ImportError, OSError, RuntimeError) as error:
+    # It asserts that there is one copy of cuDNN.
+    except (ImportError, OSError, RuntimeError, AssertionError) as error:
         raise OSError(f'{WHEEL.partition("=")[0]} cannot be loaded ({error})') from error
     if version < 90000:
         raise OSError(f'cuDNN has version {version}, but 90000 or newer is needed')

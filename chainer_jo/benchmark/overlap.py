@@ -125,3 +125,4 @@ def _seconds_of_epoch(assembly, steps, step=None):
         return (time.perf_counter() - start) / steps
     finally:
         updater.iterator.finalize()
+        updater.finalize()

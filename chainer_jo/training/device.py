@@ -105,18 +105,18 @@ def facts(device):
     """Returns model, CuPy and CUDA of a GPU (a ``chainer.Device``); ``{}`` for the CPU.
 
     They are recorded because another model uses other plans and kernels, which changes the last
-    digits of a result.
+    digits of a result. CUDA is the version of NVRTC, which compiles the kernels.
     """
     if not device.name.startswith('@cupy'):
         return {}
     import cupy
 
-    runtime = cupy.cuda.runtime
-    version = runtime.runtimeGetVersion()
+    properties = cupy.cuda.runtime.getDeviceProperties(device.device.id)
     return {
-        'gpu': runtime.getDeviceProperties(device.device.id)['name'].decode(),
+        'gpu': properties['name'].decode(),
         'cupy': cupy.__version__,
-        'cuda': f'{version // 1000}.{version // 10 % 100}',
+        # Not that of the runtime, which is part of CuPy.
+        'cuda': '.'.join(map(str, cupy.cuda.nvrtc.getVersion())),
     }
 
 
