@@ -77,7 +77,7 @@ RESULT = {
     'environment.cores': 'number of cores of the machine',
     'environment.gpu': 'model of the GPU, if one was used',
     'environment.cupy': 'version of CuPy, if a GPU was used',
-    'environment.cuda': 'version of CUDA, if a GPU was used',
+    'environment.cuda': 'version of the compiler of CUDA kernels (NVRTC), if a GPU was used',
     'environment.graph': 'whether training steps were replayed as CUDA graphs',
     'environments': 'all environments in which the trial was trained, in order',
     'digests.model': 'SHA-256 of the weights and statistics of the trained net',
